@@ -1,0 +1,1 @@
+"""mmnar: honest clinical risk when whole modalities are missing not at random."""

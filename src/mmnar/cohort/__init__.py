@@ -1,0 +1,1 @@
+"""Events → samples with labels: who is asked about, when, and what happened."""

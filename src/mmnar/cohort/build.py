@@ -1,0 +1,155 @@
+"""Cohort: one row per (stay, prediction time), its labels, and how many were left out by which rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from mmnar.errors import SourceError
+from mmnar.schema import Task
+from mmnar.sources.events import Extract, FutureEvents
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A named inclusion rule over stays.
+
+    Args:
+        name: Shown in the attrition table.
+        keep: Boolean expression over ``stays`` columns; null counts as false.
+        hindsight: True where the rule uses what is known only after the prediction time (said in the report).
+    """
+
+    name: str
+    keep: pl.Expr
+    hindsight: bool = False
+
+
+@dataclass(frozen=True)
+class Question:
+    """A task together with when it is asked and how its answer is found.
+
+    Args:
+        task: Name and words.
+        prediction_time: Expression over ``stays`` giving a datetime; null = not asked of this stay.
+        eligible: Stays of which it can be asked; others get no sample (listed in the attrition table).
+        label: FutureEvents of the samples → ``sample``, ``label`` (bool; a sample not returned is False,
+            a null label is unknown and masked).
+    """
+
+    task: Task
+    prediction_time: pl.Expr
+    eligible: tuple[Criterion, ...]
+    label: Callable[[FutureEvents], pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class AttritionStep:
+    """``kept`` stays (or samples) of ``subjects`` patients are left after ``rule``."""
+
+    rule: str
+    kept: int
+    subjects: int
+    hindsight: bool = False
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Samples with labels.
+
+    Args:
+        samples: ``sample`` (0..N-1), ``subject_id, hadm_id, stay_id`` (int64), ``prediction_time``
+            (datetime[us]), per task a nullable Boolean column ``label:<task>`` (null = not asked or not
+            known), per attribute a string column. Ordered by (subject_id, stay_id, prediction_time).
+            Two questions asked of one stay at the same moment share one sample.
+        tasks: K tasks in schema order.
+        attributes: Names of the attribute columns.
+        attrition: name of the flow ("cohort" or a task) → steps in order.
+    """
+
+    samples: pl.DataFrame
+    tasks: tuple[Task, ...]
+    attributes: tuple[str, ...]
+    attrition: dict[str, tuple[AttritionStep, ...]] = field(default_factory=dict)
+
+
+def label_column(task: str) -> str:
+    return f"label:{task}"
+
+
+def _step(rule: str, frame: pl.DataFrame, hindsight: bool = False) -> AttritionStep:
+    return AttritionStep(rule, frame.height, frame["subject_id"].n_unique(), hindsight)
+
+
+def _apply(
+    frame: pl.DataFrame, criteria: Sequence[Criterion], start: str
+) -> tuple[pl.DataFrame, tuple[AttritionStep, ...]]:
+    steps = [_step(start, frame)]
+    for criterion in criteria:
+        frame = frame.filter(criterion.keep.fill_null(False))
+        steps.append(_step(criterion.name, frame, criterion.hindsight))
+    return frame, tuple(steps)
+
+
+def build_cohort(extract: Extract, criteria: Sequence[Criterion], questions: Sequence[Question]) -> Cohort:
+    """Apply the criteria, ask the questions, look up the answers.
+
+    Raises:
+        SourceError: No stay is left, or a task has only one class.
+    """
+    stays, steps = _apply(extract.stays, criteria, "all unit stays")
+    attrition = {"cohort": steps}
+    ids = ["subject_id", "hadm_id", "stay_id"]
+    asked = []
+    for question in questions:
+        eligible, steps = _apply(stays, question.eligible, "cohort")
+        attrition[question.task.name] = steps
+        asked.append(
+            eligible.select(*ids, prediction_time=question.prediction_time, task=pl.lit(question.task.name)).drop_nulls(
+                "prediction_time"
+            )
+        )
+    points = pl.concat(asked)
+    if points.is_empty():
+        raise SourceError("cohort", "at least one stay left", "none", "compare the attrition table with the records")
+    samples = (
+        points.select(*ids, "prediction_time")
+        .unique()
+        .sort("subject_id", "stay_id", "prediction_time")
+        .with_row_index("sample")
+        .with_columns(pl.col("sample").cast(pl.Int64))
+    )
+    future = extract.events.after(samples)
+    for question in questions:
+        samples = _with_label(samples, points.filter(task=question.task.name), question, future)
+    attributes = extract.stays.select("stay_id", *extract.attributes)
+    samples = samples.join(attributes, on="stay_id", how="left", maintain_order="left")
+    return Cohort(samples, tuple(q.task for q in questions), extract.attributes, attrition)
+
+
+def _with_label(samples: pl.DataFrame, points: pl.DataFrame, question: Question, future: FutureEvents) -> pl.DataFrame:
+    """Add ``label:<task>``: the answer where the question was asked, null elsewhere."""
+    name = label_column(question.task.name)
+    answers = question.label(future).select("sample", "label", answered=pl.lit(True))
+    asked = points.select("stay_id", "prediction_time", asked=pl.lit(True))
+    out = (
+        samples.join(asked, on=["stay_id", "prediction_time"], how="left", maintain_order="left")
+        .join(answers, on="sample", how="left", maintain_order="left")
+        .with_columns(
+            pl.when(pl.col("asked"))
+            .then(pl.when(pl.col("answered")).then(pl.col("label")).otherwise(pl.lit(False)))
+            .alias(name)
+        )
+        .drop("asked", "answered", "label")
+    )
+    classes = out[name].drop_nulls().unique()
+    if len(classes) < 2:
+        raise SourceError(
+            f"task '{question.task.name}'",
+            "samples with and without the outcome",
+            f"{out[name].drop_nulls().len()} samples of one class",
+            "drop the task or use more records",
+        )
+    return out

@@ -1,0 +1,1 @@
+"""PastEvents → arrays → the store, and folds of it."""

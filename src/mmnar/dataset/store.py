@@ -1,0 +1,373 @@
+"""The store: a prepared dataset on disk, written whole or not at all, read as memory-mapped arrays.
+
+Layout: ``STORE/manifest.json`` names the data folder beside it (``data-<fingerprint>``) and lists the hash of
+every file in it. The manifest is replaced last and atomically: a kill at any moment leaves the old store or the
+new one, never half of either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Generic, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmnar.cohort.split import Split, check_role
+from mmnar.errors import LeakageError, SchemaError, StoreError
+from mmnar.predictions import Predictions
+from mmnar.roles import ROLES, Calibration, R, Test, Train, Tune, subject_keys
+from mmnar.schema import ModalitySpec, Schema
+
+STORE_VERSION: Final = 1
+
+
+def presence(values: NDArray[np.float32], spec: ModalitySpec) -> NDArray[np.bool_]:
+    """(N,) δ of one modality: present unless more than ``max_missing`` of its features is missing (paper C.1.2).
+
+    Row by row and over all features of the schema, so that no patient's pattern depends on another's or on a fold.
+
+    >>> spec = ModalitySpec("labs", tuple(__import__("mmnar.schema").schema.Feature(f"f{i}") for i in range(5)))
+    >>> presence(np.array([[1, np.nan, np.nan, np.nan, np.nan], [np.nan] * 5], dtype=np.float32), spec).tolist()
+    [True, False]
+    """
+    missing = np.isnan(values)
+    result: NDArray[np.bool_] = (missing.mean(axis=1) <= spec.max_missing + 1e-9) & ~missing.all(axis=1)
+    return result
+
+
+@dataclass(frozen=True)
+class PatientDataset:
+    """N samples with M modalities and K labels.
+
+    Args:
+        schema: Names and order.
+        values: modality → (N, F) float32, NaN where not observed or where the modality is absent.
+        labels, label_mask: (N, K) bool.
+        present: (N, M) bool, δ.
+        subject_id, hadm_id, stay_id: (N,) int64.
+        prediction_time: (N,) int64 microseconds.
+        attributes: name → (N,) str, "" = unknown.
+        manifest: Source, version, attrition, warnings, fingerprint; plain JSON.
+        bayes: (N, K) exact Bayes risks of a simulated source; otherwise None.
+    """
+
+    schema: Schema
+    values: dict[str, NDArray[np.float32]]
+    labels: NDArray[np.bool_]
+    label_mask: NDArray[np.bool_]
+    present: NDArray[np.bool_]
+    subject_id: NDArray[np.int64]
+    hadm_id: NDArray[np.int64]
+    stay_id: NDArray[np.int64]
+    prediction_time: NDArray[np.int64]
+    attributes: dict[str, NDArray[np.str_]]
+    manifest: dict[str, Any] = field(default_factory=dict)
+    bayes: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.subject_id)
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.manifest.get("fingerprint", ""))
+
+    @overload
+    def fold(self, split: Split, role: Literal["train"]) -> Fold[Train]: ...
+    @overload
+    def fold(self, split: Split, role: Literal["tune"]) -> Fold[Tune]: ...
+    @overload
+    def fold(self, split: Split, role: Literal["calibration"]) -> Fold[Calibration]: ...
+    @overload
+    def fold(self, split: Split, role: Literal["test"]) -> Fold[Test]: ...
+    def fold(self, split: Split, role: str) -> Fold[Any]:
+        """The samples whose subjects play ``role``. The only way to get a Fold.
+
+        Raises:
+            ConfigError: No such role.
+        """
+        check_role(role)
+        rows = np.flatnonzero(split.roles(self.subject_id) == role)
+        return Fold(self, rows, ROLES[role], split.fold)
+
+
+@dataclass(frozen=True)
+class Fold(Generic[R]):
+    """A view of some samples in one role."""
+
+    dataset: PatientDataset
+    rows: NDArray[np.int64]
+    role: type[R]
+    number: int = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def schema(self) -> Schema:
+        return self.dataset.schema
+
+    @property
+    def subject_id(self) -> NDArray[np.int64]:
+        return self.dataset.subject_id[self.rows]
+
+    @property
+    def labels(self) -> NDArray[np.bool_]:
+        return self.dataset.labels[self.rows]
+
+    @property
+    def label_mask(self) -> NDArray[np.bool_]:
+        return self.dataset.label_mask[self.rows]
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        return self.dataset.present[self.rows]
+
+    def values(self, modality: str) -> NDArray[np.float32]:
+        """(n, F) with NaN where not observed."""
+        return self.dataset.values[modality][self.rows]
+
+    def keys(self) -> NDArray[np.uint64]:
+        """Sorted subject keys of this fold."""
+        return np.unique(subject_keys(self.subject_id))
+
+    def predictions(
+        self,
+        proba: NDArray[np.float64],
+        fitted_subjects: NDArray[np.uint64],
+        provenance: dict[str, Any],
+    ) -> Predictions[R]:
+        """Wrap risks (n, K) of this fold's samples, in order."""
+        d, r = self.dataset, self.rows
+        return Predictions(
+            self.role,
+            d.schema.task_names,
+            d.schema.modality_names,
+            np.asarray(proba, dtype=np.float64),
+            d.labels[r],
+            d.label_mask[r],
+            d.present[r],
+            d.subject_id[r],
+            d.hadm_id[r],
+            d.stay_id[r],
+            d.prediction_time[r],
+            {k: v[r] for k, v in d.attributes.items()},
+            np.zeros(len(r), dtype=np.int64),
+            (fitted_subjects,),
+            None if d.bayes is None else d.bayes[r],
+            {"data": d.fingerprint, **provenance},
+        )
+
+
+def cross_folds(train: Fold[Train], folds: int, seed: int = 0) -> Iterator[tuple[Fold[Train], Fold[Calibration]]]:
+    """Split a training fold by subject into ``folds`` (train, calibration) pairs for out-of-fold predictions.
+
+    The calibration folds together hold every training sample once.
+    """
+    u = (subject_keys(train.subject_id, seed + 7_777_777) / 2.0**64 * folds).astype(np.int64)
+    for k in range(folds):
+        inner: Fold[Train] = Fold(train.dataset, train.rows[u != k], Train, train.number)
+        held: Fold[Calibration] = Fold(train.dataset, train.rows[u == k], Calibration, train.number)
+        if not len(inner) or not len(held):
+            raise LeakageError("cross-fitting", f"subjects in each of {folds} folds", "an empty one", "use fewer folds")
+        yield inner, held
+
+
+def write_store(path: Path, dataset: PatientDataset) -> Path:
+    """Write ``dataset`` to ``path``; a store already there is replaced only when the new one is whole.
+
+    Raises:
+        StoreError: The path exists and is not a store, or the disk is full.
+    """
+    path = Path(path)
+    if path.exists() and any(path.iterdir()) and not (path / "manifest.json").exists():
+        leftovers = all(p.name.startswith(("data-", ".tmp-")) for p in path.iterdir())
+        if not leftovers:
+            raise StoreError(f"'{path}'", "an empty folder or a store", "other files", "choose another --out")
+    path.mkdir(parents=True, exist_ok=True)
+    temporary = path / f".tmp-{uuid.uuid4().hex[:12]}"
+    try:
+        temporary.mkdir()
+        for name, array in _arrays(dataset).items():
+            target = temporary / f"{name}.npy"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as handle:
+                np.save(handle, array, allow_pickle=False)
+                handle.flush()
+                os.fsync(handle.fileno())
+        files = {str(p.relative_to(temporary)): _sha256(p) for p in sorted(temporary.rglob("*.npy"))}
+        fingerprint = hashlib.sha256(json.dumps([dataset.schema.to_dict(), files]).encode()).hexdigest()[:16]
+        data = path / f"data-{fingerprint}"
+        if data.exists():
+            shutil.rmtree(temporary)
+        else:
+            os.replace(temporary, data)
+        manifest = {
+            **dataset.manifest,
+            "store_version": STORE_VERSION,
+            "fingerprint": fingerprint,
+            "data": data.name,
+            "files": files,
+            "schema": dataset.schema.to_dict(),
+            "schema_digest": dataset.schema.digest(),
+            "samples": len(dataset),
+        }
+        _replace_text(path / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise StoreError(
+            f"writing '{path}'", "room and permission to write", str(error), "the store that was there is unchanged"
+        ) from error
+    for stale in path.iterdir():
+        if stale.name != data.name and stale.name.startswith(("data-", ".tmp-")):
+            shutil.rmtree(stale, ignore_errors=True)
+    return path
+
+
+def open_store(path: str | Path, verify: bool = False) -> PatientDataset:
+    """Open a store; arrays are memory-mapped read-only.
+
+    Args:
+        path: The folder that ``prepare`` wrote.
+        verify: Also recompute every file's hash.
+
+    Raises:
+        StoreError: Not a store, written by another version, or damaged.
+    """
+    path = Path(path)
+    manifest_path = path / "manifest.json"
+    if not manifest_path.is_file():
+        raise StoreError(f"'{path}'", "a store (manifest.json)", "none", "run `mmnar prepare` or `mmnar demo` first")
+    try:
+        manifest: dict[str, Any] = json.loads(manifest_path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise StoreError(f"'{manifest_path}'", "JSON", str(error), "prepare the store again") from error
+    if manifest.get("store_version") != STORE_VERSION:
+        raise StoreError(
+            f"store '{path}'",
+            f"store version {STORE_VERSION}",
+            f"{manifest.get('store_version')}",
+            "prepare it again with this version",
+        )
+    data = path / manifest["data"]
+    for name, digest in manifest["files"].items():
+        file = data / name
+        if not file.is_file() or (verify and _sha256(file) != digest):
+            raise StoreError(
+                f"store file '{name}'", "the file that prepare wrote", "missing or changed", "prepare again"
+            )
+    schema = Schema.from_dict(manifest["schema"])
+    a = {name.removesuffix(".npy"): _load(data / name) for name in manifest["files"]}
+    return PatientDataset(
+        schema,
+        {m.name: a[f"values/{m.name}"] for m in schema.modalities},
+        a["labels"],
+        a["label_mask"],
+        a["present"],
+        a["subject_id"],
+        a["hadm_id"],
+        a["stay_id"],
+        a["prediction_time"],
+        {name: a[f"attributes/{name}"] for name in schema.attributes},
+        manifest,
+        a.get("truth/bayes"),
+    )
+
+
+def make_dataset(
+    schema: Schema,
+    values: Mapping[str, NDArray[np.float32]],
+    labels: NDArray[np.bool_],
+    label_mask: NDArray[np.bool_],
+    subject_id: NDArray[np.int64],
+    hadm_id: NDArray[np.int64],
+    stay_id: NDArray[np.int64],
+    prediction_time: NDArray[np.int64],
+    attributes: Mapping[str, NDArray[np.str_]],
+    manifest: dict[str, Any] | None = None,
+    bayes: NDArray[np.float64] | None = None,
+) -> PatientDataset:
+    """Build a dataset: derive δ, blank what lies behind an absent modality, check shapes.
+
+    Raises:
+        SchemaError: A shape does not fit or a value is infinite.
+    """
+    n = len(subject_id)
+    present = np.zeros((n, len(schema.modalities)), dtype=bool)
+    blanked: dict[str, NDArray[np.float32]] = {}
+    for i, spec in enumerate(schema.modalities):
+        v = np.asarray(values[spec.name], dtype=np.float32)
+        if v.shape != (n, len(spec.features)):
+            raise SchemaError(f"modality '{spec.name}'", f"{(n, len(spec.features))}", f"{v.shape}", "fix the source")
+        if np.isinf(v).any():
+            raise SchemaError(f"modality '{spec.name}'", "finite numbers or NaN", "infinity", "set plausible ranges")
+        present[:, i] = presence(v, spec)
+        blanked[spec.name] = np.where(present[:, i : i + 1], v, np.float32(np.nan))
+    k = len(schema.tasks)
+    for name, array in (("labels", labels), ("label_mask", label_mask)):
+        if array.shape != (n, k):
+            raise SchemaError(name, f"{(n, k)}", f"{array.shape}", "fix the cohort")
+    return PatientDataset(
+        schema,
+        blanked,
+        labels & label_mask,
+        label_mask,
+        present,
+        subject_id.astype(np.int64),
+        hadm_id.astype(np.int64),
+        stay_id.astype(np.int64),
+        prediction_time.astype(np.int64),
+        {a: np.asarray(attributes[a], dtype=np.str_) for a in schema.attributes},
+        manifest or {},
+        bayes,
+    )
+
+
+def _arrays(dataset: PatientDataset) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {
+        "labels": dataset.labels,
+        "label_mask": dataset.label_mask,
+        "present": dataset.present,
+        "subject_id": dataset.subject_id,
+        "hadm_id": dataset.hadm_id,
+        "stay_id": dataset.stay_id,
+        "prediction_time": dataset.prediction_time,
+    }
+    arrays |= {f"values/{name}": v for name, v in dataset.values.items()}
+    arrays |= {f"attributes/{name}": v for name, v in dataset.attributes.items()}
+    if dataset.bayes is not None:
+        arrays["truth/bayes"] = dataset.bayes
+    return arrays
+
+
+def _load(path: Path) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        # an empty array cannot be mapped; anything else is damage
+        raise StoreError(f"store file '{path.name}'", "a numpy array", str(error), "prepare again") from error
+    return array
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while chunk := handle.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _replace_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex[:8]}")
+    with temporary.open("w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,1 @@
+"""One encoder per modality kind: (B, F) → (B, D)."""

@@ -1,0 +1,1 @@
+"""Recipes (Estimator) and fitted things (Predictor) under one contract."""

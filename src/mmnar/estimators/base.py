@@ -1,0 +1,90 @@
+"""Estimator → Predictor: the recipe and the fitted thing are two types, so predicting unfitted is a type error."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmnar.dataset.store import Fold
+from mmnar.errors import SchemaError
+from mmnar.predictions import Predictions
+from mmnar.roles import R, Train, Tune
+from mmnar.schema import Schema
+from mmnar.training.monitor import Monitor
+
+
+class Predictor(ABC):
+    """A fitted model.
+
+    Args:
+        name: Registry name, e.g. ``"crl-mmnar"``.
+        schema: The schema it was fitted on; folds of another schema are refused.
+        fitted_subjects: Sorted keys of every subject it has seen, tune fold included.
+    """
+
+    def __init__(self, name: str, schema: Schema, fitted_subjects: NDArray[np.uint64]) -> None:
+        self.name, self.schema, self.fitted_subjects = name, schema, fitted_subjects
+
+    @abstractmethod
+    def predict_proba(self, fold: Fold[Any]) -> NDArray[np.float64]:
+        """(n, K) risks in [0, 1] for every sample and task, asked or not. Row by row independent."""
+
+    @abstractmethod
+    def _state(self, folder: Path) -> dict[str, Any]:
+        """Write arrays (no pickle) into ``folder`` and return what is plain JSON."""
+
+    def represent(self, fold: Fold[Any]) -> NDArray[np.float64] | None:
+        """(n, D) patient representations, or None for models that have none."""
+        return None
+
+    def predict(self, fold: Fold[R]) -> Predictions[R]:
+        """Predictions of a fold, carrying the fold's role.
+
+        Raises:
+            SchemaError: The fold's schema is not the fitted one.
+        """
+        self.check_schema(fold.schema)
+        return fold.predictions(self.predict_proba(fold), self.fitted_subjects, {"model": self.name})
+
+    def check_schema(self, schema: Schema) -> None:
+        if schema.digest() != self.schema.digest():
+            ours, theirs = set(_columns(self.schema)), set(_columns(schema))
+            missing, extra = sorted(ours - theirs), sorted(theirs - ours)
+            raise SchemaError(
+                f"data for '{self.name}'",
+                "the schema it was fitted on",
+                f"{len(missing)} columns missing {missing[:3]}, {len(extra)} unknown {extra[:3]}",
+                "prepare the store with the same source tables and options",
+            )
+
+
+def _columns(schema: Schema) -> list[str]:
+    return [f"{m.name}.{f.name}" for m in schema.modalities for f in m.features] + list(schema.task_names)
+
+
+class Estimator(ABC):
+    """A recipe. Its parameters are its constructor's arguments; ``fit`` changes nothing in it."""
+
+    name: str
+
+    @abstractmethod
+    def fit(
+        self,
+        train: Fold[Train],
+        tune: Fold[Tune],
+        *,
+        seed: int = 0,
+        workdir: Path | None = None,
+        monitor: Monitor | None = None,
+    ) -> Predictor:
+        """Fit on ``train``; ``tune`` is for early stopping and choice alone.
+
+        Args:
+            seed: Everything random follows from it, to the bit on one CPU.
+            workdir: Where a checkpoint may be kept; a fit that finds its own checkpoint there continues.
+            monitor: Receives progress and history.
+        """

@@ -1,0 +1,1 @@
+"""Metrics, intervals, comparisons: recomputed from stored Predictions[Test], never from a model."""

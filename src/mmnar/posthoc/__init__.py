@@ -1,0 +1,1 @@
+"""Corrections fitted on calibration predictions only: global calibration, pattern rectifier."""

@@ -1,0 +1,57 @@
+"""The four roles a fold can play, as types: what may be fitted on what is a matter of signatures.
+
+``Train`` and ``Tune`` reach ``Estimator.fit``; ``Calibration`` alone reaches ``posthoc``; ``Test`` alone
+reaches ``evaluate``. The classes are never instantiated.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Role:
+    """Phantom type; ``name`` is how the role is written in files and messages."""
+
+    name: str = ""
+
+
+class Train(Role):
+    name = "train"
+
+
+class Tune(Role):
+    name = "tune"
+
+
+class Calibration(Role):
+    name = "calibration"
+
+
+class Test(Role):
+    name = "test"
+    __test__ = False  # pytest, not a test class
+
+
+R = TypeVar("R", bound=Role)
+ROLES: Final[dict[str, type[Role]]] = {r.name: r for r in (Train, Tune, Calibration, Test)}
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def subject_keys(subject_id: NDArray[np.int64], seed: int = 0) -> NDArray[np.uint64]:
+    """64-bit keys of subjects: equal for equal (subject, seed), otherwise as good as random (splitmix64).
+
+    Used to assign subjects to folds by content, and to remember who a model was fitted on
+    without storing identifiers.
+
+    >>> a, b = subject_keys(np.array([7, 8])); bool(a != b)
+    True
+    """
+    with np.errstate(over="ignore"):
+        x = subject_id.astype(np.uint64) + _GOLDEN * np.uint64(seed * 2 + 1)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))

@@ -1,0 +1,1 @@
+"""Raw tables → Events. Polars only; never torch, never labels."""
