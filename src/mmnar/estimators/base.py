@@ -66,6 +66,12 @@ def _columns(schema: Schema) -> list[str]:
     return [f"{m.name}.{f.name}" for m in schema.modalities for f in m.features] + list(schema.task_names)
 
 
+def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Numpy arrays by name, without pickle."""
+    with path.open("wb") as handle:
+        np.savez(handle, allow_pickle=False, **arrays)  # type: ignore[arg-type]  # the stub cannot spread a dict
+
+
 class Estimator(ABC):
     """A recipe. Its parameters are its constructor's arguments; ``fit`` changes nothing in it."""
 

@@ -1,0 +1,188 @@
+"""Configuration: frozen dataclasses are the truth; ``a.b=c`` words and mappings only override them, strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from mmnar.errors import ConfigError, nearest
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a deep model is trained. One loop, one configuration, for all of them.
+
+    Args:
+        max_epochs: Upper bound; the learning rate decays to zero over it (cosine).
+        batch_size: Patients per step.
+        lr: Peak learning rate of AdamW.
+        warmup: Share of all steps in which the rate rises linearly.
+        weight_decay: Of AdamW.
+        patience: Epochs without a better tune log loss before stopping.
+        clip_norm: Gradient norm bound; 0 = none.
+        label_loss: ``bce``, or ``focal`` (not a proper score: probabilities are calibrated afterwards).
+        focal_gamma, focal_alpha: Of the focal loss; gamma = 0 and alpha < 0 equal bce to the bit.
+        task_weights: λ_t by task name (defaults: the CRL-MMNAR paper's C.2.2); a task not named here has weight 1.
+        accelerator, devices, precision: Passed to Lightning Fabric; ``auto`` precision is 32-bit on a CPU and
+            bf16 mixed on a GPU.
+    """
+
+    max_epochs: int = 40
+    batch_size: int = 256
+    lr: float = 1e-3
+    warmup: float = 0.05
+    weight_decay: float = 1e-2
+    patience: int = 10
+    clip_norm: float = 1.0
+    label_loss: Literal["bce", "focal"] = "bce"
+    focal_gamma: float = 2.0
+    focal_alpha: float = -1.0
+    task_weights: dict[str, float] = field(
+        default_factory=lambda: {"readmission": 1.2, "icu_admission": 1.0, "mortality": 1.5}
+    )
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: str = "auto"
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Which subjects play which role (``mmnar.Split``)."""
+
+    seed: int = 0
+    tune: float = 0.15
+    test: float = 0.25
+    fold: int = 0
+    folds: int = 1
+
+
+@dataclass(frozen=True)
+class RectifierConfig:
+    """The pattern calibration offset fitted after training.
+
+    Args:
+        rule: ``lattice`` (hierarchical shrinkage), ``threshold`` (the paper's) or ``none``.
+        folds: K of the out-of-fold predictions it is fed with.
+        prior_no_effect: p0 of the lattice: prior probability that a scale of pattern offsets is zero.
+    """
+
+    rule: Literal["lattice", "threshold", "none"] = "lattice"
+    folds: int = 5
+    prior_no_effect: float = 0.8
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run, complete.
+
+    Args:
+        seed: Initialisation, batch order, dropout.
+        ensemble: Number of members with seeds ``seed, seed + 1, …``; their probabilities are averaged.
+    """
+
+    seed: int = 0
+    ensemble: int = 1
+    split: SplitConfig = field(default_factory=SplitConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    rectifier: RectifierConfig = field(default_factory=RectifierConfig)
+
+
+PAPER_PRESET: dict[str, Any] = {
+    "train.batch_size": 32,
+    "train.lr": 2e-4,
+    "train.weight_decay": 1e-6,
+    "train.patience": 30,
+    "train.max_epochs": 200,
+    "train.label_loss": "focal",
+}
+"""``preset=paper``: what section 4.2 of the CRL-MMNAR paper states."""
+
+
+def parse_words(words: Iterable[str]) -> dict[str, Any]:
+    """``["train.lr=3e-4"]`` → ``{"train.lr": "3e-4"}``; ``preset=paper`` expands in place.
+
+    >>> parse_words(["train.lr=3e-4", "seed=2"])
+    {'train.lr': '3e-4', 'seed': '2'}
+    """
+    out: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"override '{word}'", "key=value", "no '='", "write for example train.lr=3e-4")
+        if key == "preset":
+            if value != "paper":
+                raise ConfigError("preset", "paper", repr(value), "leave it out for our defaults")
+            out = {**PAPER_PRESET, **out}
+        else:
+            out[key] = value
+    return out
+
+
+def override(config: C, changes: Mapping[str, Any], where: str = "") -> C:
+    """A copy of a (nested, frozen) dataclass with dotted keys changed, each checked against its type.
+
+    Raises:
+        ConfigError: An unknown key (the nearest name is offered) or a value of the wrong type.
+
+    >>> override(RunConfig(), {"train.lr": "3e-4"}).train.lr
+    0.0003
+    """
+    hints = get_type_hints(type(config))
+    fields = {f.name for f in dataclasses.fields(config)}  # type: ignore[arg-type]
+    flat: dict[str, Any] = {}
+    nested: dict[str, dict[str, Any]] = {}
+    for key, value in changes.items():
+        head, dot, rest = key.partition(".")
+        if head not in fields:
+            raise ConfigError(
+                f"configuration key '{where}{key}'", "a known key", "an unknown one", nearest(head, fields)
+            )
+        if dot:
+            nested.setdefault(head, {})[rest] = value
+        elif dataclasses.is_dataclass(getattr(config, head)) and isinstance(value, Mapping):
+            nested.setdefault(head, {}).update(value)
+        else:
+            flat[head] = _coerce(value, hints[head], f"{where}{head}")
+    for head, inner in nested.items():
+        current = getattr(config, head)
+        if dataclasses.is_dataclass(current):
+            flat[head] = override(current, inner, f"{where}{head}.")
+        elif isinstance(current, dict):
+            flat[head] = {**current, **{k: _coerce(v, float, f"{where}{head}.{k}") for k, v in inner.items()}}
+        else:
+            raise ConfigError(f"configuration key '{where}{head}'", "a single value", "a dotted key", f"set {head}=…")
+    return dataclasses.replace(config, **flat)  # type: ignore[type-var]
+
+
+def _coerce(value: Any, kind: Any, where: str) -> Any:
+    """``value`` (often a word from the command line) as ``kind``."""
+    origin = get_origin(kind)
+    if origin is Literal:
+        if value in get_args(kind):
+            return value
+        raise ConfigError(f"'{where}'", " | ".join(map(str, get_args(kind))), repr(value), "use one of these")
+    if origin in (Union, types.UnionType):
+        if value is None or str(value).lower() in ("none", "null"):
+            return None
+        return _coerce(value, next(a for a in get_args(kind) if a is not type(None)), where)
+    if origin is dict:
+        return dict(value)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[str(value).lower()]
+        if kind is int and isinstance(value, float) and not value.is_integer():
+            raise ValueError(value)
+        return kind(value)
+    except (ValueError, KeyError, TypeError) as error:
+        name = getattr(kind, "__name__", str(kind))
+        raise ConfigError(f"'{where}'", f"a value of type {name}", repr(value), "correct the override") from error
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """A dataclass as plain JSON, nested."""
+    return dataclasses.asdict(config)

@@ -1,0 +1,118 @@
+"""Any deep model as an Estimator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from mmnar.config import TrainConfig, override, to_plain
+from mmnar.dataset.preprocess import Preprocessor
+from mmnar.dataset.store import Fold
+from mmnar.estimators.base import Estimator, Predictor, save_arrays
+from mmnar.models.base import Model
+from mmnar.models.registry import model_class
+from mmnar.roles import Train, Tune
+from mmnar.schema import Schema
+from mmnar.training import loop
+from mmnar.training.loop import batches_of
+from mmnar.training.monitor import Monitor, Silent
+
+PREDICT_ROWS = 2048
+
+
+class FusionEstimator(Estimator):
+    """A deep model of the registry and how to train it.
+
+    Args:
+        name: Registry name.
+        model: The model's configuration; None = its defaults.
+        train: The loop's configuration.
+    """
+
+    def __init__(self, name: str, model: Any = None, train: TrainConfig | None = None) -> None:
+        self.name = name
+        self.model_type = model_class(name)
+        self.model = model if model is not None else self.model_type.Config()
+        self.train = train or TrainConfig()
+
+    def fit(
+        self,
+        train: Fold[Train],
+        tune: Fold[Tune],
+        *,
+        seed: int = 0,
+        workdir: Path | None = None,
+        monitor: Monitor | None = None,
+    ) -> FusionPredictor:
+        preprocessor = Preprocessor.fit(train)
+        torch.manual_seed(seed)
+        network = self.model_type(train.schema, self.model)
+        checkpoint = workdir / "checkpoint.safetensors" if workdir else None
+        history = loop.train(
+            network,
+            preprocessor.transform(train),
+            preprocessor.transform(tune),
+            self.train,
+            seed,
+            monitor or Silent(),
+            checkpoint,
+            self.name,
+        )
+        seen = np.union1d(train.keys(), tune.keys())
+        return FusionPredictor(self.name, train.schema, seen, network, preprocessor, history)
+
+
+class FusionPredictor(Predictor):
+    """A fitted deep model with the statistics of its training fold."""
+
+    def __init__(
+        self,
+        name: str,
+        schema: Schema,
+        fitted_subjects: NDArray[np.uint64],
+        network: Model,
+        preprocessor: Preprocessor,
+        history: list[dict[str, Any]],
+    ) -> None:
+        super().__init__(name, schema, fitted_subjects)
+        self.network, self.preprocessor, self.history = network.eval(), preprocessor, history
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained weights."""
+        return sum(p.numel() for p in self.network.parameters())
+
+    @torch.no_grad()
+    def predict_proba(self, fold: Fold[Any]) -> NDArray[np.float64]:
+        parts = [self.network(b).logits.double() for b in batches_of(self.preprocessor.transform(fold), PREDICT_ROWS)]
+        return torch.sigmoid(torch.cat(parts)).numpy() if parts else np.zeros((0, len(self.schema.tasks)))
+
+    @torch.no_grad()
+    def represent(self, fold: Fold[Any]) -> NDArray[np.float64]:
+        parts = [
+            self.network(b).representation.double() for b in batches_of(self.preprocessor.transform(fold), PREDICT_ROWS)
+        ]
+        return torch.cat(parts).numpy()
+
+    def _state(self, folder: Path) -> dict[str, Any]:
+        save_file(
+            {k: v.contiguous().clone() for k, v in self.network.state_dict().items()}, folder / "model.safetensors"
+        )
+        save_arrays(folder / "preprocess.npz", self.preprocessor.arrays())
+        return {"model": to_plain(self.network.config), "history": self.history}
+
+    @classmethod
+    def load_state(
+        cls, name: str, folder: Path, schema: Schema, fitted_subjects: NDArray[np.uint64], state: dict[str, Any]
+    ) -> FusionPredictor:
+        model_type = model_class(name)
+        network = model_type(schema, override(model_type.Config(), state["model"]))
+        network.load_state_dict(load_file(folder / "model.safetensors"))
+        with np.load(folder / "preprocess.npz", allow_pickle=False) as arrays:
+            preprocessor = Preprocessor.from_arrays(schema, dict(arrays))
+        return cls(name, schema, fitted_subjects, network, preprocessor, state["history"])

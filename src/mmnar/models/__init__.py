@@ -1,0 +1,1 @@
+"""One file per method. Models never import each other."""

@@ -1,0 +1,27 @@
+"""Deep methods by name, imported on demand. One literal line each; a test asserts that it agrees with the folder."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+from mmnar.errors import ConfigError, nearest
+from mmnar.models.base import Model
+
+MODELS: Final[dict[str, str]] = {
+    "crl-mmnar": "mmnar.models.crl_mmnar:CRLMMNAR",
+    "zero-fill": "mmnar.models.zero_fill:ZeroFill",
+}
+
+
+def model_class(name: str) -> type[Model]:
+    """The class registered under ``name``.
+
+    Raises:
+        ConfigError: No such model; the nearest name is offered.
+    """
+    if name not in MODELS:
+        raise ConfigError(f"model '{name}'", "a registered model", "an unknown name", nearest(name, MODELS))
+    module, attribute = MODELS[name].split(":")
+    found: type[Model] = getattr(import_module(module), attribute)
+    return found

@@ -1,0 +1,251 @@
+"""The one training loop. Read fourth.
+
+Whatever a method needs is expressed as what to differentiate (``Model.objectives``) and with which weights
+(``Model.phases``), never as another loop. Device, precision and DDP come from Lightning Fabric.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmnar.config import TrainConfig
+from mmnar.errors import ConfigError, TrainingError, nearest
+from mmnar.models.base import Model, Phase, TaskLoss
+from mmnar.ops.losses import masked_label_loss
+from mmnar.training.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+from mmnar.training.monitor import Monitor
+from mmnar.types import PatientBatch
+
+
+@dataclass
+class Progress:
+    """Where a fit stands; plain JSON."""
+
+    phase: int = 0
+    epoch: int = 0  # epochs done in this phase
+    best: float = math.inf
+    best_epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def train(
+    model: Model,
+    data: PatientBatch,
+    tune: PatientBatch,
+    config: TrainConfig,
+    seed: int,
+    monitor: Monitor,
+    checkpoint: Path | None = None,
+    name: str = "fit",
+) -> list[dict[str, Any]]:
+    """Train ``model`` in place; it ends with the weights of its best tune epoch, on the CPU, in eval mode.
+
+    Args:
+        data, tune: The whole training and tune fold.
+        seed: Order of batches and dropout of epoch e follow from (seed, phase, e) alone.
+        checkpoint: Written after every epoch; an existing one is continued, to the same numbers.
+
+    Returns:
+        One record per epoch (see ``Monitor.epoch``).
+
+    Raises:
+        TrainingError: A loss or weight is not finite; names the epoch and the term.
+    """
+    from lightning.fabric import Fabric
+
+    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=_precision(config))
+    fabric.launch()
+    data, tune = data.to(fabric.device), tune.to(fabric.device)
+    task_loss = _task_loss(data, config, fabric.device)
+    torch.manual_seed(_mix(seed, 0, 0))
+    model.to(fabric.device).prepare(data)
+    saved = load_checkpoint(checkpoint) if checkpoint else None
+    progress, best = Progress(), _cpu_state(model)
+    if saved:
+        progress = Progress(**saved.state)
+        best = saved.group("best")
+    phases = model.phases()
+    monitor.start(name, sum(phase.epochs or config.max_epochs for phase in phases))
+    for record in progress.history:
+        monitor.epoch(record)
+    for number in range(progress.phase, len(phases)):
+        phase = phases[number]
+        model.loss_weights = phase.weights
+        model.load_state_dict(best)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        if saved and saved.state["phase"] == number and progress.epoch:
+            model.load_state_dict(saved.group("model"))
+            restore_optimizer(optimizer, saved.group("optimizer"))
+        wrapped, optimizer = fabric.setup(model, optimizer)
+        epochs = phase.epochs or config.max_epochs
+        while progress.epoch < epochs and not _stopped(progress, phase, config):
+            started = time.perf_counter()
+            torch.manual_seed(_mix(seed, number + 1, progress.epoch))
+            terms = _epoch(fabric, wrapped, model, optimizer, data, task_loss, config, progress.epoch, epochs, monitor)
+            model.after_epoch()
+            tune_loss = evaluate_loss(model, tune)
+            progress.epoch += 1
+            # with a fixed length (no labels used) the last weights are the phase's result
+            if tune_loss < progress.best or phase.epochs is not None:
+                progress.best, progress.best_epoch, best = tune_loss, progress.epoch, _cpu_state(model)
+            record = {
+                "fit": name,
+                "phase": phase.name,
+                "epoch": progress.epoch,
+                "train": terms,
+                "tune": {"task": tune_loss},
+                "lr": optimizer.param_groups[0]["lr"],
+                "seconds": round(time.perf_counter() - started, 3),
+            }
+            progress.history.append(record)
+            monitor.epoch(record)
+            if checkpoint and fabric.is_global_zero:
+                _save(checkpoint, model, optimizer, best, progress)
+        progress.phase, progress.epoch, progress.best, progress.best_epoch = number + 1, 0, math.inf, 0
+    monitor.stop()
+    model.to("cpu").load_state_dict(best)
+    model.eval()
+    return progress.history
+
+
+def _epoch(
+    fabric: Any,
+    wrapped: Any,
+    model: Model,
+    optimizer: Any,
+    data: PatientBatch,
+    task_loss: TaskLoss,
+    config: TrainConfig,
+    epoch: int,
+    epochs: int,
+    monitor: Monitor,
+) -> dict[str, float]:
+    """One pass over the training fold; returns the mean of each loss term."""
+    wrapped.train()
+    order = torch.randperm(len(data))
+    batches = torch.split(order, config.batch_size)
+    mine = batches[fabric.global_rank :: fabric.world_size]
+    mine = mine[: len(batches) // fabric.world_size] or mine  # equal counts, or DDP would wait for ever
+    sums: dict[str, Tensor] = {}
+    steps = 0
+    for i, rows in enumerate(mine):
+        batch = data.take(rows.to(data.rows.device))
+        for objective in model.objectives(batch, wrapped, task_loss):
+            _set_rate(optimizer, config, (epoch + i / len(mine)) / epochs)
+            optimizer.zero_grad(set_to_none=True)
+            fabric.backward(objective.total)
+            model.after_backward()
+            if config.clip_norm:
+                fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
+            optimizer.step()
+            steps += 1
+            for term, value in objective.terms.items():
+                sums[term] = sums.get(term, torch.zeros((), device=value.device)) + value
+        if i % 20 == 0:
+            _finite(objective.total, "loss", f"epoch {epoch + 1}, batch {i + 1}", objective.terms)
+            monitor.step(float(objective.total.detach()))
+    means = {term: float(value) / steps for term, value in sums.items()}
+    for term, mean in means.items():
+        if not math.isfinite(mean):
+            raise _not_finite(f"loss term '{term}'", f"epoch {epoch + 1}")
+    for weight_name, weight in model.named_parameters():
+        _finite(weight.detach().sum(), f"weights '{weight_name}'", f"epoch {epoch + 1}", {})
+    return means
+
+
+def evaluate_loss(model: Model, tune: PatientBatch, rows: int = 4096) -> float:
+    """Mean cross-entropy of the tune fold over tasks: proper, whatever the training loss is."""
+    model.eval()
+    with torch.no_grad():
+        logits = torch.cat([model(part).logits.float() for part in batches_of(tune, rows)])
+    weights = torch.ones(logits.shape[1], device=logits.device) / logits.shape[1]
+    return float(masked_label_loss(logits, tune.labels, tune.label_mask, weights))
+
+
+def batches_of(data: PatientBatch, rows: int) -> Iterator[PatientBatch]:
+    """``data`` in order, ``rows`` patients at a time."""
+    for index in torch.split(torch.arange(len(data), device=data.rows.device), rows):
+        yield data.take(index)
+
+
+def _task_loss(data: PatientBatch, config: TrainConfig, device: torch.device) -> TaskLoss:
+    tasks = data.schema.task_names
+    for name in config.task_weights:
+        if name not in tasks and name not in TrainConfig().task_weights:
+            raise ConfigError(
+                f"train.task_weights.{name}", "a task of this store", "an unknown one", nearest(name, tasks)
+            )
+    weights = torch.tensor([config.task_weights.get(name, 1.0) for name in tasks], device=device)
+    focal = config.label_loss == "focal"
+    loss = partial(
+        masked_label_loss,
+        weights=weights,
+        gamma=config.focal_gamma if focal else 0.0,
+        alpha=config.focal_alpha if focal else -1.0,
+    )
+    return lambda logits, batch: loss(logits.float(), batch.labels, batch.label_mask)
+
+
+def _set_rate(optimizer: Any, config: TrainConfig, done: float) -> None:
+    """Linear warm-up, then cosine decay to zero; ``done`` in [0, 1)."""
+    if done < config.warmup:
+        factor = (done + 1e-3) / (config.warmup + 1e-3)
+    else:
+        factor = 0.5 * (1 + math.cos(math.pi * (done - config.warmup) / (1 - config.warmup)))
+    for group in optimizer.param_groups:
+        group["lr"] = config.lr * factor
+
+
+def _stopped(progress: Progress, phase: Phase, config: TrainConfig) -> bool:
+    return phase.epochs is None and progress.epoch - progress.best_epoch >= config.patience
+
+
+def _precision(config: TrainConfig) -> Any:
+    if config.precision != "auto":
+        return config.precision
+    on_gpu = config.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if on_gpu else "32-true"
+
+
+def _mix(seed: int, phase: int, epoch: int) -> int:
+    """A seed of its own for every epoch, so that a resumed fit needs no generator state."""
+    return int(np.random.SeedSequence([seed, phase, epoch]).generate_state(1)[0])
+
+
+def _cpu_state(model: Model) -> dict[str, Tensor]:
+    return {name: t.detach().cpu().clone() for name, t in model.state_dict().items()}
+
+
+def _finite(value: Tensor, what: str, where: str, terms: dict[str, Tensor]) -> None:
+    if not bool(torch.isfinite(value)):
+        bad = [name for name, term in terms.items() if not bool(torch.isfinite(term))]
+        raise _not_finite(f"{what} {bad}" if bad else what, where)
+
+
+def _not_finite(what: str, where: str) -> TrainingError:
+    return TrainingError(
+        f"training: {what}", "finite numbers", f"NaN or infinity at {where}", "lower train.lr or look at the inputs"
+    )
+
+
+def _save(path: Path, model: Model, optimizer: Any, best: dict[str, Tensor], progress: Progress) -> None:
+    tensors = {f"model.{k}": v for k, v in _cpu_state(model).items()}
+    tensors |= {f"best.{k}": v for k, v in best.items()}
+    tensors |= {f"optimizer.{k}": v for k, v in optimizer_tensors(optimizer).items()}
+    save_checkpoint(path, Checkpoint(tensors, vars(progress)))
