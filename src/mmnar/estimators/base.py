@@ -69,7 +69,7 @@ def _columns(schema: Schema) -> list[str]:
 def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     """Numpy arrays by name, without pickle."""
     with path.open("wb") as handle:
-        np.savez(handle, allow_pickle=False, **arrays)  # type: ignore[arg-type]  # the stub cannot spread a dict
+        np.savez(handle, allow_pickle=False, **arrays)
 
 
 class Estimator(ABC):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from mmnar.training.checkpoint import (
     save_checkpoint,
 )
 from mmnar.training.monitor import Monitor
-from mmnar.types import PatientBatch
+from mmnar.types import Output, PatientBatch
 
 
 @dataclass
@@ -88,11 +88,13 @@ def train(
         phase = phases[number]
         model.loss_weights = phase.weights
         model.load_state_dict(best)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )
         if saved and saved.state["phase"] == number and progress.epoch:
             model.load_state_dict(saved.group("model"))
             restore_optimizer(optimizer, saved.group("optimizer"))
-        wrapped, optimizer = fabric.setup(model, optimizer)
+        wrapped, optimizer = fabric.setup(_Unpacked(model), optimizer)
         epochs = phase.epochs or config.max_epochs
         while progress.epoch < epochs and not _stopped(progress, phase, config):
             started = time.perf_counter()
@@ -124,6 +126,18 @@ def train(
     return progress.history
 
 
+class _Unpacked(torch.nn.Module):
+    """What Fabric wraps. It walks through the fields of whatever passes its wrapper and refuses frozen dataclasses,
+    so a batch goes in behind a function and an Output comes out as a dict."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Callable[[], PatientBatch]) -> dict[str, Any]:
+        return dict(vars(self.model(batch())))
+
+
 def _epoch(
     fabric: Any,
     wrapped: Any,
@@ -144,9 +158,13 @@ def _epoch(
     mine = mine[: len(batches) // fabric.world_size] or mine  # equal counts, or DDP would wait for ever
     sums: dict[str, Tensor] = {}
     steps = 0
+
+    def forward(batch: PatientBatch) -> Output:
+        return Output(**wrapped(lambda: batch))
+
     for i, rows in enumerate(mine):
         batch = data.take(rows.to(data.rows.device))
-        for objective in model.objectives(batch, wrapped, task_loss):
+        for objective in model.objectives(batch, forward, task_loss):
             _set_rate(optimizer, config, (epoch + i / len(mine)) / epochs)
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(objective.total)
