@@ -33,6 +33,13 @@ class Predictor(ABC):
     def predict_proba(self, fold: Fold[Any]) -> NDArray[np.float64]:
         """(n, K) risks in [0, 1] for every sample and task, asked or not. Row by row independent."""
 
+    @classmethod
+    @abstractmethod
+    def load_state(
+        cls, folder: Path, schema: Schema, fitted_subjects: NDArray[np.uint64], state: dict[str, Any]
+    ) -> Predictor:
+        """The inverse of ``_state``: what it wrote into ``folder`` and the JSON it returned."""
+
     @abstractmethod
     def _state(self, folder: Path) -> dict[str, Any]:
         """Write arrays (no pickle) into ``folder`` and return what is plain JSON."""
@@ -76,6 +83,8 @@ class Estimator(ABC):
     """A recipe. Its parameters are its constructor's arguments; ``fit`` changes nothing in it."""
 
     name: str
+    card: dict[str, Any]
+    """What a reader must know: ``title, paper, missing, deviations, control`` (see ``models.base.ModelCard``)."""
 
     @abstractmethod
     def fit(

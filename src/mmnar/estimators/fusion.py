@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class FusionEstimator(Estimator):
         self.model_type = model_class(name)
         self.model = model if model is not None else self.model_type.Config()
         self.train = train or TrainConfig()
+        self.card = asdict(self.model_type.card)
 
     def fit(
         self,
@@ -104,12 +106,13 @@ class FusionPredictor(Predictor):
             {k: v.contiguous().clone() for k, v in self.network.state_dict().items()}, folder / "model.safetensors"
         )
         save_arrays(folder / "preprocess.npz", self.preprocessor.arrays())
-        return {"model": to_plain(self.network.config), "history": self.history}
+        return {"name": self.name, "model": to_plain(self.network.config), "history": self.history}
 
     @classmethod
     def load_state(
-        cls, name: str, folder: Path, schema: Schema, fitted_subjects: NDArray[np.uint64], state: dict[str, Any]
+        cls, folder: Path, schema: Schema, fitted_subjects: NDArray[np.uint64], state: dict[str, Any]
     ) -> FusionPredictor:
+        name = state["name"]
         model_type = model_class(name)
         network = model_type(schema, override(model_type.Config(), state["model"]))
         network.load_state_dict(load_file(folder / "model.safetensors"))

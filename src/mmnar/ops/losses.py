@@ -25,7 +25,7 @@ def masked_label_loss(
         p_wrong = torch.sigmoid(torch.where(labels > 0.5, -logits, logits))  # 1 − p_y
         loss = loss * p_wrong**gamma
     if alpha >= 0:
-        loss = loss * torch.where(labels > 0.5, alpha, 1 - alpha)
+        loss = loss * (alpha * labels + (1 - alpha) * (1 - labels))
     asked = label_mask.to(loss.dtype)
     per_task = (loss * asked).sum(0) / asked.sum(0).clamp(min=1)  # (K,)
     return (per_task * weights).sum()

@@ -88,9 +88,7 @@ def train(
         phase = phases[number]
         model.loss_weights = phase.weights
         model.load_state_dict(best)
-        optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
-        )
+        optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
         if saved and saved.state["phase"] == number and progress.epoch:
             model.load_state_dict(saved.group("model"))
             restore_optimizer(optimizer, saved.group("optimizer"))

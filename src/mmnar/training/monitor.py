@@ -35,3 +35,60 @@ class Silent:
 
     def stop(self) -> None:
         return
+
+
+class Recorder:
+    """Keeps every epoch's record and passes all events on."""
+
+    def __init__(self, inner: Monitor) -> None:
+        self.inner = inner
+        self.history: list[dict[str, Any]] = []
+
+    def start(self, what: str, total: int) -> None:
+        self.inner.start(what, total)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        self.history.append(record)
+        self.inner.epoch(record)
+
+    def step(self, loss: float) -> None:
+        self.inner.step(loss)
+
+    def stop(self) -> None:
+        self.inner.stop()
+
+
+class Bars:
+    """Progress bars on the terminal: fit, epoch, loss, time left. A context manager."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}  tune {task.fields[tune]:.4f}"),
+            TimeRemainingColumn(),
+            transient=True,
+        )
+        self._task: Any = None
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def start(self, what: str, total: int) -> None:
+        self._task = self._progress.add_task(what, total=total, loss=float("nan"), tune=float("nan"))
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        self._progress.update(self._task, advance=1, tune=record["tune"]["task"])
+
+    def step(self, loss: float) -> None:
+        self._progress.update(self._task, loss=loss)
+
+    def stop(self) -> None:
+        self._progress.remove_task(self._task)

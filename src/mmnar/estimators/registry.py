@@ -1,0 +1,80 @@
+"""Every method by name, deep or not: ``estimator("crl-mmnar", "train.lr=3e-4", ensemble=5)``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Final
+
+from mmnar.config import RunConfig, TrainConfig, override, parse_words
+from mmnar.errors import ConfigError, nearest
+from mmnar.estimators.base import Estimator
+from mmnar.models.registry import MODELS
+
+TABULAR: Final[dict[str, str]] = {
+    "pattern-only": "mmnar.estimators.tabular:PatternOnly",
+    "logistic-pattern": "mmnar.estimators.tabular:LogisticPattern",
+    "boosting-pattern": "mmnar.estimators.tabular:BoostingPattern",
+}
+
+
+def model_names() -> tuple[str, ...]:
+    """All registered names, deep methods first."""
+    return (*MODELS, *TABULAR)
+
+
+def estimator(name: str, *words: str, ensemble: int = 1) -> Estimator:
+    """A recipe by name.
+
+    Args:
+        name: One of ``model_names()``.
+        words: Overrides such as ``model.width=64`` or ``train.lr=3e-4``.
+        ensemble: More than 1 wraps it in a seed ensemble.
+
+    Raises:
+        ConfigError: An unknown name or key; the nearest one is offered.
+    """
+    changes = parse_words(words)
+    model = {key.removeprefix("model."): changes.pop(key) for key in list(changes) if key.startswith("model.")}
+    train = {key.removeprefix("train."): changes.pop(key) for key in list(changes) if key.startswith("train.")}
+    for key in changes:
+        raise ConfigError(f"key '{key}'", "model.… or train.…", "another key", "split and seed are arguments of fit")
+    return build_estimator(name, model, override(TrainConfig(), train), ensemble)
+
+
+def build_estimator(name: str, model: Mapping[str, Any], train: TrainConfig, ensemble: int = 1) -> Estimator:
+    """The same from parts: ``model`` overrides the method's own configuration."""
+    base = _base(name, model, train)
+    if ensemble == 1:
+        return base
+    from mmnar.estimators.ensemble import EnsembleEstimator
+
+    return EnsembleEstimator(base, ensemble)
+
+
+def _base(name: str, model: Mapping[str, Any], train: TrainConfig) -> Estimator:
+    if name in MODELS:
+        from mmnar.estimators.fusion import FusionEstimator
+        from mmnar.models.registry import model_class
+
+        return FusionEstimator(name, override(model_class(name).Config(), model, "model."), train)
+    if name in TABULAR:
+        module, attribute = TABULAR[name].split(":")
+        recipe = getattr(import_module(module), attribute)()
+        return override(recipe, model, "model.") if model else recipe  # type: ignore[no-any-return]
+    raise ConfigError(f"model '{name}'", "a registered model", "an unknown name", nearest(name, model_names()))
+
+
+def resolve_run(words: tuple[str, ...]) -> tuple[RunConfig, dict[str, Any]]:
+    """Split command-line words into the run's configuration and the method's own (``model.…``) overrides."""
+    changes = parse_words(words)
+    model = {key.removeprefix("model."): changes.pop(key) for key in list(changes) if key.startswith("model.")}
+    return override(RunConfig(), changes), model
+
+
+def model_settings(recipe: Estimator) -> dict[str, Any]:
+    """The method's resolved configuration as plain JSON."""
+    base = getattr(recipe, "base", recipe)
+    config = getattr(base, "model", base)
+    return dataclasses.asdict(config) if dataclasses.is_dataclass(config) and not isinstance(config, type) else {}

@@ -1,0 +1,249 @@
+"""From a store to a run, from runs to a result: what the command's verbs do, callable from Python.
+
+A run is a folder. ``run.json`` is written last: a folder without it is unfinished and can be resumed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from mmnar.cohort.split import Split
+from mmnar.config import RectifierConfig, RunConfig, to_plain
+from mmnar.dataset.store import PatientDataset, open_store
+from mmnar.errors import LeakageError, StoreError
+from mmnar.estimators.base import Estimator, Predictor
+from mmnar.estimators.cross import cross_predict
+from mmnar.estimators.registry import build_estimator, model_settings, resolve_run
+from mmnar.estimators.storage import fit_or_load, load_predictor, save_predictor
+from mmnar.evaluation.evaluate import evaluate
+from mmnar.evaluation.result import Result
+from mmnar.posthoc.base import Correction, FittedCorrection
+from mmnar.posthoc.calibrate import PlattCalibration
+from mmnar.posthoc.rectify import Chain, FittedChain, LatticeRectifier, ThresholdRectifier
+from mmnar.predictions import Predictions
+from mmnar.roles import Calibration, Test
+from mmnar.training.monitor import Monitor, Recorder, Silent
+
+RUN_VERSION: Final = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Args:
+        folder: Where it lies.
+        record: ``run.json``.
+        test, rectified: Test predictions before and after the rectifier (None where there is none).
+    """
+
+    folder: Path
+    record: dict[str, Any]
+    test: Predictions[Test]
+    rectified: Predictions[Test] | None
+
+    @property
+    def name(self) -> str:
+        return str(self.record["name"])
+
+    def predictor(self) -> Predictor:
+        return load_predictor(self.folder / "model")
+
+    def correction(self) -> FittedCorrection | None:
+        path = self.folder / "rectifier.json"
+        return FittedChain.from_dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def train_run(
+    store: Path,
+    model: str,
+    out: Path,
+    words: Sequence[str] = (),
+    *,
+    resume: bool = False,
+    monitor: Monitor | None = None,
+) -> Run:
+    """Fit a model on a store, feed its rectifier out-of-fold, score the test fold, write the run.
+
+    Args:
+        words: ``a.b=c`` overrides of ``RunConfig`` and, under ``model.``, of the method's own configuration.
+        resume: Continue an interrupted run, to the same numbers.
+
+    Raises:
+        ConfigError, StoreError: Before anything is written.
+    """
+    data = open_store(store)
+    config, settings = resolve_run(tuple(words))
+    recipe = build_estimator(model, settings, config.train, config.ensemble)
+    identity = {
+        "name": recipe.name,
+        "model": model_settings(recipe),
+        "config": to_plain(config),
+        "data": data.fingerprint,
+        "mmnar": version("mmnar"),
+    }
+    _claim(out, identity, resume)
+    started = time.time()
+    recorder = Recorder(monitor or Silent())
+    split = Split(**to_plain(config.split))
+    train, tune, test = data.fold(split, "train"), data.fold(split, "tune"), data.fold(split, "test")
+    for fold, role in ((train, "train"), (tune, "tune"), (test, "test")):
+        if not len(fold):
+            raise LeakageError(f"split fold '{role}'", "at least one subject", "none", "use more subjects")
+    work = out / "work"
+    predictor = fit_or_load(recipe, train, tune, config.seed, work / "final", recorder)
+    scored = predictor.predict(test)
+    scored.refuse_overlap()
+    _write(scored, out / "predictions" / "test.parquet")
+    rule = correction_for(config.rectifier, proper=config.train.label_loss == "bce")
+    if rule is not None:
+        calibration = cross_predict(recipe, train, tune, config.rectifier.folds, config.seed, work / "cross", recorder)
+        fitted = rule.fit(calibration)
+        _write(calibration, out / "predictions" / "calibration.parquet")
+        _write(fitted.apply(scored), out / "predictions" / "rectified.parquet")
+        _write_json(out / "rectifier.json", fitted.to_dict())
+    save_predictor(predictor, out / "model")
+    _write_json(out / "history.json", recorder.history)
+    record = {
+        **identity,
+        "run_version": RUN_VERSION,
+        "card": recipe.card,
+        "store": os.path.relpath(store, out),
+        "seconds": round(time.time() - started, 1),
+        "parameters": getattr(predictor, "parameters", None),
+        "versions": versions(),
+    }
+    _write_json(out / "run.json", record)
+    shutil.rmtree(work, ignore_errors=True)
+    return open_run(out)
+
+
+def open_run(folder: str | Path) -> Run:
+    """A finished run.
+
+    Raises:
+        StoreError: Not a run, unfinished, or of another version.
+    """
+    folder = Path(folder)
+    path = folder / "run.json"
+    if not path.is_file():
+        begun = (folder / "identity.json").is_file()
+        raise StoreError(
+            f"run '{folder}'",
+            "a finished run (run.json)",
+            "an unfinished one" if begun else "none",
+            "continue it with `mmnar train … --resume`" if begun else "run `mmnar train` first",
+        )
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record.get("run_version") != RUN_VERSION:
+        raise StoreError(f"run '{folder}'", f"run version {RUN_VERSION}", f"{record.get('run_version')}", "train again")
+    rectified = folder / "predictions" / "rectified.parquet"
+    return Run(
+        folder,
+        record,
+        Predictions.load(folder / "predictions" / "test.parquet"),
+        Predictions.load(rectified) if rectified.is_file() else None,
+    )
+
+
+def correction_for(config: RectifierConfig, proper: bool) -> Correction | None:
+    """The rectifier's recipe, after a global calibration where the training loss was not a proper score."""
+    steps: list[Correction] = [] if proper else [PlattCalibration()]
+    if config.rule == "lattice":
+        steps.append(LatticeRectifier(p0=config.prior_no_effect))
+    elif config.rule == "threshold":
+        steps.append(ThresholdRectifier())
+    return Chain(tuple(steps)) if steps else None
+
+
+def fit_correction(
+    recipe: Estimator, data: PatientDataset, split: Split, config: RunConfig, monitor: Monitor | None = None
+) -> FittedCorrection | None:
+    """The rectifier of a recipe, fed by out-of-fold predictions over the training fold of ``split``."""
+    rule = correction_for(config.rectifier, proper=config.train.label_loss == "bce")
+    if rule is None:
+        return None
+    calibration: Predictions[Calibration] = cross_predict(
+        recipe, data.fold(split, "train"), data.fold(split, "tune"), config.rectifier.folds, config.seed, None, monitor
+    )
+    return rule.fit(calibration)
+
+
+def evaluate_runs(runs: Sequence[Run], *, on: Path | None = None, resamples: int = 1000, seed: int = 0) -> Result:
+    """Judge runs on the same patients: their own test fold, or every patient of another store.
+
+    Args:
+        on: Another store of the same schema (external validation); nothing is fitted on it.
+
+    Raises:
+        SchemaError: The runs were scored on different samples, or the other store has another schema.
+        LeakageError: A scored subject was seen in fitting.
+    """
+    scored = [p for run in runs for p in (_external(run, on) if on else _own(run))]
+    controls = [run.name for run in runs if run.record["card"]["control"]]
+    return evaluate(*scored, controls=controls, resamples=resamples, seed=seed)
+
+
+def _own(run: Run) -> list[Predictions[Test]]:
+    return [run.test] + ([run.rectified] if run.rectified is not None else [])
+
+
+def _external(run: Run, store: Path) -> list[Predictions[Test]]:
+    base = run.predictor().predict(open_store(store).fold(Split.external(), "test"))
+    correction = run.correction()
+    return [base] + ([correction.apply(base)] if correction else [])
+
+
+def versions() -> dict[str, str]:
+    """Of everything that could change a number."""
+    names = ("mmnar", "torch", "numpy", "scipy", "scikit-learn", "polars", "lightning")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def _claim(out: Path, identity: dict[str, Any], resume: bool) -> None:
+    """Take the run folder, or refuse before any work is done."""
+    path = out / "identity.json"
+    if (out / "run.json").is_file() and not resume:
+        raise StoreError(f"run '{out}'", "a new folder", "a finished run", "choose another --out")
+    if path.is_file():
+        if not resume:
+            raise StoreError(
+                f"run '{out}'", "a new folder", "an unfinished run", "add --resume or choose another --out"
+            )
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = [key for key in identity if before.get(key) != json.loads(json.dumps(identity[key]))]
+        if changed:
+            raise StoreError(
+                f"run '{out}'",
+                "the configuration and data it was begun with",
+                f"changed: {', '.join(changed)}",
+                "choose another --out",
+            )
+    elif out.exists() and any(out.iterdir()):
+        raise StoreError(f"run '{out}'", "a new or empty folder", "other files", "choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    _write_json(path, identity)
+
+
+def _write(predictions: Predictions[Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    predictions.save(path)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    temporary = path.with_name(f".tmp-{path.name}")
+    try:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(f"writing '{path.name}'", "room to write", str(error), "free space and --resume") from error

@@ -1,0 +1,124 @@
+"""The loop: resume to the same numbers, stop at NaN, focal = bce at gamma 0, phases in order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmnar.config import TrainConfig
+from mmnar.errors import ConfigError, StoreError, TrainingError
+from mmnar.models.crl_mmnar import CRLMMNAR, CRLMMNARConfig
+from mmnar.ops.losses import info_nce, masked_label_loss
+from mmnar.training.loop import train
+from mmnar.training.monitor import Silent
+from tests.conformance.test_models import batch, build
+from tests.populations import SCHEMA
+
+
+class KilledError(Exception):
+    pass
+
+
+class KilledAfter(Silent):
+    """Stops the fit from outside after some epochs, as a kill would."""
+
+    def __init__(self, epochs: int) -> None:
+        self.left = epochs
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise KilledError
+
+
+@pytest.mark.parametrize("schedule", ["joint", "pretrain"])
+@pytest.mark.parametrize("killed_after", [1, 3, 5])
+def test_resume_gives_the_same_numbers(tmp_path: Path, killed_after: int, schedule: Any) -> None:
+    b, config = batch(150), TrainConfig(max_epochs=4, batch_size=32)
+    settings = CRLMMNARConfig(width=16, schedule=schedule, pretrain_epochs=3)
+
+    def fresh() -> CRLMMNAR:
+        torch.manual_seed(5)
+        return CRLMMNAR(SCHEMA, settings)
+
+    whole = fresh()
+    history = train(whole, b, b, config, 5, Silent())
+    if killed_after >= len(history):
+        pytest.skip("the joint schedule has only four epochs")
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(KilledError):
+        train(fresh(), b, b, config, 5, KilledAfter(killed_after), path)
+    resumed = fresh()
+    again = train(resumed, b, b, config, 5, Silent(), path)
+    assert [(h["phase"], h["epoch"], h["tune"], h["train"]) for h in again] == [
+        (h["phase"], h["epoch"], h["tune"], h["train"]) for h in history
+    ]
+    assert all(torch.equal(a, c) for a, c in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(StoreError, match="whole file"):
+        train(build("zero-fill"), batch(), batch(), TrainConfig(max_epochs=1), 0, Silent(), path)
+
+
+def test_nan_in_weights_stops_with_a_place() -> None:
+    model = build("crl-mmnar")
+    with torch.no_grad():
+        next(iter(model.parameters())).fill_(float("nan"))
+    with pytest.raises(TrainingError, match="epoch 1"):
+        train(model, batch(), batch(), TrainConfig(max_epochs=1), 0, Silent())
+
+
+def test_unknown_task_weight_is_refused() -> None:
+    with pytest.raises(ConfigError, match="mortality"):
+        train(build("zero-fill"), batch(), batch(), TrainConfig(task_weights={"mortalty": 2.0}), 0, Silent())
+
+
+def test_focal_with_gamma_zero_is_bce_to_the_bit() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(50, 2), (torch.rand(50, 2) < 0.3).float()
+    mask, weights = torch.rand(50, 2) < 0.7, torch.tensor([1.2, 1.5])
+    focal = masked_label_loss(logits, labels, mask, weights, gamma=0.0, alpha=-1.0)
+    assert torch.equal(focal, masked_label_loss(logits, labels, mask, weights))
+    by_hand = sum(
+        weights[k] * F.binary_cross_entropy_with_logits(logits[mask[:, k], k], labels[mask[:, k], k]) for k in range(2)
+    )
+    assert torch.allclose(focal, by_hand, atol=1e-6)
+
+
+def test_focal_matches_its_formula_in_float64() -> None:
+    torch.manual_seed(1)
+    logits, labels = torch.randn(20, 1).double(), (torch.rand(20, 1) < 0.4).double()
+    got = masked_label_loss(logits, labels, labels >= 0, torch.ones(1).double(), gamma=2.0, alpha=0.25)
+    want = 0.0
+    for x, y in zip(logits[:, 0].tolist(), labels[:, 0].tolist(), strict=True):
+        p = 1 / (1 + torch.tensor(-x).double().exp().item())
+        p_y, a = (p, 0.25) if y else (1 - p, 0.75)
+        want -= a * (1 - p_y) ** 2 * torch.tensor(p_y).double().log().item()
+    assert abs(float(got) - want / 20) < 1e-12
+
+
+def test_a_task_nobody_was_asked_adds_nothing() -> None:
+    logits = torch.zeros(3, 2, requires_grad=True)
+    mask = torch.tensor([[True, False]] * 3)
+    masked_label_loss(logits, torch.zeros(3, 2), mask, torch.ones(2)).backward()
+    assert logits.grad is not None
+    assert logits.grad[:, 1].abs().sum() == 0
+    assert logits.grad[:, 0].abs().sum() > 0
+
+
+def test_info_nce_against_a_double_loop() -> None:
+    torch.manual_seed(2)
+    a, b, tau = torch.randn(7, 5).double(), torch.randn(7, 5).double(), 0.1
+    want = 0.0
+    for i in range(7):
+        s = [float(a[i] @ b[j] / a[i].norm() / b[j].norm()) / tau for j in range(7)]
+        want += float(torch.logsumexp(torch.tensor(s).double(), 0)) - s[i]
+    assert abs(float(info_nce(a, b, tau)) - want / 7) < 1e-10
+    assert float(info_nce(a[:1], b[:1], tau)) == 0.0
