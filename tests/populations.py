@@ -1,4 +1,4 @@
-"""Small populations for tests: seven columns in three modalities, numbers and categories, cells and modalities missing."""
+"""Small populations for tests: three modalities, numbers and categories, cells and whole modalities missing."""
 
 from __future__ import annotations
 

@@ -1,0 +1,38 @@
+# Every target sets itself up: a virtual environment in .venv, pinned by constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup check test demo bench clean
+
+help:
+	@echo "make demo   simulated records -> five models -> demo/report/report.html"
+	@echo "make test   the whole test suite"
+	@echo "make check  ruff, mypy --strict, import-linter"
+	@echo "make bench  every benchmark at its smallest size"
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch .venv/ready
+
+check: setup
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+demo: setup
+	$(BIN)/mmnar demo --out demo
+	@echo "Open demo/report/report.html"
+
+bench: setup
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script --smallest || exit 1; done
+
+clean:
+	rm -rf .venv demo build src/*.egg-info
