@@ -39,8 +39,10 @@ SITE_LOG_SLOPE_SD: Final = 0.3
 MAX_MODALITIES: Final = 12
 _IDIOSYNCRATIC: Final = 0.3  # share of the variance of d that no main effect or pair explains
 _PAIRS: Final = 0.5  # sd of a pair effect relative to a main effect
-_LOADING: Final = 0.8
-_SLOPE: Final = 0.8
+_LOADING: Final = 0.7
+_SLOPE: Final = 0.98
+# world 0: Bayes AUROC of task 0 about .754 (M = 4) and .783 (M = 10), of the pattern alone .68 and .735
+_FIRST_WORLD: Final = 13
 
 
 @dataclass(frozen=True)
@@ -246,7 +248,7 @@ def pattern_number(present: Bool) -> NDArray[np.int64]:
 @lru_cache(maxsize=32)
 def make_world(modalities: int, eta: float, seed: int) -> World:
     """Draw a world and calibrate its effects and intercepts at the reference policy (γ = 1, one site, no mcar)."""
-    content, ordering, effect = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3))
+    content, ordering, effect = (np.random.default_rng(s) for s in np.random.SeedSequence(_FIRST_WORLD + seed).spawn(3))
     m = np.arange(modalities)
     loadings = 0.3 * _LOADING * content.standard_normal((modalities, DIMENSIONS, 3))
     loadings[m, :, m % 3] += _LOADING * content.choice([-1.0, 1.0], (modalities, DIMENSIONS))
@@ -296,12 +298,15 @@ def make_policy(
 
 
 def _pattern_effects(patterns: Bool, law: Float, rng: np.random.Generator) -> Float:
-    """(K, G): main effects + pair interactions, and an idiosyncratic part of 30 % of the variance."""
+    """(K, G): main effects + pair interactions, and an idiosyncratic part of 30 % of the variance.
+
+    Main effects are positive: with η > 0 being measured goes along with what severity does, with η < 0 against it.
+    """
     bits = patterns[:, 1:].astype(np.float64)
     i, j = np.triu_indices(bits.shape[1], 1)
     effects = []
     for _ in PREVALENCES:
-        regular = bits @ rng.standard_normal(bits.shape[1])
+        regular = bits @ np.abs(rng.standard_normal(bits.shape[1]))
         regular += (bits[:, i] * bits[:, j]) @ (_PAIRS * rng.standard_normal(len(i)))
         odd = rng.standard_normal(len(bits))
         mixed = np.sqrt(1 - _IDIOSYNCRATIC) * _standard(regular, law) + np.sqrt(_IDIOSYNCRATIC) * _standard(odd, law)
