@@ -39,8 +39,8 @@ SITE_LOG_SLOPE_SD: Final = 0.3
 MAX_MODALITIES: Final = 12
 _IDIOSYNCRATIC: Final = 0.3  # share of the variance of d that no main effect or pair explains
 _PAIRS: Final = 0.5  # sd of a pair effect relative to a main effect
-_LOADING: Final = 0.7
-_SLOPE: Final = 0.98
+_LOADING: Final = 0.75
+_SLOPE: Final = 1.0
 # world 0: Bayes AUROC of task 0 about .754 (M = 4) and .783 (M = 10), of the pattern alone .68 and .735
 _FIRST_WORLD: Final = 13
 
