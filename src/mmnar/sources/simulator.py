@@ -128,6 +128,7 @@ class Simulation:
         bayes: (N, K) P(y = 1 | observed content, δ), exact up to a 256-point quadrature. The site is not given.
         ignorable: (N, K) the same, had the posterior of h ignored why the pattern is what it is.
         world, policy: The law all of this was drawn from.
+        seed: Drew the patients; equal seeds are the same patients.
     """
 
     latent: Float
@@ -140,6 +141,7 @@ class Simulation:
     ignorable: Float
     world: World
     policy: Policy
+    seed: int
 
     def __len__(self) -> int:
         return len(self.site)
@@ -185,6 +187,7 @@ def simulate(
     ((500, 3), True, False)
     """
     _check_range("patients", patients, 1, 10_000_000)
+    _check_range("seed", seed, 0, 2**32 - 1)
     _check_range("modalities", modalities, 2, MAX_MODALITIES)
     _check_range("mcar", mcar, 0, 1)
     _check_range("sites", sites, 1, 1000)
@@ -204,7 +207,7 @@ def simulate(
     labels = outcomes.random(predictor.shape) < expit(predictor)
     continuous = predictor + OUTCOME_NOISE * residuals.standard_normal(predictor.shape)
     bayes, ignorable = bayes_risks(world, policy, content, present)
-    return Simulation(h, content, present, site, labels, continuous, bayes, ignorable, world, policy)
+    return Simulation(h, content, present, site, labels, continuous, bayes, ignorable, world, policy, seed)
 
 
 def bayes_risks(world: World, policy: Policy, content: Float, present: Bool) -> tuple[Float, Float]:
