@@ -1,0 +1,212 @@
+"""Features: past events → one row of numbers per sample. Nothing here is fitted, nothing sees a label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mmnar.errors import SchemaError
+from mmnar.schema import Feature, ModalitySpec, Schema, Task
+from mmnar.sources.events import Extract, FeatureRule, PastEvents
+
+_COUNTING: Final = ("count", "nunique")
+
+
+def schema_of(extract: Extract, tasks: Sequence[Task]) -> Schema:
+    """The schema that ``extract``'s rules make: modalities in order of first mention, features in rule order."""
+    by_modality: dict[str, list[Feature]] = {}
+    for rule in extract.rules:
+        feature = Feature(rule.feature, "categorical" if rule.categories else "continuous", rule.categories, rule.unit)
+        by_modality.setdefault(rule.modality, []).append(feature)
+    modalities = tuple(
+        ModalitySpec(name, tuple(features), max_missing=extract.max_missing) for name, features in by_modality.items()
+    )
+    return Schema(modalities, tuple(tasks), tuple(extract.attributes))
+
+
+def static_features(past: PastEvents, rules: Sequence[FeatureRule], n: int) -> dict[str, NDArray[np.float32]]:
+    """Aggregate each sample's past events into features.
+
+    Ties in time are ordered by value, so that no answer depends on the order of the rows. Sums run in that
+    order, one sample at a time in float64, so that no answer depends on other samples' rows either.
+
+    Args:
+        past: Events known at prediction time.
+        rules: Feature rules; columns come out in this order within each modality.
+        n: Number of samples N; ``past``'s sample numbers are below it.
+
+    Returns:
+        modality → (N, F) float32; NaN where nothing was observed; a category is its index.
+
+    Raises:
+        SchemaError: A categorical rule does not end in ``"other"``, or does not take ``last`` or ``first``.
+    """
+    _check(rules)
+    hits = _hits(past.frame, rules)
+    table = np.full((len(rules), n), np.nan, dtype=np.float64)
+    for aggregation in dict.fromkeys(rule.aggregation for rule in rules):
+        numbers = [i for i, rule in enumerate(rules) if rule.aggregation == aggregation]
+        part = hits.filter(pl.col("rule").is_in(numbers))
+        if aggregation not in _COUNTING:
+            part = part.filter("plausible")
+        _aggregate(table, part, aggregation)
+    _zeros(table, hits, past.frame, rules)
+    return {
+        modality: np.ascontiguousarray(table[_rows(rules, modality)].T.astype(np.float32))
+        for modality in dict.fromkeys(rule.modality for rule in rules)
+    }
+
+
+def implausible(past: PastEvents, rules: Sequence[FeatureRule]) -> dict[str, int]:
+    """``modality.feature`` → number of values outside the plausible range, where there are any.
+
+    Of rules that read the same codes within the same range the first is named.
+    """
+    first: dict[tuple[object, ...], FeatureRule] = {}
+    for rule in rules:
+        if rule.aggregation not in _COUNTING and not rule.categories:
+            first.setdefault((rule.codes, rule.low, rule.high), rule)
+    named = list(first.values())
+    outside = _hits(past.frame, named).filter(~pl.col("plausible") & pl.col("value").is_not_null())
+    counts = outside.group_by("rule").len().sort("rule")
+    return {f"{named[i].modality}.{named[i].feature}": count for i, count in counts.iter_rows()}
+
+
+def _rows(rules: Sequence[FeatureRule], modality: str) -> list[int]:
+    return [i for i, rule in enumerate(rules) if rule.modality == modality]
+
+
+def _check(rules: Sequence[FeatureRule]) -> None:
+    for rule in rules:
+        if rule.categories and (rule.categories[-1] != "other" or rule.aggregation not in ("last", "first")):
+            raise SchemaError(
+                f"feature rule '{rule.modality}.{rule.feature}'",
+                "categories that end in 'other', taken last or first",
+                f"{rule.categories[-1]!r}, {rule.aggregation}",
+                "correct the source's feature rules",
+            )
+
+
+def _hits(frame: pl.DataFrame, rules: Sequence[FeatureRule]) -> pl.DataFrame:
+    """Events matched with rules: ``rule, sample, value, plausible, code``, ordered by rule, sample, time, value."""
+    matches = _matches(frame["code"].unique().to_list(), rules)
+    numbers = [i for i, rule in enumerate(rules) if not rule.categories]
+    categorical = [i for i, rule in enumerate(rules) if rule.categories]
+    n = (frame["sample"].max() or 0) + 1  # type: ignore[operator]
+    parts = [
+        _matched(frame, matches.filter(pl.col("rule").is_in(numbers)), pl.col("numeric_value").cast(pl.Float64)),
+        *(_matched(frame, matches.filter(rule=i), _index(rules[i].categories)) for i in categorical),
+    ]
+    return (
+        pl.concat(parts)
+        .join(_bounds(rules), on="rule", how="left", maintain_order="left")
+        .with_columns(
+            plausible=(pl.col("value").is_finite() & pl.col("value").is_between("low", "high")).fill_null(False),
+            cell=pl.col("rule") * n + pl.col("sample"),
+        )
+        # time and value are in order already; one stable sort is cheaper than four keys
+        .sort("cell", maintain_order=True)
+        .select("rule", "sample", "value", "plausible", "code")
+    )
+
+
+def _matched(frame: pl.DataFrame, matches: pl.DataFrame, value: pl.Expr) -> pl.DataFrame:
+    """``rule, sample, code, value``, ordered by time and value within each rule and sample."""
+    return (
+        frame.filter(pl.col("code").is_in(matches["code"].unique().implode()))
+        .select("sample", "time", "code", value=value)
+        .sort("time", "value", nulls_last=True)
+        .join(matches, on="code", maintain_order="left")
+        .select("rule", "sample", "code", "value")
+    )
+
+
+def _index(categories: tuple[str, ...]) -> pl.Expr:
+    """Index of ``text_value``; the last category for a text that is not among them."""
+    indices = {category: float(i) for i, category in enumerate(categories)}
+    text = pl.col("text_value")
+    known = text.replace_strict(indices, default=float(len(categories) - 1), return_dtype=pl.Float64)
+    return pl.when(text.is_not_null()).then(known)
+
+
+def _bounds(rules: Sequence[FeatureRule]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "rule": range(len(rules)),
+            "low": [-np.inf if rule.low is None else rule.low for rule in rules],
+            "high": [np.inf if rule.high is None else rule.high for rule in rules],
+        },
+        schema={"rule": pl.Int64, "low": pl.Float64, "high": pl.Float64},
+    )
+
+
+def _matches(codes: list[str], rules: Sequence[FeatureRule]) -> pl.DataFrame:
+    """``code, rule`` pairs, each once."""
+    pairs: set[tuple[str, int]] = set()
+    for i, rule in enumerate(rules):
+        exact = {c for c in rule.codes if not c.endswith("*")}
+        prefixes = tuple(c[:-1] for c in rule.codes if c.endswith("*"))
+        pairs.update((code, i) for code in codes if code in exact or (prefixes and code.startswith(prefixes)))
+    return pl.DataFrame(sorted(pairs), schema={"code": pl.String, "rule": pl.Int64}, orient="row")
+
+
+def _aggregate(table: NDArray[np.float64], part: pl.DataFrame, aggregation: str) -> None:
+    """Fill the cells of ``table`` (rules, N) that have events in ``part``."""
+    if part.is_empty():
+        return
+    rule, sample = part["rule"].to_numpy(), part["sample"].to_numpy()
+    new = np.r_[True, (rule[1:] != rule[:-1]) | (sample[1:] != sample[:-1])]
+    first = np.flatnonzero(new)
+    group = np.cumsum(new) - 1
+    count = np.bincount(group)
+    table[rule[first], sample[first]] = _reduce(part, aggregation, group, first, count)
+
+
+def _reduce(
+    part: pl.DataFrame,
+    aggregation: str,
+    group: NDArray[np.int64],
+    first: NDArray[np.int64],
+    count: NDArray[np.int64],
+) -> NDArray[Any]:
+    """(G,) one number per group of consecutive rows."""
+    if aggregation == "count":
+        return count.astype(np.float64)
+    if aggregation == "nunique":
+        pairs = pl.DataFrame({"group": group, "code": part["code"]}).unique()
+        return np.bincount(pairs["group"].to_numpy(), minlength=len(first)).astype(np.float64)
+    value = part["value"].to_numpy()
+    if aggregation == "first":
+        return value[first]
+    if aggregation == "last":
+        return value[first + count - 1]
+    if aggregation == "min":
+        return np.minimum.reduceat(value, first)
+    if aggregation == "max":
+        return np.maximum.reduceat(value, first)
+    # bincount adds row by row: a vectorised sum would round differently with the group's place in memory
+    total = np.bincount(group, weights=value)
+    if aggregation == "sum":
+        return total
+    mean = total / count
+    if aggregation == "mean":
+        return mean
+    squares = np.bincount(group, weights=(value - mean[group]) ** 2)
+    # one value has no spread
+    return np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1)), np.nan)
+
+
+def _zeros(table: NDArray[np.float64], hits: pl.DataFrame, frame: pl.DataFrame, rules: Sequence[FeatureRule]) -> None:
+    """0 where the source was kept for the sample and no event matched; an implausible match stays missing."""
+    recorded = frame.select("sample", "source").unique()
+    matched = hits.select("rule", "sample").unique()
+    for i, rule in enumerate(rules):
+        if not rule.zero_if_recorded:
+            continue
+        kept = recorded.filter(source=rule.zero_if_recorded)["sample"].to_numpy()
+        hit = matched.filter(rule=i)["sample"].to_numpy()
+        table[i, np.setdiff1d(kept, hit)] = 0.0
