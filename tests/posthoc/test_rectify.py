@@ -27,10 +27,11 @@ BIAS = np.array([0.0, 0.8, -0.8])
 
 def slow_lattice(p, y, g, patterns, p0):
     """The same posterior in plain loops, with columns dropped by hand and no change of variables."""
-    G, M = patterns.shape
+    G = len(patterns)
     l = [math.log(q / (1 - q)) for q in np.clip(p, 1e-4, 1 - 1e-4)]  # noqa: E741
-    a, z, v = [0.0] * G, [0.0] * G, [0.0] * G
+    a = [0.0] * G
     for _ in range(2):
+        z, v = [0.0] * G, [0.0] * G
         for k in range(G):
             U = I = 0.0  # noqa: E741
             for i in range(len(p)):
@@ -39,8 +40,13 @@ def slow_lattice(p, y, g, patterns, p0):
                     U, I = U + y[i] - q, I + q * (1 - q)  # noqa: E741
             I = max(I, 1e-4)  # noqa: E741
             z[k], v[k] = a[k] + U / I, 1 / I
-        a = list(z)
-    z, v = np.array(z), np.array(v)
+        mean, sd, coefficients, null = slow_grid(np.array(z), np.array(v), patterns, p0)
+        a = list(mean)
+    return mean, sd, coefficients, null
+
+
+def slow_grid(z, v, patterns, p0):
+    G, M = patterns.shape
     bits = [m for m in range(M) if len(set(patterns[:, m])) > 1]
     means, variances, logs, coefficients, nulls = [], [], [], [], []
     for s0 in SCALES:

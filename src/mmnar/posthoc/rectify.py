@@ -239,7 +239,7 @@ class LatticeRectifier(Correction):
         ``b_0 ~ N(0, s₀²)``, ``b_m ~ N(0, s₁²/M')``, ``e_g ~ N(0, s₂²)``
 
     over the M' bits that vary. The likelihood of a_g is the normal one of the working response of logistic regression
-    (McCullagh & Nelder 1989, section 2.5; a penalised quasi-likelihood, Breslow & Clayton 1993). s₀, s₁, s₂ each range
+    (penalised quasi-likelihood, Breslow & Clayton 1993), taken at 0 and again at the posterior mean. s₀, s₁, s₂ each range
     over ``SCALES`` with prior mass ``p0`` on zero, the rest spread evenly; all 216 combinations are averaged by their
     marginal likelihood. Tasks with fewer than 40 events are left as they are and say so.
 
@@ -306,25 +306,27 @@ def fit_lattice(proba: Float, y: Float, group: Int, patterns: Bool, p0: float, d
     Returns:
         The posterior, averaged over the grid.
     """
-    z, v = working_response(proba, y, group, len(patterns))
-    return average_grid(z, v * dispersion, lattice_design(patterns), p0)
-
-
-def working_response(proba: Float, y: Float, group: Int, groups: int) -> tuple[Float, Float]:
-    """(G,) working response z and its variance v after two scoring passes.
-
-    ``q = sig(logit p + a_g)``, ``U_g = Σ (y − q)``, ``I_g = max(Σ q(1−q), 1e-4)``, ``z_g = a_g + U_g / I_g``,
-    ``v_g = 1 / I_g``; the first pass starts at a = 0.
-    """
     l = logit(np.clip(proba, CLIP, 1 - CLIP))  # noqa: E741
-    z = np.zeros(groups)
-    information = np.ones(groups)
+    X = lattice_design(patterns)
+    offset = np.zeros(len(patterns))
+    # The second pass starts at the shrunken offsets: from the unshrunken ones, one event in a pattern of five patients
+    # would look like strong evidence (the working variance collapses or explodes), and thousands of such patterns harm.
     for _ in range(2):
-        a = z
-        q = expit(l + a[group])
-        information = np.maximum(np.bincount(group, q * (1 - q), groups), LEAST_INFORMATION)
-        z = a + np.bincount(group, y - q, groups) / information
-    return z, 1 / information
+        z, v = working_response(l, y, group, offset)
+        lattice = average_grid(z, v * dispersion, X, p0)
+        offset = lattice.mean
+    return lattice
+
+
+def working_response(l: Float, y: Float, group: Int, offset: Float) -> tuple[Float, Float]:  # noqa: E741
+    """(G,) working response z and its variance v at (G,) offsets a.
+
+    ``q = sig(l + a_g)``, ``I_g = max(Σ q(1−q), 1e-4)``, ``z_g = a_g + Σ (y − q) / I_g``, ``v_g = 1 / I_g``. At a = 0 z is the
+    mean residual of the pattern, rescaled to logits.
+    """
+    q = expit(l + offset[group])
+    information = np.maximum(np.bincount(group, q * (1 - q), len(offset)), LEAST_INFORMATION)
+    return offset + np.bincount(group, y - q, len(offset)) / information, 1 / information
 
 
 def lattice_design(patterns: Bool) -> Float:
