@@ -132,7 +132,7 @@ def test_kappa_is_chosen_out_of_fold(draw):
     """The published swap by hand: τ of one half on the other, the κ with the smallest Brier score."""
     recipe = ThresholdRectifier()
     for seed in range(5):
-        c = draw(500, seed=seed, tasks=("death",), bias=BIAS / 4)
+        c = draw(200, seed=seed, tasks=("death",), bias=BIAS / 4)
         p, y, asked = c.task("death")
         half = subject_keys(c.subject_id, recipe.seed) % np.uint64(2)
         brier = {}

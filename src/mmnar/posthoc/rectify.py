@@ -239,9 +239,9 @@ class LatticeRectifier(Correction):
         ``b_0 ~ N(0, s₀²)``, ``b_m ~ N(0, s₁²/M')``, ``e_g ~ N(0, s₂²)``
 
     over the M' bits that vary. The likelihood of a_g is the normal one of the working response of logistic regression
-    (penalised quasi-likelihood, Breslow & Clayton 1993), taken at 0 and again at the posterior mean. s₀, s₁, s₂ each range
-    over ``SCALES`` with prior mass ``p0`` on zero, the rest spread evenly; all 216 combinations are averaged by their
-    marginal likelihood. Tasks with fewer than 40 events are left as they are and say so.
+    (penalised quasi-likelihood, Breslow & Clayton 1993), taken at 0 and again at the posterior mean. s₀, s₁, s₂ each
+    range over ``SCALES`` with prior mass ``p0`` on zero, the rest spread evenly; all 216 combinations are averaged by
+    their marginal likelihood. Tasks with fewer than 40 events are left as they are and say so.
 
     Args:
         p0: Prior probability that a component is absent: .8 is safe where patterns may not matter, .5 is eager.
@@ -321,8 +321,8 @@ def fit_lattice(proba: Float, y: Float, group: Int, patterns: Bool, p0: float, d
 def working_response(l: Float, y: Float, group: Int, offset: Float) -> tuple[Float, Float]:  # noqa: E741
     """(G,) working response z and its variance v at (G,) offsets a.
 
-    ``q = sig(l + a_g)``, ``I_g = max(Σ q(1−q), 1e-4)``, ``z_g = a_g + Σ (y − q) / I_g``, ``v_g = 1 / I_g``. At a = 0 z is the
-    mean residual of the pattern, rescaled to logits.
+    ``q = sig(l + a_g)``, ``I_g = max(Σ q(1−q), 1e-4)``, ``z_g = a_g + Σ (y − q) / I_g``, ``v_g = 1 / I_g``. At a = 0 z
+    is the mean residual of the pattern, rescaled to logits.
     """
     q = expit(l + offset[group])
     information = np.maximum(np.bincount(group, q * (1 - q), len(offset)), LEAST_INFORMATION)
