@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Generic
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmnar.errors import LeakageError, SchemaError
-from mmnar.roles import R, subject_keys
+from mmnar.errors import LeakageError, SchemaError, StoreError
+from mmnar.roles import ROLES, R, subject_keys
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Bool = NDArray[np.bool_]
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
+
+FORMAT: Final = "mmnar.predictions/1"
+_ROW_COLUMNS: Final = ("subject_id", "hadm_id", "stay_id", "prediction_time", "fold")
+_ATTRIBUTE: Final = "attribute:"
 
 
 @dataclass(frozen=True)
@@ -105,8 +117,16 @@ class Predictions(Generic[R]):
         """Raise unless no scored subject was seen by what scored it.
 
         Raises:
-            LeakageError: A subject is among those the fitted state was made from.
+            LeakageError: A subject is among those the fitted state was made from, or a fold has no such record.
         """
+        unknown = np.setdiff1d(self.fold, np.arange(len(self.fitted_subjects)))
+        if len(unknown):
+            raise LeakageError(
+                f"{self.role.name} predictions of '{self.provenance.get('model', 'a model')}'",
+                "the fitted subjects of every fold",
+                f"no record for folds {unknown.tolist()}",
+                "score each fold with its own fitted model and join them with concat",
+            )
         for f, fitted in enumerate(self.fitted_subjects):
             scored = np.unique(subject_keys(self.subject_id[self.fold == f]))
             shared = np.intersect1d(scored, fitted, assume_unique=False)
@@ -117,3 +137,152 @@ class Predictions(Generic[R]):
                     f"{len(shared)} of {len(scored)} subjects seen during fitting",
                     "split by subject (Split.by_subject) and score only the test fold",
                 )
+
+    def save(self, path: Path) -> None:
+        """Write one parquet file, replaced in one step: a reader sees the old file or the new one, never half of it.
+
+        Columns: identifiers, ``fold``, ``pattern`` (e.g. "1011", in the order of ``modalities``), ``<task>.proba``,
+        ``<task>.label`` (null where not asked), ``<task>.bayes`` where known, ``attribute:<name>``. Everything that is
+        not per row is in the file's metadata under "mmnar".
+        """
+        path = Path(path)
+        head = {
+            "format": FORMAT,
+            "role": self.role.name,
+            "tasks": self.tasks,
+            "modalities": self.modalities,
+            "attributes": list(self.attributes),
+            "bayes": self.bayes is not None,
+            "provenance": self.provenance,
+            "fitted_subjects": [base64.b64encode(f.astype("<u8").tobytes()).decode() for f in self.fitted_subjects],
+        }
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            self._frame().write_parquet(partial, metadata={"mmnar": json.dumps(head, ensure_ascii=False)})
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _frame(self) -> pl.DataFrame:
+        import polars as pl
+
+        columns: dict[str, Any] = {name: getattr(self, name) for name in _ROW_COLUMNS}
+        columns["pattern"] = ["".join("01"[bit] for bit in row) for row in self.present.astype(int)]
+        for k, task in enumerate(self.tasks):
+            columns[f"{task}.proba"] = self.proba[:, k]
+            asked = pl.Series(self.label_mask[:, k])
+            columns[f"{task}.label"] = pl.select(pl.when(asked).then(pl.Series(self.labels[:, k]))).to_series()
+            if self.bayes is not None:
+                columns[f"{task}.bayes"] = self.bayes[:, k]
+        for name, values in self.attributes.items():
+            columns[_ATTRIBUTE + name] = pl.Series(values.tolist(), dtype=pl.String)
+        return pl.DataFrame(columns, schema_overrides={"pattern": pl.String})
+
+
+def load(path: Path) -> Predictions[Any]:
+    """Exactly what ``Predictions.save`` wrote.
+
+    Raises:
+        StoreError: No such file, or not predictions.
+    """
+    import polars as pl
+
+    path = Path(path)
+    if not path.is_file():
+        raise StoreError(f"predictions '{path.name}'", "a file", "none", "evaluate or predict first")
+    try:
+        head = json.loads(pl.read_parquet_metadata(path)["mmnar"])
+        frame = pl.read_parquet(path)
+    except (KeyError, ValueError, pl.exceptions.PolarsError) as error:
+        raise StoreError(
+            f"predictions '{path.name}'", "predictions of this package", "another file", "check the path"
+        ) from error
+    if head["format"] != FORMAT:
+        raise StoreError(f"predictions '{path.name}'", FORMAT, f"{head['format']}", "predict again with this version")
+    tasks, n = tuple(head["tasks"]), len(frame)
+    labels = [frame[f"{t}.label"] for t in tasks]
+    bits = np.frombuffer("".join(frame["pattern"].to_list()).encode(), dtype=np.uint8) == ord("1")
+    return Predictions(
+        role=ROLES[head["role"]],
+        tasks=tasks,
+        modalities=tuple(head["modalities"]),
+        proba=_columns([frame[f"{t}.proba"] for t in tasks], n, np.float64),
+        labels=_columns([c.fill_null(False) for c in labels], n, np.bool_),
+        label_mask=_columns([c.is_not_null() for c in labels], n, np.bool_),
+        present=bits.reshape(n, len(head["modalities"])),
+        attributes={a: np.array(frame[_ATTRIBUTE + a].to_list(), dtype=np.str_) for a in head["attributes"]},
+        fitted_subjects=tuple(
+            np.frombuffer(base64.b64decode(f), dtype="<u8").astype(np.uint64) for f in head["fitted_subjects"]
+        ),
+        bayes=_columns([frame[f"{t}.bayes"] for t in tasks], n, np.float64) if head["bayes"] else None,
+        provenance=head["provenance"],
+        **{name: frame[name].to_numpy().astype(np.int64) for name in _ROW_COLUMNS},
+    )
+
+
+def _columns(series: list[pl.Series], n: int, dtype: type[Any]) -> NDArray[Any]:
+    return np.stack([c.to_numpy() for c in series], axis=1).astype(dtype) if series else np.empty((n, 0), dtype)
+
+
+_NOBODY: Final = np.empty(0, dtype=np.uint64)
+_JOINED: Final = (*_ROW_COLUMNS, "proba", "labels", "label_mask", "present")
+
+
+def concat(parts: Sequence[Predictions[R]]) -> Predictions[R]:
+    """Join the folds of a cross-validation into one set of predictions.
+
+    Fold numbers are kept, each with the record of whom its model was fitted on. Parts that are a single split each (all
+    in fold 0) are numbered by position. Provenance keeps what all parts agree on.
+
+    Raises:
+        SchemaError: Nothing to join, or parts of different roles, tasks, modalities or attributes, or two parts that
+            claim the same fold.
+        LeakageError: A subject is scored in two folds.
+    """
+    if not parts:
+        raise SchemaError("concat", "at least one part", "none", "pass the predictions of every fold")
+    first = parts[0]
+    for part in parts[1:]:
+        _refuse_other_shape(first, part)
+    if len(parts) > 1 and all((p.fold == 0).all() for p in parts):
+        parts = [
+            replace(p, fold=np.full(len(p), k), fitted_subjects=(_NOBODY,) * k + p.fitted_subjects[:1])
+            for k, p in enumerate(parts)
+        ]
+    fitted = _fitted_per_fold(parts)
+    joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _JOINED}
+    pairs = np.unique(np.stack([joined["subject_id"], joined["fold"]]), axis=1)
+    twice = pairs.shape[1] - len(np.unique(pairs[0]))
+    if twice:
+        raise LeakageError("concat", "every subject in one fold", f"{twice} in several", "split by subject")
+    return Predictions(
+        role=first.role,
+        tasks=first.tasks,
+        modalities=first.modalities,
+        attributes={a: np.concatenate([p.attributes[a] for p in parts]) for a in first.attributes},
+        fitted_subjects=fitted,
+        bayes=None if first.bayes is None else np.concatenate([p.bayes for p in parts if p.bayes is not None]),
+        provenance={k: v for k, v in first.provenance.items() if all(p.provenance.get(k) == v for p in parts)},
+        **joined,
+    )
+
+
+def _refuse_other_shape(first: Predictions[R], other: Predictions[R]) -> None:
+    for name in ("role", "tasks", "modalities"):
+        if getattr(other, name) != getattr(first, name):
+            raise SchemaError("concat", f"{name} {getattr(first, name)}", f"{getattr(other, name)}", "join like parts")
+    if set(other.attributes) != set(first.attributes) or (other.bayes is None) != (first.bayes is None):
+        raise SchemaError("concat", "the same attributes and bayes in every part", "others", "join like parts")
+
+
+def _fitted_per_fold(parts: Sequence[Predictions[R]]) -> tuple[NDArray[np.uint64], ...]:
+    """The record of every fold, taken from the one part that scored it."""
+    fitted: dict[int, NDArray[np.uint64]] = {}
+    for part in parts:
+        for k in np.unique(part.fold).tolist():
+            if k in fitted:
+                raise SchemaError("concat", "each fold in one part", f"fold {k} twice", "number the folds")
+            if k >= len(part.fitted_subjects):
+                raise LeakageError("concat", "fitted subjects per fold", f"no record for fold {k}", "predict again")
+            fitted[k] = part.fitted_subjects[k]
+    return tuple(fitted.get(k, _NOBODY) for k in range(max(fitted, default=-1) + 1))

@@ -8,23 +8,52 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from mmnar.errors import LeakageError
+import numpy as np
+from numpy.typing import NDArray
+
+from mmnar.errors import LeakageError, SchemaError
 from mmnar.predictions import Predictions
 from mmnar.roles import Calibration, R, subject_keys
 
+MINIMUM_EVENTS: Final = 40
+"""With fewer events a correction costs more log loss than it can win back."""
+
 
 class FittedCorrection(ABC):
-    """A correction of risks, fitted."""
+    """A correction of risks, fitted.
 
-    @abstractmethod
+    Attributes:
+        tasks, modalities: Names it was fitted for.
+        fitted_on: Sorted keys of every subject whose labels it has seen.
+        suffix: What ``apply`` appends to ``provenance["model"]``.
+    """
+
+    tasks: tuple[str, ...]
+    modalities: tuple[str, ...]
+    fitted_on: NDArray[np.uint64]
+    suffix: str
+
     def apply(self, predictions: Predictions[R]) -> Predictions[R]:
         """Corrected risks of other subjects.
 
         Raises:
             LeakageError: These are calibration predictions, or some of their subjects were fitted on.
+            SchemaError: Other tasks or modalities than it was fitted for.
         """
+        refuse_own_subjects(predictions, self.fitted_on)
+        named = (self.tasks, self.modalities)
+        if (predictions.tasks, predictions.modalities) != named:
+            raise SchemaError(
+                "correction.apply", f"{named}", f"{(predictions.tasks, predictions.modalities)}", "fit one for these"
+            )
+        model = f"{predictions.provenance.get('model', '')}{self.suffix}"
+        return predictions.with_proba(self.risks(predictions), model=model).also_fitted_on(self.fitted_on)
+
+    @abstractmethod
+    def risks(self, predictions: Predictions[Any]) -> NDArray[np.float64]:
+        """(N, K) corrected risks: arithmetic alone. A ``Chain`` feeds one correction to the next with it."""
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
@@ -36,7 +65,11 @@ class Correction(ABC):
 
     @abstractmethod
     def fit(self, calibration: Predictions[Calibration]) -> FittedCorrection:
-        """Fit on out-of-fold predictions only."""
+        """Fit on out-of-fold predictions only.
+
+        Raises:
+            LeakageError: Not calibration predictions, or some row was scored by something fitted on its subject.
+        """
 
 
 @dataclass(frozen=True)
@@ -48,6 +81,7 @@ class Offset:
         n: Labels it was estimated from.
         events: Of which positive.
         value, low, high: Offset on its scale with a 90 % interval.
+        applied: False where the rule estimated it and then left the risks alone.
     """
 
     pattern: tuple[str, ...]
@@ -56,12 +90,28 @@ class Offset:
     value: float
     low: float
     high: float
+    applied: bool = True
+
+
+def fitting_keys(calibration: Predictions[Calibration]) -> NDArray[np.uint64]:
+    """Sorted keys of the subjects a correction is about to see, after the checks every ``fit`` must make.
+
+    Raises:
+        LeakageError: Not calibration predictions, or not out-of-fold.
+    """
+    if calibration.role is not Calibration:
+        raise LeakageError(
+            "correction.fit",
+            "calibration predictions",
+            f"{calibration.role.name} predictions",
+            "predict the training subjects out of fold and fit on those",
+        )
+    calibration.refuse_overlap()
+    return np.unique(subject_keys(calibration.subject_id))
 
 
 def refuse_own_subjects(predictions: Predictions[Any], fitted_on: Any) -> None:
     """Raise if ``predictions`` are calibration predictions or share subjects with ``fitted_on`` (sorted keys)."""
-    import numpy as np
-
     if predictions.role is Calibration:
         raise LeakageError(
             "rectifier.apply", "predictions of other subjects", "calibration predictions", "apply it to tune or test"
@@ -74,3 +124,16 @@ def refuse_own_subjects(predictions: Predictions[Any], fitted_on: Any) -> None:
             f"{len(shared)} subjects shared",
             "fit it on out-of-fold predictions of the training fold",
         )
+
+
+def too_few(events: int) -> str:
+    """Why nothing is fitted, or "" where the evidence suffices.
+
+    >>> too_few(12)
+    '12 events, at least 40 needed: risks left as they are'
+    >>> too_few(40)
+    ''
+    """
+    if events >= MINIMUM_EVENTS:
+        return ""
+    return f"{events} events, at least {MINIMUM_EVENTS} needed: risks left as they are"

@@ -1,0 +1,59 @@
+"""Made-up predictions: logit-normal risks, patterns of independent bits, labels drawn from what ``bayes`` says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from mmnar.predictions import Predictions
+from mmnar.roles import Calibration, Role
+
+NOBODY = np.empty(0, dtype=np.uint64)
+
+
+def draw_predictions(
+    n: int = 400,
+    role: type[Role] = Calibration,
+    seed: int = 0,
+    first_subject: int = 0,
+    tasks: tuple[str, ...] = ("death", "los"),
+    modalities: int = 3,
+    bias: np.ndarray | None = None,
+    rows_per_subject: int = 1,
+    centre: float = -1.5,
+    model: str = "made_up",
+) -> Predictions[Any]:
+    """N rows; ``bias`` (M,) is what each observed modality adds to the true logit beyond ``proba``."""
+    rng = np.random.default_rng(seed)
+    present = rng.random((n, modalities)) < np.linspace(0.9, 0.4, modalities)
+    l = rng.normal(centre, 1.0, (n, len(tasks)))  # noqa: E741
+    truth = expit(l + (present @ (np.zeros(modalities) if bias is None else bias))[:, None])
+    mask = rng.random((n, len(tasks))) < 0.9
+    subject = first_subject + np.arange(n) // rows_per_subject
+    return Predictions(
+        role=role,
+        tasks=tasks,
+        modalities=tuple("abcdefghij"[:modalities]),
+        proba=expit(l),
+        labels=(rng.random((n, len(tasks))) < truth) & mask,
+        label_mask=mask,
+        present=present,
+        subject_id=subject,
+        hadm_id=subject * 10,
+        stay_id=np.arange(n),
+        prediction_time=np.arange(n) * 1_000_000,
+        attributes={"sex": rng.choice(np.array(["F", "M", ""]), n)},
+        fold=np.zeros(n, dtype=np.int64),
+        fitted_subjects=(NOBODY,),
+        bayes=truth,
+        provenance={"model": model},
+    )
+
+
+@pytest.fixture
+def draw() -> Callable[..., Predictions[Any]]:
+    return draw_predictions
