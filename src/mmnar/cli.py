@@ -56,7 +56,8 @@ def eicu(*, root: Path, out: Path, apache_prediction: bool = True) -> None:
     out: The store to write; an older store there is replaced only when the new one is whole.
     apache_prediction: Keep APACHE's own predicted mortality among the inputs.
     """
-    from mmnar.cohort.criteria import eicu_criteria, eicu_questions
+    from mmnar.cohort.criteria import eicu_criteria
+    from mmnar.cohort.labels import eicu_questions
     from mmnar.dataset.prepare import prepare as write
     from mmnar.sources.eicu import read_eicu
 

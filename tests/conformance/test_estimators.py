@@ -1,0 +1,119 @@
+"""Every registered method as an Estimator, deep or not, alone and in an ensemble."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mmnar.cohort.split import Split
+from mmnar.dataset.store import Fold, PatientDataset
+from mmnar.errors import ConfigError, SchemaError, StoreError
+from mmnar.estimators.base import Estimator
+from mmnar.estimators.registry import estimator, model_names
+from mmnar.estimators.storage import load_predictor, save_predictor
+from mmnar.models.registry import MODELS
+from mmnar.schema import Schema, Task
+
+from tests.populations import population
+
+SPLIT = Split(tune=0.2, test=0.3)
+
+
+def recipe(name: str, ensemble: int = 1) -> Estimator:
+    quick = ("train.max_epochs=2", "model.width=16") if name in MODELS else ()
+    return estimator(name, *quick, ensemble=ensemble)
+
+
+def folds(data: PatientDataset) -> tuple[Any, Any, Any]:
+    return data.fold(SPLIT, "train"), data.fold(SPLIT, "tune"), data.fold(SPLIT, "test")
+
+
+RECIPES = [(name, 1) for name in model_names()] + [("zero-fill", 2), ("boosting-pattern", 2)]
+
+
+@pytest.mark.parametrize(("name", "members"), RECIPES)
+def test_risks_are_risks_repeat_to_the_bit_and_survive_saving(name: str, members: int, tmp_path: Path) -> None:
+    train, tune, test = folds(population())
+    fitted = recipe(name, members).fit(train, tune, seed=3)
+    p = fitted.predict_proba(test)
+    assert p.shape == (len(test), 2)
+    assert ((p > 0) & (p < 1)).all()
+    assert np.array_equal(p, recipe(name, members).fit(train, tune, seed=3).predict_proba(test))
+    loaded = load_predictor(save_predictor(fitted, tmp_path / "model"))
+    assert np.array_equal(p, loaded.predict_proba(test))
+    assert np.array_equal(loaded.fitted_subjects, fitted.fitted_subjects)
+    assert loaded.name == fitted.name
+    assert not list(tmp_path.rglob("*.pkl")) + list(tmp_path.rglob("*.pt"))
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_a_patients_risk_does_not_depend_on_who_is_scored_beside_them(name: str) -> None:
+    train, tune, test = folds(population())
+    fitted = recipe(name).fit(train, tune)
+    together = fitted.predict_proba(test)
+    for i in (0, 7, 20):
+        alone = replace(test, rows=test.rows[i : i + 1])
+        assert np.allclose(fitted.predict_proba(alone)[0], together[i], atol=1e-6)
+    backwards = replace(test, rows=test.rows[::-1])
+    assert np.allclose(fitted.predict_proba(backwards)[::-1], together, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_tampering_with_the_test_fold_moves_no_fitted_state(name: str, tmp_path: Path) -> None:
+    data = population()
+    train, tune, test = folds(data)
+    recipe(name).fit(train, tune)
+    files = []
+    for version, source in (("clean", data), ("tampered", _tampered(data, test))):
+        fitted = recipe(name).fit(source.fold(SPLIT, "train"), source.fold(SPLIT, "tune"))
+        folder = save_predictor(fitted, tmp_path / version)
+        files.append({p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()})
+    clean, tampered = ({k: v for k, v in f.items() if k.suffix != ".json"} for f in files)
+    skops = {k for k in clean if k.suffix == ".skops"}  # an archive of dates and ids; its trees are compared below
+    assert {k: v for k, v in clean.items() if k not in skops} == {k: v for k, v in tampered.items() if k not in skops}
+    same = load_predictor(tmp_path / "clean").predict_proba(test)
+    assert np.array_equal(same, load_predictor(tmp_path / "tampered").predict_proba(test))
+
+
+def _tampered(data: PatientDataset, test: Fold[Any]) -> PatientDataset:
+    values = {name: v.copy() for name, v in data.values.items()}
+    for v in values.values():
+        v[test.rows] = np.where(np.isnan(v[test.rows]), np.nan, 1.0)
+    labels = data.labels.copy()
+    labels[test.rows] = ~labels[test.rows] & data.label_mask[test.rows]
+    return replace(data, values=values, labels=labels)
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_another_schema_is_refused(name: str) -> None:
+    data = population()
+    train, tune, _ = folds(data)
+    fitted = recipe(name).fit(train, tune)
+    schema = Schema(data.schema.modalities, (*data.schema.tasks[:1], Task("icu", "", "")), data.schema.attributes)
+    with pytest.raises(SchemaError, match="columns missing"):
+        fitted.predict(replace(data, schema=schema).fold(SPLIT, "test"))
+
+
+def test_unknown_names_and_keys_offer_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'crl-mmnar'"):
+        estimator("crl-mnar")
+    with pytest.raises(ConfigError, match="did you mean 'width'"):
+        estimator("crl-mmnar", "model.widht=64")
+    with pytest.raises(ConfigError, match="did you mean 'lr'"):
+        estimator("crl-mmnar", "train.lrr=1")
+    with pytest.raises(ConfigError, match="type float"):
+        estimator("crl-mmnar", "train.lr=fast")
+    with pytest.raises(ConfigError, match="gate | none | concat"):
+        estimator("crl-mmnar", "model.pattern_input=gates")
+
+
+def test_a_model_file_cannot_choose_foreign_code(tmp_path: Path) -> None:
+    train, tune, _ = folds(population())
+    folder = save_predictor(recipe("pattern-only").fit(train, tune), tmp_path / "m")
+    path = folder / "predictor.json"
+    path.write_text(path.read_text().replace("mmnar.estimators.", "os.path."))
+    with pytest.raises(StoreError, match="do not trust"):
+        load_predictor(folder)
