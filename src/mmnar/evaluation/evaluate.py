@@ -1,0 +1,142 @@
+"""evaluate: stored test predictions → Result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from mmnar.errors import ConfigError, LeakageError, SchemaError, nearest
+from mmnar.evaluation.compare import compare, correct, same_sample
+from mmnar.evaluation.curves import calibration_curve, pr_curve, roc_curve
+from mmnar.evaluation.intervals import Resampling
+from mmnar.evaluation.metrics import LOG_CLIP
+from mmnar.evaluation.oracle import oracle_bound
+from mmnar.evaluation.patterns import pattern_rows, split_metrics
+from mmnar.evaluation.result import Comparison, ModelTask, OracleBound, Result, TaskCounts
+from mmnar.evaluation.scored import Scored, score
+from mmnar.evaluation.simulated import simulated_metrics
+from mmnar.evaluation.subgroups import subgroup_rows
+from mmnar.predictions import Predictions
+from mmnar.roles import Test
+
+RECTIFIED: Final = "+rectifier"
+
+
+def evaluate(
+    *predictions: Predictions[Test], controls: Sequence[str] = (), resamples: int = 1000, seed: int = 0
+) -> Result:
+    """Every number of a report, from predictions alone.
+
+    Args:
+        predictions: One per model (named by ``provenance["model"]``), all of the same test rows. ``<model>+rectifier``
+            is judged against ``<model>``, which must be among them.
+        controls: Names of models that every other model is compared with.
+        resamples: Patient-clustered bootstrap resamples, and sign flips of the permutation tests.
+        seed: Of both.
+
+    Raises:
+        LeakageError: Not test predictions, or some of their subjects were seen by what scored them.
+        SchemaError: No, equal or missing names; a rectified model without its base; samples that differ.
+        ConfigError: An unknown control.
+    """
+    models = _named(predictions)
+    for control in controls:
+        if control not in models:
+            raise ConfigError(
+                "evaluate.controls", "names of evaluated models", f"'{control}'", nearest(control, models)
+            )
+    first = predictions[0]
+    resampling = Resampling.draw(first.subject_id, resamples, seed)
+    tasks: dict[str, dict[str, ModelTask]] = {}
+    comparisons: list[Comparison] = []
+    for task in first.tasks:
+        scores = {name: _score(p, task, resampling) for name, p in models.items()}
+        bounds = _bounds(models, scores, resampling)
+        tasks[task] = {name: _model_task(models[name], s, bounds[name], resampling) for name, s in scores.items()}
+        for name in models:
+            if name not in controls:
+                for control in controls:
+                    comparisons += compare(scores[name], scores[control], resampling, seed)
+    return Result(
+        tasks=tasks,
+        counts={task: _counts(first, task) for task in first.tasks},
+        comparisons=correct(comparisons),
+        provenance={
+            "resamples": resamples,
+            "seed": seed,
+            "folds": len(np.unique(first.fold)),
+            "interval": "95 % percentile interval, patients resampled with replacement",
+            "log_loss_clip": LOG_CLIP,
+            "controls": list(controls),
+            "models": {name: p.provenance for name, p in models.items()},
+        },
+    )
+
+
+def _named(predictions: Sequence[Predictions[Test]]) -> dict[str, Predictions[Test]]:
+    """Predictions by model name, after every check that needs no number."""
+    if not predictions:
+        raise SchemaError("evaluate", "predictions of at least one model", "none", "pass what predict returned")
+    models: dict[str, Predictions[Test]] = {}
+    for p in predictions:
+        name = str(p.provenance.get("model", ""))
+        if not name or name in models:
+            got = f"'{name}' twice" if name else "no name"
+            raise SchemaError("evaluate", "a name of its own for every model", got, "set provenance['model']")
+        if p.role is not Test:
+            raise LeakageError(
+                f"evaluate: model '{name}'", "test predictions", f"{p.role.name} predictions", "score the test fold"
+            )
+        p.refuse_overlap()
+        same_sample(predictions[0], p)
+        models[name] = p
+    for name in models:
+        if name.endswith(RECTIFIED) and name.removesuffix(RECTIFIED) not in models:
+            base = name.removesuffix(RECTIFIED)
+            raise SchemaError(
+                f"evaluate: model '{name}'", f"'{base}' beside it", "the rectified one alone", "pass both"
+            )
+    return models
+
+
+def _score(predictions: Predictions[Test], task: str, resampling: Resampling) -> Scored:
+    scored = score(predictions, task, resampling)
+    pattern = predictions.pattern_ids()[0][scored.rows]
+    scored.add(split_metrics(scored.y, scored.p, pattern, scored.fold), resampling)
+    if predictions.bayes is not None:
+        truth = predictions.bayes[scored.rows, predictions.tasks.index(task)]
+        scored.add(simulated_metrics(truth, scored.p, scored.fold), resampling)
+    return scored
+
+
+def _bounds(
+    models: dict[str, Predictions[Test]], scores: dict[str, Scored], resampling: Resampling
+) -> dict[str, OracleBound]:
+    """The bound of every model; a rectified one's is its base's, with the gain judged."""
+    bounds = {}
+    for name in models:
+        base = name.removesuffix(RECTIFIED)
+        rectified = scores[name] if name != base else None
+        bounds[name] = oracle_bound(models[base], scores[base], resampling, rectified)
+    return bounds
+
+
+def _model_task(predictions: Predictions[Any], scored: Scored, bound: OracleBound, resampling: Resampling) -> ModelTask:
+    y, p, rows, fold = scored.y, scored.p, scored.rows, scored.fold
+    return ModelTask(
+        metrics=scored.metrics,
+        patterns=pattern_rows(predictions, rows, y, p, resampling),
+        subgroups=subgroup_rows(predictions, rows, y, p, resampling),
+        roc=roc_curve(y, p, fold),
+        pr=pr_curve(y, p, fold),
+        calibration=calibration_curve(y, p, resampling.subject[rows]),
+        oracle=bound,
+    )
+
+
+def _counts(predictions: Predictions[Any], task: str) -> TaskCounts:
+    _, labels, asked = predictions.task(task)
+    subjects = len(np.unique(predictions.subject_id[asked]))
+    return TaskCounts(int(asked.sum()), int(labels[asked].sum()), subjects)
