@@ -47,6 +47,7 @@ class Predictions(Generic[R]):
         fitted_subjects: per fold, sorted keys (``roles.subject_keys``) of every subject that any fitted
             state behind these numbers has seen.
         bayes: (N, K) exact Bayes risks where the source knows them (simulator); otherwise None.
+        id_space: Where the subject identifiers are valid, e.g. ``"eicu"``.
         provenance: model name, data fingerprint, seed and so on; plain JSON.
 
     Raises:
@@ -68,6 +69,7 @@ class Predictions(Generic[R]):
     fold: Int
     fitted_subjects: tuple[NDArray[np.uint64], ...]
     bayes: Float | None = None
+    id_space: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -104,6 +106,10 @@ class Predictions(Generic[R]):
         patterns, index = np.unique(self.present, axis=0, return_inverse=True)
         return index.reshape(-1).astype(np.int64), patterns
 
+    def keys(self) -> NDArray[np.uint64]:
+        """(N,) subject keys, comparable with ``fitted_subjects``."""
+        return subject_keys(self.subject_id, space=self.id_space)
+
     def with_proba(self, proba: Float, **provenance: Any) -> Predictions[R]:
         """The same samples with other risks (a rectifier's, an ensemble's)."""
         return replace(self, proba=proba, provenance={**self.provenance, **provenance})
@@ -128,7 +134,7 @@ class Predictions(Generic[R]):
                 "score each fold with its own fitted model and join them with concat",
             )
         for f, fitted in enumerate(self.fitted_subjects):
-            scored = np.unique(subject_keys(self.subject_id[self.fold == f]))
+            scored = np.unique(self.keys()[self.fold == f])
             shared = np.intersect1d(scored, fitted, assume_unique=False)
             if len(shared):
                 raise LeakageError(
@@ -153,6 +159,7 @@ class Predictions(Generic[R]):
             "modalities": self.modalities,
             "attributes": list(self.attributes),
             "bayes": self.bayes is not None,
+            "id_space": self.id_space,
             "provenance": self.provenance,
             "fitted_subjects": [base64.b64encode(f.astype("<u8").tobytes()).decode() for f in self.fitted_subjects],
         }
@@ -215,6 +222,7 @@ def load(path: Path) -> Predictions[Any]:
             np.frombuffer(base64.b64decode(f), dtype="<u8").astype(np.uint64) for f in head["fitted_subjects"]
         ),
         bayes=_columns([frame[f"{t}.bayes"] for t in tasks], n, np.float64) if head["bayes"] else None,
+        id_space=head["id_space"],
         provenance=head["provenance"],
         **{name: frame[name].to_numpy().astype(np.int64) for name in _ROW_COLUMNS},
     )
@@ -262,13 +270,14 @@ def concat(parts: Sequence[Predictions[R]]) -> Predictions[R]:
         attributes={a: np.concatenate([p.attributes[a] for p in parts]) for a in first.attributes},
         fitted_subjects=fitted,
         bayes=None if first.bayes is None else np.concatenate([p.bayes for p in parts if p.bayes is not None]),
+        id_space=first.id_space,
         provenance={k: v for k, v in first.provenance.items() if all(p.provenance.get(k) == v for p in parts)},
         **joined,
     )
 
 
 def _refuse_other_shape(first: Predictions[R], other: Predictions[R]) -> None:
-    for name in ("role", "tasks", "modalities"):
+    for name in ("role", "tasks", "modalities", "id_space"):
         if getattr(other, name) != getattr(first, name):
             raise SchemaError("concat", f"{name} {getattr(first, name)}", f"{getattr(other, name)}", "join like parts")
     if set(other.attributes) != set(first.attributes) or (other.bayes is None) != (first.bayes is None):

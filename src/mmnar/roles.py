@@ -6,6 +6,7 @@ reaches ``evaluate``. The classes are never instantiated.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final, TypeVar
 
 import numpy as np
@@ -41,17 +42,20 @@ ROLES: Final[dict[str, type[Role]]] = {r.name: r for r in (Train, Tune, Calibrat
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-def subject_keys(subject_id: NDArray[np.int64], seed: int = 0) -> NDArray[np.uint64]:
-    """64-bit keys of subjects: equal for equal (subject, seed), otherwise as good as random (splitmix64).
+def subject_keys(subject_id: NDArray[np.int64], seed: int = 0, space: str = "") -> NDArray[np.uint64]:
+    """64-bit keys of subjects: equal for equal (subject, seed, space), otherwise as good as random (splitmix64).
 
     Used to assign subjects to folds by content, and to remember who a model was fitted on
-    without storing identifiers.
+    without storing identifiers. ``space`` names where an identifier is valid (``"eicu"``): patient 7 of one hospital
+    is not patient 7 of another.
 
     >>> a, b = subject_keys(np.array([7, 8])); bool(a != b)
     True
     """
+    if space:
+        seed += int.from_bytes(hashlib.blake2b(space.encode(), digest_size=6).digest())
     with np.errstate(over="ignore"):
-        x = subject_id.astype(np.uint64) + _GOLDEN * np.uint64(seed * 2 + 1)
+        x = subject_id.astype(np.uint64) + _GOLDEN * np.uint64((seed * 2 + 1) % 2**64)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return x ^ (x >> np.uint64(31))

@@ -27,9 +27,10 @@ from mmnar.estimators.storage import fit_or_load, load_predictor, save_predictor
 from mmnar.evaluation.evaluate import evaluate
 from mmnar.evaluation.result import Result
 from mmnar.posthoc.base import Correction, FittedCorrection
-from mmnar.posthoc.calibrate import PlattCalibration
-from mmnar.posthoc.rectify import Chain, FittedChain, LatticeRectifier, ThresholdRectifier
-from mmnar.predictions import Predictions
+from mmnar.posthoc.calibrate import Platt
+from mmnar.posthoc.chain import Chain, restore
+from mmnar.posthoc.rectify import LatticeRectifier, ThresholdRectifier
+from mmnar.predictions import Predictions, load
 from mmnar.roles import Calibration, Test
 from mmnar.training.monitor import Monitor, Recorder, Silent
 
@@ -60,7 +61,7 @@ class Run:
 
     def correction(self) -> FittedCorrection | None:
         path = self.folder / "rectifier.json"
-        return FittedChain.from_dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+        return restore(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
 def train_run(
@@ -150,19 +151,19 @@ def open_run(folder: str | Path) -> Run:
     return Run(
         folder,
         record,
-        Predictions.load(folder / "predictions" / "test.parquet"),
-        Predictions.load(rectified) if rectified.is_file() else None,
+        load(folder / "predictions" / "test.parquet"),
+        load(rectified) if rectified.is_file() else None,
     )
 
 
 def correction_for(config: RectifierConfig, proper: bool) -> Correction | None:
     """The rectifier's recipe, after a global calibration where the training loss was not a proper score."""
-    steps: list[Correction] = [] if proper else [PlattCalibration()]
+    steps: list[Correction] = [] if proper else [Platt()]
     if config.rule == "lattice":
         steps.append(LatticeRectifier(p0=config.prior_no_effect))
     elif config.rule == "threshold":
         steps.append(ThresholdRectifier())
-    return Chain(tuple(steps)) if steps else None
+    return (steps[0] if len(steps) == 1 else Chain(tuple(steps))) if steps else None
 
 
 def fit_correction(

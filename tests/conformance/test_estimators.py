@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from mmnar.cohort.split import Split
 from mmnar.dataset.store import Fold, PatientDataset
 from mmnar.errors import ConfigError, SchemaError, StoreError
@@ -16,7 +17,6 @@ from mmnar.estimators.registry import estimator, model_names
 from mmnar.estimators.storage import load_predictor, save_predictor
 from mmnar.models.registry import MODELS
 from mmnar.schema import Schema, Task
-
 from tests.populations import population
 
 SPLIT = Split(tune=0.2, test=0.3)
@@ -106,7 +106,7 @@ def test_unknown_names_and_keys_offer_the_nearest() -> None:
         estimator("crl-mmnar", "train.lrr=1")
     with pytest.raises(ConfigError, match="type float"):
         estimator("crl-mmnar", "train.lr=fast")
-    with pytest.raises(ConfigError, match="gate | none | concat"):
+    with pytest.raises(ConfigError, match="concat"):
         estimator("crl-mmnar", "model.pattern_input=gates")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mmnar.cohort.split import Split
 from mmnar.dataset.store import cross_folds
 from mmnar.errors import ConfigError, LeakageError
@@ -14,8 +15,7 @@ from mmnar.estimators.registry import estimator
 from mmnar.evaluation.evaluate import evaluate
 from mmnar.posthoc.rectify import LatticeRectifier
 from mmnar.predictions import Predictions
-from mmnar.roles import Test, subject_keys
-
+from mmnar.roles import Test
 from tests.populations import population
 
 
@@ -74,7 +74,7 @@ def test_the_rectifier_is_fed_out_of_fold_and_applied_elsewhere() -> None:
     fitted = LatticeRectifier().fit(calibration)
     scored = recipe.fit(train, tune).predict(test)
     rectified = fitted.apply(scored)
-    assert set(subject_keys(train.subject_id)) <= set(rectified.fitted_subjects[0])
+    assert set(train.keys()) <= set(rectified.fitted_subjects[0])
     with pytest.raises(LeakageError):
         fitted.apply(calibration)
     with pytest.raises(LeakageError):

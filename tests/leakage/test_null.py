@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
+
 from mmnar.cohort.split import Split
 from mmnar.estimators.cross import cross_predict
 from mmnar.estimators.registry import estimator, model_names
 from mmnar.models.registry import MODELS
 from mmnar.posthoc.rectify import LatticeRectifier, ThresholdRectifier
-from sklearn.metrics import roc_auc_score
-
 from tests.populations import population
 
 

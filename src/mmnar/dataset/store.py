@@ -79,6 +79,11 @@ class PatientDataset:
     def fingerprint(self) -> str:
         return str(self.manifest.get("fingerprint", ""))
 
+    @property
+    def id_space(self) -> str:
+        """Where subject identifiers are valid: the source's name unless it says otherwise."""
+        return str(self.manifest.get("id_space", self.manifest.get("source", "")))
+
     @overload
     def fold(self, split: Split, role: Literal["train"]) -> Fold[Train]: ...
     @overload
@@ -136,7 +141,7 @@ class Fold(Generic[R]):
 
     def keys(self) -> NDArray[np.uint64]:
         """Sorted subject keys of this fold."""
-        return np.unique(subject_keys(self.subject_id))
+        return np.unique(subject_keys(self.subject_id, space=self.dataset.id_space))
 
     def predictions(
         self,
@@ -162,6 +167,7 @@ class Fold(Generic[R]):
             np.zeros(len(r), dtype=np.int64),
             (fitted_subjects,),
             None if d.bayes is None else d.bayes[r],
+            d.id_space,
             {"data": d.fingerprint, **provenance},
         )
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mmnar.errors import LeakageError, SchemaError
 from mmnar.predictions import Predictions
-from mmnar.roles import Calibration, R, subject_keys
+from mmnar.roles import Calibration, R
 
 MINIMUM_EVENTS: Final = 40
 """With fewer events a correction costs more log loss than it can win back."""
@@ -107,7 +107,7 @@ def fitting_keys(calibration: Predictions[Calibration]) -> NDArray[np.uint64]:
             "predict the training subjects out of fold and fit on those",
         )
     calibration.refuse_overlap()
-    return np.unique(subject_keys(calibration.subject_id))
+    return np.unique(calibration.keys())
 
 
 def refuse_own_subjects(predictions: Predictions[Any], fitted_on: Any) -> None:
@@ -116,7 +116,7 @@ def refuse_own_subjects(predictions: Predictions[Any], fitted_on: Any) -> None:
         raise LeakageError(
             "rectifier.apply", "predictions of other subjects", "calibration predictions", "apply it to tune or test"
         )
-    shared = np.intersect1d(np.unique(subject_keys(predictions.subject_id)), fitted_on)
+    shared = np.intersect1d(np.unique(predictions.keys()), fitted_on)
     if len(shared):
         raise LeakageError(
             "rectifier.apply",
