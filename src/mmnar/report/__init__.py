@@ -1,1 +1,1 @@
-"""One offline HTML file a clinician could read."""
+"""One offline HTML file and its twin result.json: everything a reader needs to judge a study."""

@@ -1,0 +1,53 @@
+"""What a report is made of. Plain data: a report never touches a model, a fold or a patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmnar.evaluation.atlas import Atlas
+from mmnar.evaluation.result import Result
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One trained model.
+
+    Args:
+        name: As in ``Result.tasks[task]``.
+        card: The model card: paper, year, deviations and so on.
+        config: The resolved configuration, complete.
+        history: One record an epoch: ``{"fit", "phase", "epoch", "train": {loss: value}, "tune", "seconds", "lr"}``.
+        rectifier: task → ``{"rule", "no_effect_probability", "note", "offsets": [Offset as dict]}``, or None.
+        seconds: Wall time of training.
+        parameters: Trainable numbers, or None where the model has no such count.
+    """
+
+    name: str
+    card: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    rectifier: dict[str, Any] | None = None
+    seconds: float = 0.0
+    parameters: int | None = None
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """A report's content.
+
+    Args:
+        title: Heading of the report.
+        manifest: The store's manifest: source, version, attrition, warnings, fingerprint, schema.
+        atlas: Availability of the whole dataset, or None where only predictions are at hand.
+        result: Every evaluated number.
+        runs: The models, in the order they should be described.
+        versions: Package → version.
+    """
+
+    title: str
+    manifest: dict[str, Any]
+    atlas: Atlas | None
+    result: Result
+    runs: tuple[RunRecord, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)

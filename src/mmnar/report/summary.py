@@ -1,0 +1,132 @@
+"""The plain-language summary: sentences that follow from the numbers by rule, in careful words."""
+
+from __future__ import annotations
+
+from mmnar.evaluation.result import Comparison, Estimate, ModelTask, Result
+from mmnar.report.wording import RECTIFIED, count, favours_model, interval, number, p_value, percent, survives
+
+Pair = tuple[str, str | None]
+
+
+def is_rectified(name: str) -> bool:
+    return name.endswith(RECTIFIED)
+
+
+def model_pairs(models: dict[str, ModelTask]) -> list[Pair]:
+    """(model, its rectified form or None), best AUROC first; refused values last.
+
+    >>> e = {"a": 0.7, "b": 0.8, "b+rectifier": 0.81}
+    >>> model_pairs({k: ModelTask({"auroc": Estimate(v)}) for k, v in e.items()})
+    [('b', 'b+rectifier'), ('a', None)]
+    """
+    bases = [m for m in models if not (is_rectified(m) and m.removesuffix(RECTIFIED) in models)]
+    bases.sort(key=lambda m: -_auroc(models[m]))
+    return [(m, m + RECTIFIED if m + RECTIFIED in models else None) for m in bases]
+
+
+def _auroc(entry: ModelTask) -> float:
+    estimate = entry.metrics.get("auroc")
+    return -1.0 if estimate is None or estimate.value is None else estimate.value
+
+
+def best_model(models: dict[str, ModelTask]) -> str | None:
+    """The model with the highest AUROC, rectified forms apart; None where every AUROC is refused."""
+    pairs = model_pairs(models)
+    return pairs[0][0] if pairs and _auroc(models[pairs[0][0]]) >= 0 else None
+
+
+def summarise(result: Result, task: str) -> list[str]:
+    """Sentences about one task."""
+    models, best = result.tasks[task], best_model(result.tasks[task])
+    if best is None:
+        return [_asked(result, task), *_refusals(models)]
+    entry = models[best]
+    auroc = entry.metrics["auroc"]
+    lead = f"{best} had the highest AUROC, {interval(auroc)}." if len(models) > 1 else f"AUROC {interval(auroc)}."
+    sentences = [_asked(result, task), f"{lead} {_pairs_in_words(auroc)}"]
+    sentences += _against_controls([c for c in result.comparisons if c.task == task and c.metric == "auroc"], best)
+    sentences += _within_pattern(entry)
+    sentences += _calibration(entry)
+    return sentences + _with_rectifier(models, best)
+
+
+def alarms(result: Result) -> list[str]:
+    """One sentence for each rectifier gain that is larger than patterns can explain."""
+    return [
+        f"Leakage alarm: on {task}, the gain of {model} is larger than pattern offsets can explain. {entry.oracle.words}"
+        for task, models in result.tasks.items()
+        for model, entry in models.items()
+        if entry.oracle is not None and entry.oracle.alarm
+    ]
+
+
+def _asked(result: Result, task: str) -> str:
+    c = result.counts.get(task)
+    if c is None:
+        return "How many test patients were asked is not recorded."
+    patients = f"{count(c.n)} samples of {count(c.subjects)} patients"
+    rate = f" ({percent(c.events / c.n)})" if c.n and count(c.events)[0] != "<" else ""
+    return f"The test fold held {patients}. The outcome occurred in {count(c.events)}{rate}."
+
+
+def _refusals(models: dict[str, ModelTask]) -> list[str]:
+    reasons = sorted({m.metrics["auroc"].reason for m in models.values() if "auroc" in m.metrics})
+    return [f"No AUROC can be given: {reason}." for reason in reasons]
+
+
+def _pairs_in_words(auroc: Estimate) -> str:
+    assert auroc.value is not None
+    return (
+        "Of a patient with the outcome and one without, it gave the higher risk to the first "
+        f"in about {number(100 * auroc.value, 0)} of 100 such pairs."
+    )
+
+
+def _against_controls(comparisons: list[Comparison], best: str) -> list[str]:
+    mine = [c for c in comparisons if c.model == best]
+    if mine:
+        return [_one_comparison(c) for c in mine]
+    rivals = [c for c in comparisons if c.control == best]
+    if not rivals:
+        return ["It was not compared with a control, so nothing can be said about superiority."]
+    ahead = [c.model for c in rivals if survives(c) and favours_model(c)]
+    if ahead:
+        return [f"It is a control, but the paired test favours {', '.join(ahead)}. Read the comparisons with care."]
+    return ["It is itself a control. No model compared with it was shown to rank patients better."]
+
+
+def _one_comparison(c: Comparison) -> str:
+    if c.difference.value is None:
+        return f"The comparison with the control {c.control} could not be made: {c.difference.reason}."
+    facts = f"difference in AUROC {interval(c.difference, 3)}, Holm-corrected p {_p_words(c.p_holm)}"
+    if not survives(c):
+        return f"Against the control {c.control} no difference was shown: it does not survive correction ({facts})."
+    if favours_model(c):
+        return f"It ranked patients better than the control {c.control} ({facts})."
+    return f"The paired test found it worse than the control {c.control} ({facts})."
+
+
+def _p_words(p: float | None) -> str:
+    text = p_value(p)
+    return text if text[0] in "<n" else f"= {text}"
+
+
+def _within_pattern(entry: ModelTask) -> list[str]:
+    within = entry.metrics.get("auroc_within_pattern")
+    if within is None or within.value is None:
+        return []
+    return [f"Among patients who have the same modalities, its AUROC was {interval(within)}."]
+
+
+def _calibration(entry: ModelTask) -> list[str]:
+    ece = entry.metrics.get("ece")
+    if ece is None or ece.value is None:
+        return []
+    return [f"Its risks differed from observed rates by {number(ece.value, 3)} on average (ECE)."]
+
+
+def _with_rectifier(models: dict[str, ModelTask], best: str) -> list[str]:
+    entry = models.get(best + RECTIFIED)
+    if entry is None or _auroc(entry) < 0:
+        return []
+    return [f"With pattern calibration offsets (the rectifier) its AUROC was {interval(entry.metrics['auroc'])}."]

@@ -1,0 +1,153 @@
+"""How numbers, metrics and verdicts are worded. Intervals read "0.83 (0.80 to 0.86)"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from mmnar.evaluation.result import SMALL_CELL, Comparison, Estimate
+
+ALPHA: Final = 0.05
+RECTIFIED: Final = "+rectifier"
+
+
+@dataclass(frozen=True)
+class MetricWords:
+    """How a metric is shown: heading, decimals, which direction is good, one line of meaning."""
+
+    label: str
+    digits: int
+    better: Literal["higher", "lower", ""]
+    meaning: str
+
+
+METRICS: Final[dict[str, MetricWords]] = {
+    "auroc": MetricWords(
+        "AUROC",
+        2,
+        "higher",
+        "Chance that a patient with the outcome gets a higher risk than one without. 0.5 is a coin.",
+    ),
+    "auprc": MetricWords(
+        "AUPRC", 2, "higher", "Average precision. A model that knows nothing scores the outcome rate."
+    ),
+    "brier": MetricWords("Brier", 3, "lower", "Mean squared distance between risk and outcome."),
+    "log_loss": MetricWords("Log loss", 3, "lower", "Mean surprise at the outcome; punishes confident errors."),
+    "ece": MetricWords(
+        "ECE", 3, "lower", "Average distance between predicted risk and observed rate over risk groups."
+    ),
+    "auroc_within_pattern": MetricWords(
+        "AUROC within patterns", 2, "higher", "Pairs of patients who have the same modalities."
+    ),
+    "auroc_between_pattern": MetricWords(
+        "AUROC between patterns", 2, "higher", "Pairs of patients who have different modalities."
+    ),
+    "pattern_pair_share": MetricWords(
+        "Pairs within a pattern", 2, "", "Share of all patient pairs that have the same modalities."
+    ),
+    "auroc_gap_to_bayes": MetricWords("AUROC gap", 3, "lower", "AUROC of the exact Bayes risk minus the model's."),
+    "kl_to_bayes": MetricWords("KL divergence", 4, "lower", "Mean divergence from the exact Bayes risk. 0 is perfect."),
+}
+
+
+def metric_words(name: str) -> MetricWords:
+    """Words of a metric; an unknown one goes by its own name.
+
+    >>> metric_words("auroc").label
+    'AUROC'
+    """
+    return METRICS.get(name, MetricWords(name, 3, "", ""))
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number with a real minus sign and no negative zero.
+
+    >>> number(-0.0312), number(-0.001)
+    ('−0.03', '0.00')
+    """
+    text = f"{value:,.{digits}f}"
+    return text.replace("-", "") if float(text.replace(",", "")) == 0 else text.replace("-", "−")
+
+
+def interval(estimate: Estimate, digits: int = 2) -> str:
+    """Value with interval, or the reason there is none.
+
+    >>> interval(Estimate(0.831, 0.799, 0.862))
+    '0.83 (0.80 to 0.86)'
+    >>> interval(Estimate(None, reason="one class only"))
+    'one class only'
+    """
+    return _interval(estimate, digits, 1, "")
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share in percent.
+
+    >>> percent(0.0953)
+    '9.5 %'
+    """
+    return f"{number(100 * share, digits)} %"
+
+
+def percent_interval(estimate: Estimate, digits: int = 1) -> str:
+    """A share with its interval in percent.
+
+    >>> percent_interval(Estimate(0.0953, 0.08, 0.112))
+    '9.5 % (8.0 to 11.2)'
+    """
+    return _interval(estimate, digits, 100, " %")
+
+
+def _interval(estimate: Estimate, digits: int, scale: int, unit: str) -> str:
+    if estimate.value is None:
+        return estimate.reason
+    value = number(scale * estimate.value, digits) + unit
+    if estimate.low is None or estimate.high is None:
+        return value
+    return f"{value} ({number(scale * estimate.low, digits)} to {number(scale * estimate.high, digits)})"
+
+
+def count(n: int | None) -> str:
+    """A count of patients or samples; small cells are never printed.
+
+    >>> count(12345), count(None), count(3)
+    ('12,345', '<10', '<10')
+    """
+    return f"<{SMALL_CELL}" if n is None or n < SMALL_CELL else f"{n:,}"
+
+
+def p_value(p: float | None) -> str:
+    """A p value without false precision.
+
+    >>> p_value(0.00004), p_value(0.0312), p_value(None)
+    ('<0.001', '0.031', 'not tested')
+    """
+    if p is None:
+        return "not tested"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def survives(comparison: Comparison) -> bool:
+    """Whether the difference holds after Holm's correction, in either direction."""
+    return comparison.p_holm is not None and comparison.p_holm < ALPHA
+
+
+def favours_model(comparison: Comparison) -> bool:
+    """Whether the difference points the model's way, significant or not."""
+    value = comparison.difference.value
+    if value is None:
+        return False
+    return value < 0 if metric_words(comparison.metric).better == "lower" else value > 0
+
+
+def verdict(comparison: Comparison) -> str:
+    """What may be said after correction for multiple comparisons.
+
+    >>> verdict(Comparison("death", "auroc", "a", "b", Estimate(0.02, -0.01, 0.05), 0.2, 0.4))
+    'no difference shown'
+    """
+    if comparison.difference.value is None or comparison.p_holm is None:
+        return "not tested"
+    if not survives(comparison):
+        return "no difference shown"
+    return f"{comparison.model if favours_model(comparison) else comparison.control} better"
