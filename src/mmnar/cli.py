@@ -142,7 +142,7 @@ def evaluate(*runs: Path, on: Path | None = None, out: Path | None = None, resam
     out: Also write result.json there.
     resamples: Of the patient-clustered bootstrap.
     """
-    from mmnar.report.render import result_text
+    from mmnar.report.text import result_text
     from mmnar.workflow import evaluate_runs, open_run
 
     result = evaluate_runs([open_run(run) for run in runs], on=on, resamples=resamples)

@@ -18,7 +18,8 @@ class TrainConfig:
     """How a deep model is trained. One loop, one configuration, for all of them.
 
     Args:
-        max_epochs: Upper bound; the learning rate decays to zero over it (cosine).
+        max_epochs: Passes over the training fold; the learning rate decays to zero over them (cosine).
+        min_steps: Small folds get more passes, until this many steps are made.
         batch_size: Patients per step.
         lr: Peak learning rate of AdamW.
         warmup: Share of all steps in which the rate rises linearly.
@@ -32,7 +33,8 @@ class TrainConfig:
             bf16 mixed on a GPU.
     """
 
-    max_epochs: int = 40
+    max_epochs: int = 12
+    min_steps: int = 600
     batch_size: int = 256
     lr: float = 1e-3
     warmup: float = 0.05

@@ -165,12 +165,13 @@ class Predictions(Generic[R]):
         }
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
-            self._frame().write_parquet(partial, metadata={"mmnar": json.dumps(head, ensure_ascii=False)})
+            self.to_frame().write_parquet(partial, metadata={"mmnar": json.dumps(head, ensure_ascii=False)})
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
 
-    def _frame(self) -> pl.DataFrame:
+    def to_frame(self) -> pl.DataFrame:
+        """One row per sample, with the columns that ``save`` describes."""
         import polars as pl
 
         columns: dict[str, Any] = {name: getattr(self, name) for name in _ROW_COLUMNS}

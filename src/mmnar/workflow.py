@@ -56,6 +56,11 @@ class Run:
     def name(self) -> str:
         return str(self.record["name"])
 
+    def history(self) -> list[dict[str, Any]]:
+        """One record per epoch of every fit behind the run."""
+        records: list[dict[str, Any]] = json.loads((self.folder / "history.json").read_text(encoding="utf-8"))
+        return records
+
     def predictor(self) -> Predictor:
         return load_predictor(self.folder / "model")
 
@@ -189,17 +194,16 @@ def evaluate_runs(runs: Sequence[Run], *, on: Path | None = None, resamples: int
         SchemaError: The runs were scored on different samples, or the other store has another schema.
         LeakageError: A scored subject was seen in fitting.
     """
-    scored = [p for run in runs for p in (_external(run, on) if on else _own(run))]
+    scored = [p for run in runs for p in scored_predictions(run, on)]
     controls = [run.name for run in runs if run.record["card"]["control"]]
     return evaluate(*scored, controls=controls, resamples=resamples, seed=seed)
 
 
-def _own(run: Run) -> list[Predictions[Test]]:
-    return [run.test] + ([run.rectified] if run.rectified is not None else [])
-
-
-def _external(run: Run, store: Path) -> list[Predictions[Test]]:
-    base = run.predictor().predict(open_store(store).fold(Split.external(), "test"))
+def scored_predictions(run: Run, on: Path | None = None) -> list[Predictions[Test]]:
+    """A run's test predictions, before and after its rectifier; of another store's patients if ``on`` names one."""
+    if on is None:
+        return [run.test] + ([run.rectified] if run.rectified is not None else [])
+    base = run.predictor().predict(open_store(on).fold(Split.external(), "test"))
     correction = run.correction()
     return [base] + ([correction.apply(base)] if correction else [])
 

@@ -23,7 +23,7 @@ SPLIT = Split(tune=0.2, test=0.3)
 
 
 def recipe(name: str, ensemble: int = 1) -> Estimator:
-    quick = ("train.max_epochs=2", "model.width=16") if name in MODELS else ()
+    quick = ("train.min_steps=0", "train.max_epochs=2", "model.width=16") if name in MODELS else ()
     return estimator(name, *quick, ensemble=ensemble)
 
 

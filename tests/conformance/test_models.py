@@ -123,7 +123,7 @@ def test_same_seed_same_bits(name: str) -> None:
     states = []
     for _ in range(2):
         model = build(name)
-        train(model, b, b, TrainConfig(max_epochs=2, batch_size=32), 3, Silent())
+        train(model, b, b, TrainConfig(min_steps=0, max_epochs=2, batch_size=32), 3, Silent())
         states.append(model.state_dict())
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
 
@@ -134,6 +134,6 @@ def test_overfits_32_patients(name: str) -> None:
     kind = model_class(name)
     torch.manual_seed(0)
     model = kind(SCHEMA, kind.Config(width=32, dropout=0.0))
-    config = TrainConfig(max_epochs=150, batch_size=32, patience=150, lr=3e-3, weight_decay=0.0)
+    config = TrainConfig(min_steps=0, max_epochs=150, batch_size=32, patience=150, lr=3e-3, weight_decay=0.0)
     history = train(model, b, b, config, 0, Silent())
     assert min(h["tune"]["task"] for h in history) < 0.08

@@ -23,7 +23,7 @@ def test_permuted_labels_give_chance(name: str) -> None:
     data = replace(data, labels=data.labels[rng.permutation(len(data))] & data.label_mask)
     split = Split(tune=0.15, test=0.45)
     train, tune, test = data.fold(split, "train"), data.fold(split, "tune"), data.fold(split, "test")
-    quick = ("train.max_epochs=2", "model.width=16") if name in MODELS else ()
+    quick = ("train.min_steps=0", "train.max_epochs=2", "model.width=16") if name in MODELS else ()
     recipe = estimator(name, *quick)
     base = recipe.fit(train, tune).predict(test)
     calibration = cross_predict(recipe, train, tune, folds=2)

@@ -38,7 +38,7 @@ class KilledAfter(Silent):
 @pytest.mark.parametrize("schedule", ["joint", "pretrain"])
 @pytest.mark.parametrize("killed_after", [1, 3, 5])
 def test_resume_gives_the_same_numbers(tmp_path: Path, killed_after: int, schedule: Any) -> None:
-    b, config = batch(150), TrainConfig(max_epochs=4, batch_size=32)
+    b, config = batch(150), TrainConfig(min_steps=0, max_epochs=4, batch_size=32)
     settings = CRLMMNARConfig(width=16, schedule=schedule, pretrain_epochs=3)
 
     def fresh() -> CRLMMNAR:
@@ -64,7 +64,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(StoreError, match="whole file"):
-        train(build("zero-fill"), batch(), batch(), TrainConfig(max_epochs=1), 0, Silent(), path)
+        train(build("zero-fill"), batch(), batch(), TrainConfig(min_steps=0, max_epochs=1), 0, Silent(), path)
 
 
 def test_nan_in_weights_stops_with_a_place() -> None:
@@ -72,7 +72,7 @@ def test_nan_in_weights_stops_with_a_place() -> None:
     with torch.no_grad():
         next(iter(model.parameters())).fill_(float("nan"))
     with pytest.raises(TrainingError, match="epoch 1"):
-        train(model, batch(), batch(), TrainConfig(max_epochs=1), 0, Silent())
+        train(model, batch(), batch(), TrainConfig(min_steps=0, max_epochs=1), 0, Silent())
 
 
 def test_unknown_task_weight_is_refused() -> None:

@@ -81,7 +81,8 @@ def train(
         progress = Progress(**saved.state)
         best = saved.group("best")
     phases = model.phases()
-    monitor.start(name, sum(phase.epochs or config.max_epochs for phase in phases))
+    length = epochs_of(config, len(data))
+    monitor.start(name, sum(phase.epochs or length for phase in phases))
     for record in progress.history:
         monitor.epoch(record)
     for number in range(progress.phase, len(phases)):
@@ -93,7 +94,7 @@ def train(
             model.load_state_dict(saved.group("model"))
             restore_optimizer(optimizer, saved.group("optimizer"))
         wrapped, optimizer = fabric.setup(_Unpacked(model), optimizer)
-        epochs = phase.epochs or config.max_epochs
+        epochs = phase.epochs or length
         while progress.epoch < epochs and not _stopped(progress, phase, config):
             started = time.perf_counter()
             torch.manual_seed(_mix(seed, number + 1, progress.epoch))
@@ -192,6 +193,16 @@ def evaluate_loss(model: Model, tune: PatientBatch, rows: int = 4096) -> float:
         logits = torch.cat([model(part).logits.float() for part in batches_of(tune, rows)])
     weights = torch.ones(logits.shape[1], device=logits.device) / logits.shape[1]
     return float(masked_label_loss(logits, tune.labels, tune.label_mask, weights))
+
+
+def epochs_of(config: TrainConfig, patients: int) -> int:
+    """Number of epochs of a phase that trains on labels.
+
+    >>> epochs_of(TrainConfig(max_epochs=12, min_steps=600, batch_size=256), 2560)
+    60
+    """
+    steps = math.ceil(patients / config.batch_size)
+    return max(config.max_epochs, math.ceil(config.min_steps / steps))
 
 
 def batches_of(data: PatientBatch, rows: int) -> Iterator[PatientBatch]:

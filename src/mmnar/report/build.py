@@ -1,0 +1,126 @@
+"""From runs to the report's three files: report.html, result.json, predictions.parquet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmnar.dataset.store import PatientDataset, open_store
+from mmnar.errors import StoreError
+from mmnar.evaluation.atlas import availability
+from mmnar.posthoc.base import FittedCorrection
+from mmnar.posthoc.calibrate import FittedPlatt
+from mmnar.posthoc.chain import FittedChain
+from mmnar.posthoc.rectify import FittedLattice, FittedThreshold
+from mmnar.report.inputs import ReportInputs, RunRecord
+from mmnar.report.render import render_report
+from mmnar.workflow import Run, evaluate_runs, scored_predictions
+
+
+def build_report(
+    runs: Sequence[Run],
+    out: Path,
+    *,
+    on: Path | None = None,
+    store: Path | None = None,
+    resamples: int = 1000,
+    title: str = "",
+) -> Path:
+    """Judge runs on the same patients and write the report.
+
+    Args:
+        on: Another store of the same schema: external validation; the report then describes that store.
+        store: Where the runs' store lies now, if it has moved since training.
+
+    Returns:
+        Path of report.html.
+
+    Raises:
+        StoreError: The store is gone or has changed since the runs were trained.
+    """
+    data = open_store(on) if on else _store_of(runs, store)
+    result = evaluate_runs(runs, on=on, resamples=resamples)
+    source = f"{data.manifest['source']} {data.manifest['source_version']}"
+    inputs = ReportInputs(
+        title or f"Risk report: {source}" + (" (external validation)" if on else ""),
+        data.manifest,
+        availability(data),
+        result,
+        tuple(_record(run) for run in runs),
+        runs[0].record["versions"],
+    )
+    path = render_report(inputs, out)
+    _write_predictions(runs, on, out / "predictions.parquet")
+    return path
+
+
+def _store_of(runs: Sequence[Run], store: Path | None) -> PatientDataset:
+    path = store or runs[0].folder / runs[0].record["store"]
+    data = open_store(path)
+    for run in runs:
+        if run.record["data"] != data.fingerprint:
+            raise StoreError(
+                f"store '{path}'",
+                f"the data run '{run.folder.name}' was trained on",
+                "another fingerprint",
+                "pass the right one with --store, or train again",
+            )
+    return data
+
+
+def _record(run: Run) -> RunRecord:
+    correction = run.correction()
+    return RunRecord(
+        run.name,
+        run.record["card"],
+        {"model": run.record["model"], **run.record["config"]},
+        run.history(),
+        None if correction is None else _rectifier(correction),
+        run.record["seconds"],
+        run.record["parameters"],
+    )
+
+
+def _rectifier(fitted: FittedCorrection) -> dict[str, Any] | None:
+    """The pattern offsets of a correction as the report shows them; None where it has none."""
+    if isinstance(fitted, FittedChain):
+        parts = [_rectifier(part) for part in fitted.parts]
+        return next((part for part in parts if part), None)
+    if isinstance(fitted, FittedLattice):
+        return {
+            task: {
+                "rule": "lattice",
+                "no_effect_probability": fitted.no_effect.get(task),
+                "note": fitted.reasons[task],
+                "offsets": [vars(o) for o in fitted.offsets[task]],
+            }
+            for task in fitted.tasks
+        }
+    if isinstance(fitted, FittedThreshold):
+        return {
+            task: {
+                "rule": "threshold",
+                "no_effect_probability": None,
+                "note": f"κ = {fitted.kappa[task]}",
+                "offsets": [vars(o) for o in fitted.offsets[task]],
+            }
+            for task in fitted.tasks
+        }
+    assert isinstance(fitted, FittedPlatt), type(fitted)
+    return None
+
+
+def _write_predictions(runs: Sequence[Run], on: Path | None, path: Path) -> None:
+    """Every model's risks in one table with a ``model`` column."""
+    import polars as pl
+
+    frames = [
+        p.to_frame().select(pl.lit(str(p.provenance["model"])).alias("model"), pl.all())
+        for run in runs
+        for p in scored_predictions(run, on)
+    ]
+    temporary = path.with_name(f".tmp-{path.name}")
+    pl.concat(frames).write_parquet(temporary)
+    os.replace(temporary, path)
