@@ -69,7 +69,14 @@ def test_empty_file(tmp_path: Path) -> None:
 
 def test_gzip_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "nursecharting.csv.gz").write_bytes(gzip.compress(b""))
-    with pytest.raises(SourceError, match="no header"):
+    with pytest.raises(SourceError, match="an empty file"):
+        _read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["\n", "  \n\n", "\ufeff"])
+def test_no_header(tmp_path: Path, text: str) -> None:
+    (tmp_path / "nursecharting.csv").write_text(text)
+    with pytest.raises(SourceError):
         _read(tmp_path)
 
 
