@@ -179,11 +179,11 @@ def _reduce(
     if aggregation == "nunique":
         pairs = pl.DataFrame({"group": group, "code": part["code"]}).unique()
         return np.bincount(pairs["group"].to_numpy(), minlength=len(first)).astype(np.float64)
-    value = part["value"].to_numpy()
+    value: NDArray[np.float64] = part["value"].to_numpy()
     if aggregation == "first":
         return value[first]
     if aggregation == "last":
-        return value[first + count - 1]
+        return value.take(first + count - 1)
     if aggregation == "min":
         return np.minimum.reduceat(value, first)
     if aggregation == "max":

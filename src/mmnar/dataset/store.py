@@ -199,6 +199,7 @@ def write_store(path: Path, dataset: PatientDataset) -> Path:
             raise StoreError(f"'{path}'", "an empty folder or a store", "other files", "choose another --out")
     path.mkdir(parents=True, exist_ok=True)
     temporary = path / f".tmp-{uuid.uuid4().hex[:12]}"
+    placed: Path | None = None
     try:
         temporary.mkdir()
         for name, array in _arrays(dataset).items():
@@ -211,10 +212,13 @@ def write_store(path: Path, dataset: PatientDataset) -> Path:
         files = {str(p.relative_to(temporary)): _sha256(p) for p in sorted(temporary.rglob("*.npy"))}
         fingerprint = hashlib.sha256(json.dumps([dataset.schema.to_dict(), files]).encode()).hexdigest()[:16]
         data = path / f"data-{fingerprint}"
+        if data.exists() and not _is_whole(data, files):
+            _discard(data)
         if data.exists():
             shutil.rmtree(temporary)
         else:
             os.replace(temporary, data)
+            placed = data
         manifest = {
             **dataset.manifest,
             "store_version": STORE_VERSION,
@@ -227,13 +231,15 @@ def write_store(path: Path, dataset: PatientDataset) -> Path:
         }
         _replace_text(path / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for remains in (temporary, placed):
+            if remains is not None:
+                shutil.rmtree(remains, ignore_errors=True)
         raise StoreError(
             f"writing '{path}'", "room and permission to write", str(error), "the store that was there is unchanged"
         ) from error
     for stale in path.iterdir():
         if stale.name != data.name and stale.name.startswith(("data-", ".tmp-")):
-            shutil.rmtree(stale, ignore_errors=True)
+            _discard(stale)
     return path
 
 
@@ -362,6 +368,20 @@ def _load(path: Path) -> NDArray[Any]:
     return array
 
 
+def _is_whole(data: Path, files: Mapping[str, str]) -> bool:
+    return all((data / name).is_file() and _sha256(data / name) == digest for name, digest in files.items())
+
+
+def _discard(stale: Path) -> None:
+    """Remove a folder or file; a kill halfway never leaves half a folder under a ``data-`` name."""
+    if not stale.is_dir():
+        stale.unlink(missing_ok=True)
+        return
+    doomed = stale.with_name(f".tmp-{uuid.uuid4().hex[:12]}")
+    os.replace(stale, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as handle:
@@ -372,8 +392,11 @@ def _sha256(path: Path) -> str:
 
 def _replace_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex[:8]}")
-    with temporary.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -131,12 +131,15 @@ def _check_whole(table: str, path: Path) -> None:
         raise _damaged(table, path, "an empty file")
     if not path.name.lower().endswith(".gz"):
         return
+    size = 0
     try:
         with gzip.open(path) as handle:
-            while handle.read(_CHUNK):
-                pass
+            while chunk := handle.read(_CHUNK):
+                size += len(chunk)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise _damaged(table, path, f"a truncated or corrupt gzip ({type(error).__name__})") from None
+    if size == 0:
+        raise _damaged(table, path, "an empty file")
 
 
 def _read_columns(table: str, path: Path, wanted: list[str]) -> pl.DataFrame:
