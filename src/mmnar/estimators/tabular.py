@@ -19,6 +19,7 @@ from scipy.special import expit
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from threadpoolctl import threadpool_limits
 
 from mmnar.dataset.store import Fold
 from mmnar.errors import ConfigError, RequirementError, TrainingError
@@ -42,6 +43,10 @@ TRUSTED_TYPES: Final = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
 )
 """What a saved boosting model may consist of beyond what skops trusts by itself; anything else is refused."""
+
+
+# sums split among threads depend on how many there are; and on a busy machine waiting for threads costs tenfold
+_THREADS: Final = 1
 
 
 class FittedPatternOnly(Predictor):
@@ -259,7 +264,8 @@ class LogisticPattern(Estimator):
     ) -> FittedLogistic:
         design = LinearDesign.of(train, self.min_patients)
         x, x_tune = design.columns(train), design.columns(tune)
-        fits = [self._fit_task(k, train, tune, x, x_tune) for k in range(len(train.schema.tasks))]
+        with threadpool_limits(_THREADS):
+            fits = [self._fit_task(k, train, tune, x, x_tune) for k in range(len(train.schema.tasks))]
         return FittedLogistic(
             self.name,
             train.schema,
@@ -387,7 +393,8 @@ class BoostingPattern(Estimator):
                 warm_start=True,
                 random_state=seed,
             )
-            models.append(self._grow(blank, task, x[asked], y, x_tune[asked_tune], y_tune, monitor))
+            with threadpool_limits(_THREADS):
+                models.append(self._grow(blank, task, x[asked], y, x_tune[asked_tune], y_tune, monitor))
             monitor.stop()
         return FittedBoosting(self.name, train.schema, _seen(train, tune), kept, models)
 
