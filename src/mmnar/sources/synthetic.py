@@ -101,8 +101,9 @@ def _measurements(sim: Simulation, stays: pl.DataFrame, intime: Times, rng: np.r
     row, modality = np.nonzero(sim.present)
     time = intime[row] + _minutes(rng, len(row), 0, 20 * 60)
     available = time + _minutes(rng, len(row), 0, 4 * 60)
-    row, modality, time, available = (np.repeat(a, DIMENSIONS) for a in (row, modality, time, available))
-    dimension = np.tile(np.arange(DIMENSIONS), len(row) // DIMENSIONS)
+    dimension = np.tile(np.arange(DIMENSIONS), len(row))
+    row, modality = np.repeat(row, DIMENSIONS), np.repeat(modality, DIMENSIONS)
+    time, available = np.repeat(time, DIMENSIONS), np.repeat(available, DIMENSIONS)
     value = sim.content[row, modality, dimension]
     return _events(stays, row, _codes(sim)[modality, dimension], time, available, value, "measurements")
 
@@ -137,20 +138,12 @@ def _events(
     value: NDArray[np.float64],
     source: str,
 ) -> pl.DataFrame:
-    ids = stays.select("subject_id", "hadm_id", "stay_id")[row]
-    columns: dict[str, Any] = {"time": time, "available_time": available, "code": code, "numeric_value": value}
-    frame = pl.concat([ids, pl.DataFrame(columns)], how="horizontal")
-    return frame.select(
-        "subject_id",
-        "hadm_id",
-        "stay_id",
-        "time",
-        "available_time",
-        "code",
-        numeric_value=pl.col("numeric_value").fill_nan(None).cast(pl.Float32),
-        text_value=pl.lit(None, dtype=pl.String),
-        source=pl.lit(source),
-    ).cast(dict(EVENT_SCHEMA))
+    columns: dict[str, Any] = {name: stays[name].to_numpy()[row] for name in ("subject_id", "hadm_id", "stay_id")}
+    columns |= {"time": time, "available_time": available, "code": code, "numeric_value": value}
+    frame = pl.DataFrame(columns).with_columns(
+        pl.col("numeric_value").fill_nan(None), text_value=pl.lit(None, pl.String), source=pl.lit(source)
+    )
+    return frame.select(pl.col(name).cast(dtype) for name, dtype in EVENT_SCHEMA.items())
 
 
 def _codes(simulation: Simulation) -> NDArray[np.str_]:
