@@ -23,8 +23,8 @@ from mmnar.roles import subject_keys
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
-EAGER: Final = 0.5
-"""Prior of "no pattern effect" of the bound: a bound should not be shy."""
+PRIOR: Final = 0.8
+"""Prior of "no component" of the bound's lattice: the default rectifier's."""
 _HALVES: Final = 1
 """Seed of the halves, away from the seed 0 that fold assignments start from."""
 
@@ -46,7 +46,7 @@ def corrected_by_halves(predictions: Predictions[Any], scored: Scored) -> tuple[
     for side in (0, 1):
         fitted, fresh = half == side, half != side
         seen, group = np.unique(index[fitted], return_inverse=True)
-        lattice = fit_lattice(p[fitted], target[fitted], group.reshape(-1), patterns[seen], EAGER, dispersion)
+        lattice = fit_lattice(p[fitted], target[fitted], group.reshape(-1), patterns[seen], PRIOR, dispersion)
         offset = np.clip(lattice_design(patterns) @ lattice.coefficients, -LARGEST, LARGEST)
         offset[seen] = lattice.mean
         other[fresh] = shift(p[fresh], offset[index[fresh]])
