@@ -174,6 +174,16 @@ class Difference(Metric):
         return self.a(W) - self.b(W)
 
 
+class Average(Metric):
+    """``(a + b) / 2`` under the same weights."""
+
+    def __init__(self, a: Metric, b: Metric) -> None:
+        self.a, self.b = a, b
+
+    def __call__(self, W: Float) -> Float:
+        return (self.a(W) + self.b(W)) / 2
+
+
 class FoldMean(Metric):
     """The mean over folds of a metric within each: risks of different models are never ranked against each other."""
 
