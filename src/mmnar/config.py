@@ -172,6 +172,9 @@ def _coerce(value: Any, kind: Any, where: str) -> Any:
         if value is None or str(value).lower() in ("none", "null"):
             return None
         return _coerce(value, next(a for a in get_args(kind) if a is not type(None)), where)
+    if origin is tuple:
+        items = value.split(",") if isinstance(value, str) else value
+        return tuple(_coerce(item, get_args(kind)[0], where) for item in items)
     if origin is dict:
         return dict(value)
     try:

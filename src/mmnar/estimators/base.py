@@ -82,9 +82,15 @@ def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
 class Estimator(ABC):
     """A recipe. Its parameters are its constructor's arguments; ``fit`` changes nothing in it."""
 
-    name: str
-    card: dict[str, Any]
-    """What a reader must know: ``title, paper, missing, deviations, control`` (see ``models.base.ModelCard``)."""
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Registry name, and the name of its predictions."""
+
+    @property
+    @abstractmethod
+    def card(self) -> dict[str, Any]:
+        """What a reader must know: ``title, paper, missing, deviations, control`` (see ``models.base.ModelCard``)."""
 
     @abstractmethod
     def fit(

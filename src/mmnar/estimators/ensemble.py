@@ -29,7 +29,14 @@ class EnsembleEstimator(Estimator):
         if members < 2:
             raise ConfigError("ensemble", "at least 2 members", str(members), "use the estimator itself for one")
         self.base, self.members = base, members
-        self.name, self.card = f"{base.name}-x{members}", base.card
+
+    @property
+    def name(self) -> str:
+        return f"{self.base.name}-x{self.members}"
+
+    @property
+    def card(self) -> dict[str, Any]:
+        return {**self.base.card, "title": f"{self.base.card['title']}, {self.members}-seed ensemble"}
 
     def fit(
         self,

@@ -36,11 +36,18 @@ class FusionEstimator(Estimator):
     """
 
     def __init__(self, name: str, model: Any = None, train: TrainConfig | None = None) -> None:
-        self.name = name
+        self._name = name
         self.model_type = model_class(name)
         self.model = model if model is not None else self.model_type.Config()
         self.train = train or TrainConfig()
-        self.card = asdict(self.model_type.card)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def card(self) -> dict[str, Any]:
+        return asdict(self.model_type.card)
 
     def fit(
         self,

@@ -83,6 +83,7 @@ class FittedPatternOnly(Predictor):
             return cls(state["name"], schema, fitted_subjects, a["patterns"], a["rates"], a["prevalence"])
 
 
+@dataclass(frozen=True)
 class PatternOnly(Estimator):
     """The observation pattern and nothing else: (y + s ȳ) / (n + s) per pattern.
 
@@ -90,20 +91,21 @@ class PatternOnly(Estimator):
         strength: s, how many patients of average risk each pattern is given beforehand.
     """
 
-    name = "pattern-only"
+    name: ClassVar[str] = "pattern-only"
     fitted: ClassVar = FittedPatternOnly
-    card: ClassVar[dict[str, object]] = {
+    card: ClassVar[dict[str, Any]] = {
         "title": "Pattern only",
-        "reference": "shrunken event rate of each observation pattern",
-        "needs": "nothing but which modalities are present",
-        "deviations": "",
+        "paper": "Control: shrunken event rate of each observation pattern",
+        "missing": "sees nothing but which modalities are present",
+        "deviations": (),
         "control": True,
     }
 
-    def __init__(self, strength: float = 10.0) -> None:
-        if not strength >= 0:
-            raise ConfigError("pattern-only strength", "a number ≥ 0", f"{strength}", "use 10")
-        self.strength = strength
+    strength: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not self.strength >= 0:
+            raise ConfigError("pattern-only strength", "a number ≥ 0", f"{self.strength}", "use 10")
 
     def fit(
         self,
@@ -230,6 +232,7 @@ class FittedLogistic(Predictor):
             )
 
 
+@dataclass(frozen=True)
 class LogisticPattern(Estimator):
     """Logistic regression on contents, pattern bits and every frequent pattern.
 
@@ -238,20 +241,22 @@ class LogisticPattern(Estimator):
         min_patients: A pattern with at least so many training samples gets a column of its own.
     """
 
-    name = "logistic-pattern"
+    name: ClassVar[str] = "logistic-pattern"
     fitted: ClassVar = FittedLogistic
-    card: ClassVar[dict[str, object]] = {
+    card: ClassVar[dict[str, Any]] = {
         "title": "Logistic regression with pattern columns",
-        "reference": "L2-penalised logistic regression on standardised, zero-filled features and pattern indicators",
-        "needs": "static modalities",
-        "deviations": "",
+        "paper": "Control: L2-penalised logistic regression",
+        "missing": "standardised, zero-filled features, observed-flags, one column per modality and frequent pattern",
+        "deviations": (),
         "control": True,
     }
 
-    def __init__(self, inverse_penalties: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0), min_patients: int = 50) -> None:
-        if not inverse_penalties or min(inverse_penalties) <= 0:
-            raise ConfigError("logistic-pattern C", "numbers > 0", f"{inverse_penalties}", "use 0.001 … 1")
-        self.inverse_penalties, self.min_patients = inverse_penalties, min_patients
+    inverse_penalties: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0)
+    min_patients: int = 50
+
+    def __post_init__(self) -> None:
+        if not self.inverse_penalties or min(self.inverse_penalties) <= 0:
+            raise ConfigError("logistic-pattern C", "numbers > 0", f"{self.inverse_penalties}", "use 0.001 … 1")
 
     def fit(
         self,
@@ -332,6 +337,7 @@ class FittedBoosting(Predictor):
         return cls(state["name"], schema, fitted_subjects, kept, models)
 
 
+@dataclass(frozen=True)
 class BoostingPattern(Estimator):
     """Histogram gradient boosting on contents (missing values as they are) and presence indicators.
 
@@ -343,28 +349,25 @@ class BoostingPattern(Estimator):
         patience: Looks without improvement before it stops.
     """
 
-    name = "boosting-pattern"
+    name: ClassVar[str] = "boosting-pattern"
     fitted: ClassVar = FittedBoosting
-    card: ClassVar[dict[str, object]] = {
+    card: ClassVar[dict[str, Any]] = {
         "title": "Gradient boosting with pattern columns",
-        "reference": "Ke et al., LightGBM, NeurIPS 2017, as scikit-learn's HistGradientBoostingClassifier",
-        "needs": "static modalities",
-        "deviations": "stops on the tune fold's log loss instead of a random part of the training fold",
+        "paper": "Control: Ke et al. (2017), LightGBM, as scikit-learn's HistGradientBoostingClassifier",
+        "missing": "missing values as they are, and an indicator per modality",
+        "deviations": ("Stops on the tune fold's log loss instead of a random part of the training fold.",),
         "control": True,
     }
 
-    def __init__(
-        self,
-        learning_rate: float = 0.05,
-        leaves: int = 8,
-        max_trees: int = 500,
-        step: int = 20,
-        patience: int = 3,
-    ) -> None:
-        if min(learning_rate, leaves - 1, max_trees, step, patience) <= 0:
+    learning_rate: float = 0.05
+    leaves: int = 8
+    max_trees: int = 500
+    step: int = 20
+    patience: int = 3
+
+    def __post_init__(self) -> None:
+        if min(self.learning_rate, self.leaves - 1, self.max_trees, self.step, self.patience) <= 0:
             raise ConfigError("boosting-pattern", "positive settings", "one that is not", "use the defaults")
-        self.learning_rate, self.leaves = learning_rate, leaves
-        self.max_trees, self.step, self.patience = max_trees, step, patience
 
     def fit(
         self,

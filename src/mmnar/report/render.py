@@ -287,4 +287,4 @@ def _line_looks(result: Result) -> dict[str, tuple[str, str]]:
             if auroc is not None and auroc.value is not None and not summary.is_rectified(name):
                 totals.setdefault(name, []).append(auroc.value)
     ranked = sorted(totals, key=lambda name: -sum(totals[name]) / len(totals[name]))
-    return {name: look for name, look in zip(ranked, zip(figures.PALETTE, figures.DASHES, strict=True), strict=False)}
+    return dict(zip(ranked, zip(figures.PALETTE, figures.DASHES, strict=True), strict=False))
