@@ -36,7 +36,7 @@ class TrainConfig:
     max_epochs: int = 12
     min_steps: int = 600
     batch_size: int = 256
-    lr: float = 1e-3
+    lr: float = 5e-4
     warmup: float = 0.05
     weight_decay: float = 1e-2
     patience: int = 10

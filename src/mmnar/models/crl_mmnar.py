@@ -79,7 +79,7 @@ class CRLMMNAR(Model):
             "The reconstruction target is stop-gradient and layer-normalised: a trainable target collapses.",
             "h without m is the model's own forward on the reduced pattern (mask, z and gates all see it).",
             "Patients who lack m are neither anchors nor negatives for m in the contrast.",
-            "Optimiser: batch 256, lr 1e-3 with warm-up and cosine decay, early stopping with patience 10; "
+            "Optimiser: batch 256, lr 5e-4 with warm-up and cosine decay over 12 epochs, patience 10; "
             "preset=paper restores batch 32, 2e-4, 1e-6, patience 30 and focal loss.",
         ),
     )
