@@ -107,13 +107,14 @@ EVENTS = st.lists(
             "source": source,
         },
         st.integers(1, 3),
-        st.integers(0, 8),
+        st.integers(0, 3),
         st.integers(0, 4),
-        st.sampled_from(["X//1", "X//2", "X//22", "X", "Y", "W"]),
+        st.sampled_from(["X//1", "X//1", "X//2", "X//22", "X", "Y", "Y", "W"]),
         st.one_of(st.none(), st.integers(-100, 100).map(lambda i: i / 4), st.floats(-1e3, 1e3, width=32)),
         st.sampled_from([None, "red", "blue", "green", "other"]),
         st.sampled_from(["s", "t"]),
     ),
+    min_size=8,
     max_size=40,
 )
 
@@ -141,6 +142,28 @@ def test_bits_depend_on_the_sample_alone(rows: list[Row], random: Any) -> None:
     second = static_features(_past(shuffled, [(9, 9), (2, 9), (1, 9)]), RULES, 3)
     for modality in first:
         assert first[modality].tobytes() == np.ascontiguousarray(second[modality][[2, 1]]).tobytes()
+
+
+def test_brute_force_with_many_ties() -> None:
+    """Large enough that an unstable sort would show."""
+    rng = np.random.default_rng(0)
+    rows = [
+        _event(
+            stay=int(rng.integers(1, 4)),
+            time=int(rng.integers(0, 3)),
+            known=3,
+            code=str(rng.choice(["X//1", "X//2", "Y"])),
+            number=float(np.float32(rng.normal())),
+            text=str(rng.choice(["red", "blue", "green"])),
+        )
+        for _ in range(3000)
+    ]
+    samples = [(3, 5), (1, 5), (2, 5)]
+    got = static_features(_past(rows, samples), RULES, 3)
+    for modality, values in got.items():
+        rules = [rule for rule in RULES if rule.modality == modality]
+        wanted = [[_by_hand(rows, stay, minute, rule) for rule in rules] for stay, minute in samples]
+        np.testing.assert_allclose(values, np.array(wanted, dtype=np.float32), rtol=1e-5)
 
 
 def _event(**changes: Any) -> Row:

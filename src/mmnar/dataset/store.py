@@ -213,7 +213,8 @@ def write_store(path: Path, dataset: PatientDataset) -> Path:
         fingerprint = hashlib.sha256(json.dumps([dataset.schema.to_dict(), files]).encode()).hexdigest()[:16]
         data = path / f"data-{fingerprint}"
         if data.exists() and not _is_whole(data, files):
-            _discard(data)
+            # what a kill left of an older store with the same content
+            shutil.rmtree(data)
         if data.exists():
             shutil.rmtree(temporary)
         else:
@@ -239,7 +240,10 @@ def write_store(path: Path, dataset: PatientDataset) -> Path:
         ) from error
     for stale in path.iterdir():
         if stale.name != data.name and stale.name.startswith(("data-", ".tmp-")):
-            _discard(stale)
+            if stale.is_dir():
+                shutil.rmtree(stale, ignore_errors=True)
+            else:
+                stale.unlink(missing_ok=True)
     return path
 
 
@@ -370,16 +374,6 @@ def _load(path: Path) -> NDArray[Any]:
 
 def _is_whole(data: Path, files: Mapping[str, str]) -> bool:
     return all((data / name).is_file() and _sha256(data / name) == digest for name, digest in files.items())
-
-
-def _discard(stale: Path) -> None:
-    """Remove a folder or file; a kill halfway never leaves half a folder under a ``data-`` name."""
-    if not stale.is_dir():
-        stale.unlink(missing_ok=True)
-        return
-    doomed = stale.with_name(f".tmp-{uuid.uuid4().hex[:12]}")
-    os.replace(stale, doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _sha256(path: Path) -> str:

@@ -165,6 +165,7 @@ def read_eicu(root: str | Path, *, apache_prediction: bool = True) -> Extract:
     notes.extend(f"modality '{name}' is absent: none of its tables is there" for name in absent)
     return Extract(
         name="eicu",
+        # the only public release; the demo has the same layout
         version="2.0",
         events=Events(ledger.frame()),
         stays=stays.select(

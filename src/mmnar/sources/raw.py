@@ -154,8 +154,8 @@ def _read_columns(table: str, path: Path, wanted: list[str]) -> pl.DataFrame:
             raw = pl.read_csv(path, columns=list(original.values()), infer_schema=False)
     except pl.exceptions.NoDataError:
         raise _damaged(table, path, "no header") from None
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
-        # the reader's own message quotes cells
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, UnicodeDecodeError) as error:
+        # the reader's own message quotes cells; some damage makes it panic, which is no Exception
         raise _damaged(table, path, f"one that cannot be parsed ({type(error).__name__})") from None
     return raw.rename({v: k for k, v in original.items()}).select(wanted)
 
