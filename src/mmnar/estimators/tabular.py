@@ -19,10 +19,11 @@ from scipy.special import expit
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
 from mmnar.dataset.store import Fold
-from mmnar.errors import ConfigError, RequirementError, TrainingError
+from mmnar.errors import ConfigError, RequirementError, StoreError, TrainingError
 from mmnar.estimators.base import Estimator, Predictor
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
@@ -36,6 +37,9 @@ MAX_CATEGORIES: Final = 255
 """Most categories of one feature that gradient boosting can bin."""
 
 TRUSTED_TYPES: Final = (
+    # the encoder of categorical columns keeps check_array with its settings as a partial
+    "functools.partial",
+    "sklearn.utils.validation.check_array",
     "sklearn._loss.link.Interval",
     "sklearn._loss.link.LogitLink",
     "sklearn._loss.loss.HalfBinomialLoss",
@@ -331,9 +335,7 @@ class FittedBoosting(Predictor):
     def load_state(cls, folder: Path, schema: Schema, fitted_subjects: Keys, state: dict[str, Any]) -> FittedBoosting:
         with np.load(folder / "boosting-pattern.npz", allow_pickle=False) as a:
             kept = a["kept"]
-        models = [
-            skops.io.load(folder / f"boosting-{task}.skops", trusted=list(TRUSTED_TYPES)) for task in schema.task_names
-        ]
+        models = [_load_trees(folder / f"boosting-{task}.skops") for task in schema.task_names]
         return cls(state["name"], schema, fitted_subjects, kept, models)
 
 
@@ -472,6 +474,19 @@ def _tree_categorical(schema: Schema) -> Bool:
                 )
     flags = [bool(f.categories) for spec in schema.modalities for f in spec.features]
     return np.array(flags + [False] * len(schema.modalities))
+
+
+def _load_trees(path: Path) -> HistGradientBoostingClassifier:
+    """
+    Raises:
+        StoreError: The file holds more than a boosting model consists of.
+    """
+    try:
+        return skops.io.load(path, trusted=list(TRUSTED_TYPES))
+    except UntrustedTypesFoundException as error:
+        raise StoreError(
+            f"model file '{path.name}'", "a boosting model", str(error), "do not use a file of unknown origin"
+        ) from error
 
 
 def _linear_risks(x: Float, coefficients: Float, intercepts: Float) -> Float:

@@ -125,7 +125,8 @@ class Simulation:
         site: (N,) site number.
         labels: (N, K) y.
         continuous: (N, K) the linear predictor + N(0, 0.5²).
-        bayes: (N, K) P(y = 1 | observed content, δ), exact up to a 256-point quadrature. The site is not given.
+        bayes: (N, K) P(y = 1 | observed content, δ) by a quadrature of 256 points (error .0008 r.m.s.,
+            below .006 for every patient tried). The site is not given.
         ignorable: (N, K) the same, had the posterior of h ignored why the pattern is what it is.
         world, policy: The law all of this was drawn from.
         seed: Drew the patients; equal seeds are the same patients.
