@@ -204,6 +204,7 @@ def scored_predictions(run: Run, on: Path | None = None) -> list[Predictions[Tes
     if on is None:
         return [run.test] + ([run.rectified] if run.rectified is not None else [])
     base = run.predictor().predict(open_store(on).fold(Split.external(), "test"))
+    base.refuse_overlap()
     correction = run.correction()
     return [base] + ([correction.apply(base)] if correction else [])
 

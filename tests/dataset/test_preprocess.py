@@ -1,0 +1,70 @@
+"""Statistics come from the training fold alone and equal numpy's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from mmnar.cohort.split import Split
+from mmnar.dataset.preprocess import CLIP, Preprocessor
+from mmnar.dataset.store import PatientDataset
+from tests.populations import population
+
+SPLIT = Split()
+
+
+def test_standardised_with_the_training_folds_mean_and_sd() -> None:
+    data = population(500)
+    train, test = data.fold(SPLIT, "train"), data.fold(SPLIT, "test")
+    batch = Preprocessor.fit(train).transform(test)
+    for name in ("vitals", "labs"):
+        raw = test.values(name).astype(np.float64)
+        seen = train.values(name).astype(np.float64)
+        want = (raw - np.nanmean(seen, 0)) / np.nanstd(seen, 0)
+        got = batch.modalities[name]
+        assert np.array_equal(got.observed.numpy(), ~np.isnan(raw))
+        assert np.allclose(got.values.numpy()[~np.isnan(raw)], want[~np.isnan(raw)], atol=1e-5)
+    kinds = batch.modalities["unit"]
+    cells = kinds.observed[:, 0].numpy()
+    assert np.array_equal(kinds.values[:, 0].numpy()[cells], test.values("unit")[cells, 0])
+
+
+def test_other_folds_change_nothing() -> None:
+    data = population(500)
+    fitted = Preprocessor.fit(data.fold(SPLIT, "train"))
+    values = {k: v.copy() for k, v in data.values.items()}
+    for role in ("tune", "test"):
+        rows = data.fold(SPLIT, role).rows  # type: ignore[call-overload]
+        for v in values.values():
+            v[rows] *= 1000
+    again = Preprocessor.fit(replace(data, values=values).fold(SPLIT, "train"))
+    for name, array in fitted.arrays().items():
+        assert np.array_equal(array, again.arrays()[name])
+
+
+def rarely_observed(data: PatientDataset, share: float) -> PatientDataset:
+    values = {k: v.copy() for k, v in data.values.items()}
+    has = np.flatnonzero(data.present[:, 1])
+    values["labs"][has[int(share * len(has)) :], 0] = np.nan
+    return replace(data, values=values)
+
+
+def test_a_column_rarely_observed_is_dropped_but_keeps_its_place() -> None:
+    data = population(2000)
+    for share, kept in ((0.1, False), (0.4, True)):
+        changed = rarely_observed(data, share)
+        batch = Preprocessor.fit(changed.fold(SPLIT, "train")).transform(changed.fold(SPLIT, "test"))
+        assert bool(batch.modalities["labs"].observed[:, 0].any()) is kept
+        assert batch.modalities["labs"].values.shape[1] == 2
+
+
+def test_one_mistyped_number_is_clipped() -> None:
+    data = population(500)
+    values = {k: v.copy() for k, v in data.values.items()}
+    test = data.fold(SPLIT, "test")
+    row = test.rows[np.flatnonzero(test.present[:, 0])[0]]
+    values["vitals"][row] = 1e30
+    changed = replace(data, values=values)
+    batch = Preprocessor.fit(changed.fold(SPLIT, "train")).transform(changed.fold(SPLIT, "test"))
+    assert float(batch.modalities["vitals"].values.abs().max()) == CLIP

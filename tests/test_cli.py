@@ -1,0 +1,165 @@
+"""The command from end to end, and what happens when something goes wrong on the way."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from mmnar import cli
+from mmnar.config import RunConfig
+from mmnar.dataset.store import open_store
+from mmnar.errors import ConfigError, LeakageError, StoreError
+from mmnar.estimators.registry import model_names
+from mmnar.training.monitor import Silent
+from mmnar.workflow import open_run, train_run
+
+QUICK = ("train.max_epochs=2", "train.min_steps=0", "model.width=16", "rectifier.folds=2")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "store"
+    cli.synthetic(out=path, patients=900, seed=3)
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(store: Path) -> list[Path]:
+    folders = []
+    for name in model_names():
+        words = QUICK if name in ("crl-mmnar", "zero-fill") else ("rectifier.folds=2",)
+        train_run(store, name, store.parent / name, words)
+        folders.append(store.parent / name)
+    return folders
+
+
+def test_help_answers_without_heavy_imports() -> None:
+    code = (
+        "import sys\nfrom mmnar.cli import app\ntry:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'polars', 'numpy', 'sklearn', 'scipy', 'lightning', 'plotly'} & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "heavy: []" in out
+    for verb in ("demo", "prepare", "describe", "train", "evaluate", "report", "models", "doctor"):
+        assert verb in out
+
+
+def test_every_verb_from_store_to_report(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.describe(runs[0].parent / "store")
+    cli.models()
+    cli.doctor(store=runs[0].parent / "store")
+    cli.evaluate(*runs, out=tmp_path / "evaluated", resamples=50)
+    cli.report(*runs, out=tmp_path / "report", resamples=50)
+    printed = capsys.readouterr().out
+    assert "CRL-MMNAR" in printed
+    assert "every file's hash matches" in printed
+    result = json.loads((tmp_path / "report" / "result.json").read_text())
+    assert set(result["tasks"]) == {"icu_admission", "mortality", "readmission"}
+    for name in model_names():
+        for scored in (name, f"{name}+rectifier"):
+            auroc = result["tasks"]["mortality"][scored]["auroc"]
+            assert auroc["low"] <= auroc["value"] <= auroc["high"]
+    html = (tmp_path / "report" / "report.html").read_text()
+    assert all(name in html for name in model_names())
+    table = pl.read_parquet(tmp_path / "report" / "predictions.parquet")
+    assert set(table["model"].unique()) == {n + s for n in model_names() for s in ("", "+rectifier")}
+    again = json.loads((tmp_path / "evaluated" / "result.json").read_text())
+    assert again["tasks"]["mortality"]["crl-mmnar"]["auroc"] == result["tasks"]["mortality"]["crl-mmnar"]["auroc"]
+
+
+def test_external_validation_on_another_store(runs: list[Path], tmp_path: Path) -> None:
+    cli.synthetic(out=tmp_path / "elsewhere", patients=500, seed=4)
+    cli.evaluate(*runs[:2], on=tmp_path / "elsewhere", out=tmp_path, resamples=50)
+    assert json.loads((tmp_path / "result.json").read_text())["counts"]["mortality"]["n"] == 500
+    with pytest.raises(LeakageError, match="seen during fitting"):
+        cli.evaluate(*runs[:2], on=runs[0].parent / "store", resamples=50)
+
+
+class StopError(Exception):
+    pass
+
+
+class Killed(Silent):
+    def __init__(self, epochs: int) -> None:
+        self.left = epochs
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise StopError
+
+
+@pytest.mark.parametrize("after", [1, 3, 5])
+def test_a_killed_run_resumes_to_the_same_numbers(store: Path, tmp_path: Path, after: int) -> None:
+    words = (*QUICK, "ensemble=2")
+    whole = train_run(store, "crl-mmnar", tmp_path / "whole", words)
+    with pytest.raises(StopError):
+        train_run(store, "crl-mmnar", tmp_path / "killed", words, monitor=Killed(after))
+    with pytest.raises(StoreError, match="unfinished"):
+        open_run(tmp_path / "killed")
+    with pytest.raises(StoreError, match="--resume"):
+        train_run(store, "crl-mmnar", tmp_path / "killed", words)
+    with pytest.raises(StoreError, match="changed: config"):
+        train_run(store, "crl-mmnar", tmp_path / "killed", (*words, "seed=9"), resume=True)
+    resumed = train_run(store, "crl-mmnar", tmp_path / "killed", words, resume=True)
+    assert np.array_equal(whole.test.proba, resumed.test.proba)
+    assert whole.rectified is not None
+    assert resumed.rectified is not None
+    assert np.array_equal(whole.rectified.proba, resumed.rectified.proba)
+
+
+def test_focal_loss_is_calibrated_before_the_rectifier(store: Path, tmp_path: Path) -> None:
+    words = (*QUICK, "train.label_loss=focal", "rectifier.rule=threshold")
+    run = train_run(store, "zero-fill", tmp_path / "focal", words)
+    saved = json.loads((run.folder / "rectifier.json").read_text())
+    assert [part["kind"] for part in saved["parts"]] == ["platt", "threshold"]
+    assert run.name + "+rectifier" == run.rectified.provenance["model"]  # type: ignore[union-attr]
+
+
+def test_mistakes_cost_nothing(runs: list[Path], tmp_path: Path) -> None:
+    store = runs[0].parent / "store"
+    before = open_store(store).fingerprint
+    with pytest.raises(ConfigError, match="did you mean 'crl-mmnar'"):
+        train_run(store, "crl-mnar", tmp_path / "a")
+    with pytest.raises(ConfigError, match="did you mean 'lr'"):
+        train_run(store, "crl-mmnar", tmp_path / "a", ["train.lrr=1"])
+    with pytest.raises(ConfigError, match="did you mean 'split'"):
+        train_run(store, "crl-mmnar", tmp_path / "a", ["splitt.seed=1"])
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(StoreError, match="a finished run"):
+        train_run(store, "pattern-only", runs[0])
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.docx").write_text("precious")
+    with pytest.raises(StoreError, match="other files"):
+        train_run(store, "pattern-only", tmp_path / "full")
+    with pytest.raises(StoreError, match="other files"):
+        cli.synthetic(out=tmp_path / "full", patients=300)
+    assert (tmp_path / "full" / "thesis.docx").read_text() == "precious"
+    with pytest.raises(StoreError, match="mmnar prepare"):
+        cli.describe(tmp_path / "nowhere")
+    assert open_store(store).fingerprint == before
+
+
+def test_the_command_prints_one_line_and_exit_status_2(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mmnar.cli", "describe", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("mmnar: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_every_configuration_key_is_written_into_the_run(runs: list[Path]) -> None:
+    record = json.loads((runs[0] / "run.json").read_text())
+    assert set(record["config"]) == set(RunConfig.__dataclass_fields__)
+    assert record["config"]["train"]["max_epochs"] == 2
+    assert record["data"] == open_store(runs[0].parent / "store").fingerprint
+    assert record["versions"]["torch"]

@@ -1,0 +1,51 @@
+"""Strict configuration."""
+
+from __future__ import annotations
+
+import pytest
+
+from mmnar.config import RunConfig, TrainConfig, override, parse_words, to_plain
+from mmnar.errors import ConfigError
+
+
+def test_words_override_and_types_are_kept() -> None:
+    words = ["train.lr=3e-4", "seed=2", "split.folds=5", "train.task_weights.mortality=2", "rectifier.rule=threshold"]
+    config = override(RunConfig(), parse_words(words))
+    assert config.train.lr == 3e-4
+    assert config.seed == 2
+    assert config.split.folds == 5
+    assert config.train.task_weights["mortality"] == 2.0
+    assert config.train.task_weights["readmission"] == 1.2
+    assert config.rectifier.rule == "threshold"
+    assert RunConfig().train.lr != 3e-4
+
+
+def test_the_paper_preset_yields_to_explicit_words() -> None:
+    config = override(RunConfig(), parse_words(["preset=paper", "train.lr=1e-3"]))
+    assert (config.train.batch_size, config.train.weight_decay, config.train.label_loss) == (32, 1e-6, "focal")
+    assert config.train.lr == 1e-3
+    assert override(RunConfig(), parse_words(["train.lr=1e-3", "preset=paper"])).train.lr == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("train.lrr=1", "did you mean 'lr'"),
+        ("trian.lr=1", "did you mean 'train'"),
+        ("train.lr=fast", "type float"),
+        ("train.max_epochs=2.5", "type int"),
+        ("seed", "no '='"),
+        ("preset=papper", "preset"),
+        ("rectifier.rule=latice", "lattice"),
+        ("seed.x=1", "a single value"),
+    ],
+)
+def test_mistakes_are_refused(word: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        override(RunConfig(), parse_words([word]))
+
+
+def test_round_trip_through_plain_json() -> None:
+    config = override(RunConfig(), {"train.task_weights": {"a": 2.0}, "ensemble": 5})
+    assert override(RunConfig(), to_plain(config)) == config
+    assert override(TrainConfig(), to_plain(config.train)) == config.train
