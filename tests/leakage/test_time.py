@@ -120,6 +120,7 @@ def test_the_future_moves_no_bit(clean: PatientDataset, tmp_path: Path) -> None:
     assert clean.label_mask.tobytes() == noisy.label_mask.tobytes()
 
 
+@pytest.mark.slow
 def test_the_outcome_moves_only_its_label(clean: PatientDataset, tmp_path: Path) -> None:
     root = open_data("eicu-demo-2.0")
     for file in root.glob("*.csv.gz"):

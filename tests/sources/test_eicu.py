@@ -280,6 +280,7 @@ def test_row_order_does_not_matter(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.labels, second.labels)
 
 
+@pytest.mark.slow
 def test_open_demo_counts() -> None:
     data = _dataset(open_data("eicu-demo-2.0"))
     flow = {name: [step["kept"] for step in steps] for name, steps in data.manifest["attrition"].items()}
