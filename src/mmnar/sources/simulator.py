@@ -189,6 +189,7 @@ def simulate(
     """
     _check_range("patients", patients, 1, 10_000_000)
     _check_range("seed", seed, 0, 2**32 - 1)
+    _check_range("world_seed", world_seed, 0, 2**32 - 1)
     _check_range("modalities", modalities, 2, MAX_MODALITIES)
     _check_range("mcar", mcar, 0, 1)
     _check_range("sites", sites, 1, 1000)
