@@ -128,10 +128,9 @@ class PatternOnly(Estimator):
             prevalence[k] = y.mean()
             g = group.reshape(-1)[asked]
             n, events = np.bincount(g, minlength=len(rates)), np.bincount(g, y, minlength=len(rates))
-            # a pattern of which the task was never asked has n = 0, also where the strength is
-            rates[:, k] = np.where(
-                n > 0, (events + self.strength * prevalence[k]) / np.maximum(n + self.strength, 1e-12), prevalence[k]
-            )
+            shrunken = (events + self.strength * prevalence[k]) / np.maximum(n + self.strength, 1e-12)
+            # the task may never have been asked of a pattern that training saw for another
+            rates[:, k] = np.where(n > 0, shrunken, prevalence[k])
         return FittedPatternOnly(self.name, train.schema, _seen(train, tune), patterns, rates, prevalence)
 
 
