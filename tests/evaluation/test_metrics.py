@@ -127,6 +127,13 @@ def test_ece_by_hand():
     assert ece(y, p) == pytest.approx(by_hand)
 
 
+def test_ece_bins_ties_by_their_middle():
+    """5 % and 10 % of the rows, middles at .025 and .10: bins 0 and 1, so their errors do not cancel."""
+    p = np.repeat([0.2, 0.5, 0.8], [50, 100, 850])
+    y = np.concatenate([np.arange(50) < 35, np.zeros(100), np.arange(850) < 680]).astype(float)
+    assert ece(y, p) == pytest.approx(0.05 * 0.5 + 0.10 * 0.5)
+
+
 def test_certain_and_wrong_costs_a_finite_amount():
     assert log_loss([0, 1], [1.0, 1.0]) == pytest.approx(34.54 / 2, abs=0.01)
 
