@@ -34,13 +34,15 @@ def demo(*, out: Path = Path("demo"), patients: int = 3000, modalities: int = 4,
     seed: Of the simulated patients and of training.
     """
     from mmnar.estimators.registry import model_names
+    from mmnar.models.registry import MODELS
 
     if any(out.glob("runs/*")):
         raise _not_empty(out)
     store = out / "store"
     synthetic(out=store, patients=patients, modalities=modalities, seed=seed)
-    words = ("train.max_epochs=12", "rectifier.folds=3", f"seed={seed}")
+    quick = ("train.batch_size=128", "train.min_steps=400", "rectifier.folds=3", f"seed={seed}")
     for name in model_names():
+        words = (*quick, "model.width=64") if name in MODELS else quick
         train(store, *words, model=name, out=out / "runs" / name)
     report(*sorted((out / "runs").iterdir()), out=out / "report")
 

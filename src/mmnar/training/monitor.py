@@ -85,7 +85,7 @@ class Bars:
         self._task = self._progress.add_task(what, total=total, loss=float("nan"), tune=float("nan"))
 
     def epoch(self, record: dict[str, Any]) -> None:
-        self._progress.update(self._task, advance=1, tune=record["tune"]["task"])
+        self._progress.update(self._task, advance=1, tune=next(iter(record["tune"].values())))
 
     def step(self, loss: float) -> None:
         self._progress.update(self._task, loss=loss)
