@@ -19,9 +19,11 @@ from scipy.special import expit
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from skops.io.exceptions import UntrustedTypesFoundException
+from threadpoolctl import threadpool_limits
 
 from mmnar.dataset.store import Fold
-from mmnar.errors import ConfigError, RequirementError, TrainingError
+from mmnar.errors import ConfigError, RequirementError, StoreError, TrainingError
 from mmnar.estimators.base import Estimator, Predictor
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
@@ -35,6 +37,9 @@ MAX_CATEGORIES: Final = 255
 """Most categories of one feature that gradient boosting can bin."""
 
 TRUSTED_TYPES: Final = (
+    # the encoder of categorical columns keeps check_array with its settings as a partial
+    "functools.partial",
+    "sklearn.utils.validation.check_array",
     "sklearn._loss.link.Interval",
     "sklearn._loss.link.LogitLink",
     "sklearn._loss.loss.HalfBinomialLoss",
@@ -42,6 +47,10 @@ TRUSTED_TYPES: Final = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
 )
 """What a saved boosting model may consist of beyond what skops trusts by itself; anything else is refused."""
+
+
+# sums split among threads depend on how many there are; and on a busy machine waiting for threads costs tenfold
+_THREADS: Final = 1
 
 
 class FittedPatternOnly(Predictor):
@@ -117,10 +126,9 @@ class PatternOnly(Estimator):
             prevalence[k] = y.mean()
             g = group.reshape(-1)[asked]
             n, events = np.bincount(g, minlength=len(rates)), np.bincount(g, y, minlength=len(rates))
-            # a pattern of which the task was never asked has n = 0, also where the strength is
-            rates[:, k] = np.where(
-                n > 0, (events + self.strength * prevalence[k]) / np.maximum(n + self.strength, 1e-12), prevalence[k]
-            )
+            shrunken = (events + self.strength * prevalence[k]) / np.maximum(n + self.strength, 1e-12)
+            # the task may never have been asked of a pattern that training saw for another
+            rates[:, k] = np.where(n > 0, shrunken, prevalence[k])
         return FittedPatternOnly(self.name, train.schema, _seen(train, tune), patterns, rates, prevalence)
 
 
@@ -259,7 +267,8 @@ class LogisticPattern(Estimator):
     ) -> FittedLogistic:
         design = LinearDesign.of(train, self.min_patients)
         x, x_tune = design.columns(train), design.columns(tune)
-        fits = [self._fit_task(k, train, tune, x, x_tune) for k in range(len(train.schema.tasks))]
+        with threadpool_limits(_THREADS):
+            fits = [self._fit_task(k, train, tune, x, x_tune) for k in range(len(train.schema.tasks))]
         return FittedLogistic(
             self.name,
             train.schema,
@@ -320,9 +329,7 @@ class FittedBoosting(Predictor):
     def load_state(cls, folder: Path, schema: Schema, fitted_subjects: Keys, state: dict[str, Any]) -> FittedBoosting:
         with np.load(folder / "boosting-pattern.npz", allow_pickle=False) as a:
             kept = a["kept"]
-        models = [
-            skops.io.load(folder / f"boosting-{task}.skops", trusted=list(TRUSTED_TYPES)) for task in schema.task_names
-        ]
+        models = [_load_trees(folder / f"boosting-{task}.skops") for task in schema.task_names]
         return cls(state["name"], schema, fitted_subjects, kept, models)
 
 
@@ -387,7 +394,8 @@ class BoostingPattern(Estimator):
                 warm_start=True,
                 random_state=seed,
             )
-            models.append(self._grow(blank, task, x[asked], y, x_tune[asked_tune], y_tune, monitor))
+            with threadpool_limits(_THREADS):
+                models.append(self._grow(blank, task, x[asked], y, x_tune[asked_tune], y_tune, monitor))
             monitor.stop()
         return FittedBoosting(self.name, train.schema, _seen(train, tune), kept, models)
 
@@ -462,6 +470,19 @@ def _tree_categorical(schema: Schema) -> Bool:
                 )
     flags = [bool(f.categories) for spec in schema.modalities for f in spec.features]
     return np.array(flags + [False] * len(schema.modalities))
+
+
+def _load_trees(path: Path) -> HistGradientBoostingClassifier:
+    """
+    Raises:
+        StoreError: The file holds more than a boosting model consists of.
+    """
+    try:
+        return skops.io.load(path, trusted=list(TRUSTED_TYPES))
+    except UntrustedTypesFoundException as error:
+        raise StoreError(
+            f"model file '{path.name}'", "a boosting model", str(error), "do not use a file of unknown origin"
+        ) from error
 
 
 def _linear_risks(x: Float, coefficients: Float, intercepts: Float) -> Float:
