@@ -82,3 +82,15 @@ def test_too_few_events_give_no_bound(draw):
     oracle = evaluate(t, resamples=20).tasks["death"]["made_up"].oracle
     assert oracle.bound.value is None
     assert "needed for two halves" in oracle.bound.reason
+
+
+def test_one_patient_has_no_halves(draw):
+    t = draw(400, Test, rows_per_subject=400)
+    oracle = evaluate(t, resamples=5).tasks["death"]["made_up"].oracle
+    assert "1 patients" in oracle.bound.reason
+
+
+def test_hard_risks_have_a_bound(draw):
+    t = draw(800, Test, tasks=("death",))
+    hard = t.with_proba((t.proba > 0.3).astype(float))
+    assert np.isfinite(evaluate(hard, resamples=10).tasks["death"]["made_up"].oracle.bound.value)
