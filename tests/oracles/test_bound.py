@@ -9,6 +9,10 @@ import pytest
 from scipy.special import expit, logit
 
 from mmnar.evaluation import evaluate
+from mmnar.evaluation.intervals import Resampling
+from mmnar.evaluation.metrics import auroc
+from mmnar.evaluation.oracle import corrected_by_halves
+from mmnar.evaluation.scored import score
 from mmnar.posthoc import LatticeRectifier
 from mmnar.posthoc.rectify import residual_means
 from mmnar.roles import Calibration, Test
@@ -82,3 +86,35 @@ def test_too_few_events_give_no_bound(draw):
     oracle = evaluate(t, resamples=20).tasks["death"]["made_up"].oracle
     assert oracle.bound.value is None
     assert "needed for two halves" in oracle.bound.reason
+
+
+def test_one_patient_has_no_halves(draw):
+    t = draw(400, Test, rows_per_subject=400)
+    oracle = evaluate(t, resamples=5).tasks["death"]["made_up"].oracle
+    assert "1 patients" in oracle.bound.reason
+
+
+def test_hard_risks_have_a_bound(draw):
+    t = draw(800, Test, tasks=("death",))
+    hard = t.with_proba((t.proba > 0.3).astype(float))
+    assert np.isfinite(evaluate(hard, resamples=10).tasks["death"]["made_up"].oracle.bound.value)
+
+
+def test_the_bound_is_neither_shy_nor_flattered(draw):
+    """Ten modalities, 2000 patients: the other half alone says too little, the own half alone too much."""
+    bias = np.concatenate([BIAS, np.zeros(7)])
+    bounds, exact, own, other = [], [], [], []
+    for seed in range(10):
+        t = replace(draw(2000, Test, bias=bias, tasks=("death",), modalities=10, seed=seed), bayes=None)
+        best = t.with_proba(expit(logit(t.proba) + (t.present @ bias)[:, None]), model="exact")
+        result = evaluate(t, best, resamples=5).tasks["death"]
+        before = result["made_up"].metrics["auroc"].value
+        bounds.append(result["made_up"].oracle.bound.value)
+        exact.append(result["exact"].metrics["auroc"].value - before)
+        scored = score(t, "death", Resampling.draw(t.subject_id, 5, 0))
+        by_other, by_own, _ = corrected_by_halves(t, scored)
+        other.append(auroc(scored.y, by_other) - before)
+        own.append(auroc(scored.y, by_own) - before)
+    assert np.mean(other) < np.mean(bounds) < np.mean(own)
+    assert abs(np.mean(bounds) - np.mean(exact)) < 0.5 * abs(np.mean(own) - np.mean(exact))
+    assert abs(np.mean(bounds) - np.mean(exact)) < 0.006

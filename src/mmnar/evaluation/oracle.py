@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mmnar.evaluation.intervals import Resampling, estimate
 from mmnar.evaluation.metrics import Auroc, Average, Difference, FoldMean
-from mmnar.evaluation.result import Estimate, OracleBound
+from mmnar.evaluation.result import SMALL_CELL, Estimate, OracleBound
 from mmnar.evaluation.scored import Scored
 from mmnar.posthoc.base import MINIMUM_EVENTS
 from mmnar.posthoc.rectify import LARGEST, fit_lattice, lattice_design, shift
@@ -41,7 +41,8 @@ def corrected_by_halves(predictions: Predictions[Any], scored: Scored) -> tuple[
     if predictions.bayes is not None:
         target = predictions.bayes[scored.rows, predictions.tasks.index(scored.task)]
         # true risks scatter around p less than labels do; 1e-6 keeps the variance positive where p is exact
-        dispersion = max(float(np.mean((target - p) ** 2) / np.mean(p * (1 - p))), 1e-6)
+        scatter, binomial = float(np.mean((target - p) ** 2)), float(np.mean(p * (1 - p)))
+        dispersion = max(scatter / max(binomial, 1e-6), 1e-6)
     other, own = np.empty_like(p), np.empty_like(p)
     for side in (0, 1):
         fitted, fresh = half == side, half != side
@@ -103,8 +104,10 @@ def _gain(base: Scored, rectified: Scored | None) -> float | None:
 def _refusal(predictions: Predictions[Any], base: Scored) -> str:
     if base.refused:
         return base.refused
-    events = int(base.y.sum())
-    if predictions.bayes is None and events < 2 * MINIMUM_EVENTS:
+    events, patients = int(base.y.sum()), len(np.unique(predictions.subject_id[base.rows]))
+    if patients < 2 * SMALL_CELL:
+        return f"{patients} patients, at least {2 * SMALL_CELL} needed for two halves"
+    if events < 2 * MINIMUM_EVENTS:
         return f"{events} events, at least {2 * MINIMUM_EVENTS} needed for two halves"
     return ""
 

@@ -69,7 +69,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class OracleBound:
-    """How much AUROC the exact population pattern correction could give (statistics F7), and what we report.
+    """How much AUROC the exact population pattern correction could give, and what we report.
 
     ``alarm`` is true where the reported gain exceeds bound + 2 SE: look for a leak.
     """
