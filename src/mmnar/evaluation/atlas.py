@@ -1,4 +1,4 @@
-"""Availability atlas: which modalities patients have, and how outcomes differ between the patterns (paper, Figure 1)."""
+"""Availability atlas: which modalities patients have, and how outcomes differ by pattern (paper, Figure 1)."""
 
 from __future__ import annotations
 

@@ -184,9 +184,12 @@ def pr_figure(task: str, lines: Sequence[Line], prevalence: float | None) -> Mar
     return svg(axes.width, axes.height, label, join([*body, *(_draw(axes, x) for x in lines)]))
 
 
-def calibration_figure(task: str, model: str, lines: Sequence[Line]) -> Markup:
-    """Observed rate against predicted risk with an interval band; the diagonal is perfect."""
-    top = max((v for x in lines for v in (*x.curve.x, *x.curve.y, *x.curve.high)), default=1.0)
+def calibration_figure(task: str, model: str, lines: Sequence[Line], top: float) -> Markup:
+    """Observed rate against predicted risk with an interval band; the diagonal is perfect.
+
+    Args:
+        top: Largest value of any model on this task, so that its charts share one scale.
+    """
     limit = min(1.0, nice_ticks(0, top)[-1])
     axes = Axes((0.0, limit), (0.0, limit), 250, 235)
     body = [_grid(axes, "Predicted risk", "Observed rate"), _reference(axes, (0, limit), (0, limit))]
@@ -291,11 +294,11 @@ def pattern_figure(atlas: Atlas, modalities: Sequence[str], tasks: Sequence[str]
     rows = atlas.patterns[:MAX_PATTERNS]
     head = 34 + round(5.2 * max(len(m) for m in modalities))
     matrix = CELL * len(modalities) + 14
-    width, height = matrix + COUNT + (PANEL + 16) * len(tasks) + 10, head + ROW * len(rows) + 40
+    width, height = matrix + COUNT + (PANEL + 34) * len(tasks) + 10, head + ROW * len(rows) + 40
     body = [_matrix_head(modalities, head), _text(matrix + COUNT - 8, head - 8, "samples", "label", "end")]
     body += [_pattern_dots(row, modalities, head + ROW * i, matrix, width) for i, row in enumerate(rows)]
     for k, task in enumerate(tasks):
-        body.append(_rate_panel(atlas, rows, task, matrix + COUNT + (PANEL + 16) * k, head))
+        body.append(_rate_panel(atlas, rows, task, matrix + COUNT + (PANEL + 34) * k, head))
     return svg(width, height, "Outcome rate by observation pattern: " + ", ".join(tasks), join(body), "chart wide")
 
 

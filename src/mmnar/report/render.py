@@ -245,6 +245,8 @@ class Page:
     def calibrations(self, task: str) -> list[tuple[str, Markup]]:
         """(model, chart); the rectified form is drawn into its model's chart."""
         models, charts = self.result.tasks[task], []
+        drawn = [m.calibration for m in models.values() if m.calibration is not None]
+        top = max((v for c in drawn for v in (*c.x, *c.y, *c.high)), default=1.0)
         for base, rectified in summary.model_pairs(models):
             lines = []
             for name, colour, dash in ((base, figures.BLUE, ""), (rectified, figures.ORANGE, "6 3")):
@@ -252,7 +254,7 @@ class Page:
                 if name is not None and curve is not None:
                     lines.append(figures.Line(name, curve, colour, dash, band=name == base, dots=True))
             if lines:
-                charts.append((base, figures.calibration_figure(task, base, lines)))
+                charts.append((base, figures.calibration_figure(task, base, lines, top)))
         return charts
 
     def oracle(self, task: str, model: str) -> Any:

@@ -53,7 +53,7 @@ def summarise(result: Result, task: str) -> list[str]:
 def alarms(result: Result) -> list[str]:
     """One sentence for each rectifier gain that is larger than patterns can explain."""
     return [
-        f"Leakage alarm: on {task}, the gain of {model} is larger than pattern offsets can explain. {entry.oracle.words}"
+        f"Leakage alarm: on {task}, the gain of {model} is more than offsets can explain. {entry.oracle.words}"
         for task, models in result.tasks.items()
         for model, entry in models.items()
         if entry.oracle is not None and entry.oracle.alarm
