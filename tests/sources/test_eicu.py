@@ -163,15 +163,15 @@ def test_dropped_rows_are_counted_by_reason(tmp_path: Path) -> None:
     tables["patient"].append(unit_stay(12, 100, "003-7", 0, 2000, age="unknown"))
     warnings = read_eicu(write_tables(tmp_path, tables)).warnings
     for line in (
-        "table 'medication': 2 rows dropped: no such unit stay with identifiers",
-        "table 'medication': 1 rows dropped: no plausible offset or entry offset",
-        "table 'diagnosis': 1 events dropped: repeats of another",
-        "table 'lab': 1 rows dropped: no number",
-        "table 'nursecharting': 1 rows dropped: no number",
-        "table 'respiratorycharting': 1 rows dropped: no plausible offset or entry offset",
-        "table 'respiratorycharting': 1 rows dropped: a measurement that is no number",
-        "table 'patient': 1 unitdischargeoffset before admission; taken as unknown",
-        "table 'patient', column 'age': 1 cells are not an age; taken as unknown",
+        "table 'medication': fewer than 10 rows dropped: no such unit stay with identifiers",
+        "table 'medication': fewer than 10 rows dropped: no plausible offset or entry offset",
+        "table 'diagnosis': fewer than 10 events dropped: repeats of another",
+        "table 'lab': fewer than 10 rows dropped: no number",
+        "table 'nursecharting': fewer than 10 rows dropped: no number",
+        "table 'respiratorycharting': fewer than 10 rows dropped: no plausible offset or entry offset",
+        "table 'respiratorycharting': fewer than 10 rows dropped: a measurement that is no number",
+        "table 'patient': fewer than 10 unitdischargeoffset before admission; taken as unknown",
+        "table 'patient', column 'age': fewer than 10 cells are not an age; taken as unknown",
     ):
         assert line in warnings, line
 
@@ -252,7 +252,9 @@ def test_contradictory_admission_times_are_told(tmp_path: Path) -> None:
     rows = tiny_patients()
     rows[1]["hospitaladmittime24"] = "09:00:00"
     extract = read_eicu(write_tables(tmp_path, {"patient": rows}))
-    assert any("3 unit stays whose hospital stay has several admission times" in w for w in extract.warnings)
+    assert any(
+        "fewer than 10 unit stays whose hospital stay has several admission times" in w for w in extract.warnings
+    )
     assert extract.stays.filter(stay_id=1)["intime"].to_list() == [datetime(2015, 1, 1, 10)]
 
 

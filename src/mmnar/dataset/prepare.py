@@ -17,6 +17,7 @@ from mmnar.cohort.build import Cohort, Criterion, Question, build_cohort, label_
 from mmnar.dataset.features import implausible, schema_of, static_features
 from mmnar.dataset.store import PatientDataset, make_dataset, write_store
 from mmnar.errors import SourceError
+from mmnar.privacy import counted
 from mmnar.sources.events import Extract
 
 
@@ -82,7 +83,7 @@ def _bayes(extract: Extract, cohort: Cohort) -> NDArray[np.float64] | None:
 
 def _manifest(extract: Extract, cohort: Cohort, dropped: dict[str, int]) -> dict[str, Any]:
     warnings = list(extract.warnings)
-    warnings.extend(f"feature '{name}': {count} implausible values dropped" for name, count in dropped.items())
+    warnings.extend(f"feature '{name}': {counted(count)} implausible values dropped" for name, count in dropped.items())
     return {
         "source": extract.name,
         "source_version": extract.version,

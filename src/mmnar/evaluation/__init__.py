@@ -2,7 +2,6 @@
 
 from mmnar.evaluation.evaluate import evaluate
 from mmnar.evaluation.result import (
-    SMALL_CELL,
     Comparison,
     Curve,
     Estimate,
@@ -14,7 +13,6 @@ from mmnar.evaluation.result import (
 )
 
 __all__ = [
-    "SMALL_CELL",
     "Comparison",
     "Curve",
     "Estimate",

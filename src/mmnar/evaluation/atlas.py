@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmnar.dataset.store import PatientDataset
-from mmnar.evaluation.result import SMALL_CELL, Estimate
+from mmnar.evaluation.result import Estimate
+from mmnar.privacy import FEW, FEW_OUTCOMES, SMALL_CELL
 
 Z_95: Final = 1.959963984540054
 POOLED: Final = f"other patterns (<{SMALL_CELL} patients each)"
@@ -134,17 +135,19 @@ def _outcomes(dataset: PatientDataset, rows: NDArray[np.int64]) -> dict[str, Out
     asked, labels = dataset.label_mask[rows], dataset.labels[rows]
     subjects = dataset.subject_id[rows]
     return {
-        task: _outcome_rate(labels[asked[:, k], k], len(np.unique(subjects[asked[:, k]])))
+        task: _outcome_rate(labels[asked[:, k], k], subjects[asked[:, k]])
         for k, task in enumerate(dataset.schema.task_names)
     }
 
 
-def _outcome_rate(labels: NDArray[np.bool_], patients: int) -> OutcomeRate:
+def _outcome_rate(labels: NDArray[np.bool_], subjects: NDArray[np.int64]) -> OutcomeRate:
     n, events = len(labels), int(labels.sum())
-    if patients < SMALL_CELL:
-        return OutcomeRate(None, None, Estimate(None, reason=f"fewer than {SMALL_CELL} patients"))
-    low, high = wilson(events, n)
-    return OutcomeRate(n, events if events >= SMALL_CELL else None, Estimate(events / n, low, high))
+    if len(np.unique(subjects)) < SMALL_CELL:
+        return OutcomeRate(None, None, Estimate(None, reason=FEW))
+    # n and a rate give the events away, so the rate goes with them
+    if min(len(np.unique(subjects[labels])), len(np.unique(subjects[~labels]))) < SMALL_CELL:
+        return OutcomeRate(n, None, Estimate(None, reason=FEW_OUTCOMES))
+    return OutcomeRate(n, events, Estimate(events / n, *wilson(events, n)))
 
 
 def _modality_rows(dataset: PatientDataset) -> Iterator[ModalityRow]:
@@ -192,6 +195,8 @@ def _pattern_row(
 
 def describe_text(atlas: Atlas, dataset: PatientDataset, top: int = 12) -> str:
     """The atlas and the manifest as aligned plain text, for a terminal.
+
+    "few" hides a cell of fewer than ten patients.
 
     Args:
         top: How many patterns to list.
@@ -270,7 +275,7 @@ def _pattern_cells(atlas: Atlas, top: int) -> list[tuple[str, ...]]:
 def _rate_words(outcome: OutcomeRate) -> str:
     e = outcome.rate
     if e.value is None or e.low is None or e.high is None:
-        return e.reason
+        return "few patients" if e.reason == FEW else "few outcomes"
     return f"{e.value:.1%} ({e.low:.1%} to {e.high:.1%})"
 
 

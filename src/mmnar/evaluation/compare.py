@@ -107,10 +107,10 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def correct(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
-    """Fill ``p_holm`` over all comparisons of each task; refused ones do not count."""
+    """Fill ``p_holm`` over all comparisons of one metric of one task; refused ones do not count."""
     corrected = list(comparisons)
-    for task in dict.fromkeys(c.task for c in comparisons):
-        tested = [(i, c.p) for i, c in enumerate(comparisons) if c.task == task and c.p is not None]
+    for family in dict.fromkeys((c.task, c.metric) for c in comparisons):
+        tested = [(i, c.p) for i, c in enumerate(comparisons) if (c.task, c.metric) == family and c.p is not None]
         for (i, _), q in zip(tested, holm([p for _, p in tested]), strict=True):
             corrected[i] = replace(comparisons[i], p_holm=q)
     return tuple(corrected)

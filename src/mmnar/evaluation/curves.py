@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mmnar.evaluation.result import SMALL_CELL, Curve
+from mmnar.evaluation.result import Curve
+from mmnar.privacy import SMALL_CELL
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]

@@ -19,6 +19,7 @@ from mmnar.evaluation.scored import Scored, score
 from mmnar.evaluation.simulated import simulated_metrics
 from mmnar.evaluation.subgroups import subgroup_rows
 from mmnar.predictions import Predictions
+from mmnar.privacy import SMALL_CELL
 from mmnar.roles import Test
 
 RECTIFIED: Final = "+rectifier"
@@ -56,7 +57,8 @@ def evaluate(
         bounds = _bounds(models, scores, resampling)
         tasks[task] = {name: _model_task(models[name], s, bounds[name], resampling) for name, s in scores.items()}
         for name in models:
-            if name not in controls:
+            # a control, rectified or not, is what the others are held against
+            if name.removesuffix(RECTIFIED) not in controls:
                 for control in controls:
                     comparisons += compare(scores[name], scores[control], resampling, seed)
     return Result(
@@ -138,5 +140,6 @@ def _model_task(predictions: Predictions[Any], scored: Scored, bound: OracleBoun
 
 def _counts(predictions: Predictions[Any], task: str) -> TaskCounts:
     _, labels, asked = predictions.task(task)
-    subjects = len(np.unique(predictions.subject_id[asked]))
-    return TaskCounts(int(asked.sum()), int(labels[asked].sum()), subjects)
+    subject, y = predictions.subject_id[asked], labels[asked]
+    small = min(len(np.unique(subject[y])), len(np.unique(subject[~y]))) < SMALL_CELL
+    return TaskCounts(int(asked.sum()), None if small else int(y.sum()), len(np.unique(subject)))

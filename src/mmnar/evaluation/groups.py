@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 
 from mmnar.evaluation.intervals import Resampling, interval, point
 from mmnar.evaluation.metrics import Auroc, Mean, refusal
-from mmnar.evaluation.result import SMALL_CELL, Estimate, GroupRow
+from mmnar.evaluation.result import Estimate, GroupRow
+from mmnar.privacy import FEW, FEW_OUTCOMES, SMALL_CELL
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
-
-FEW = f"fewer than {SMALL_CELL} patients"
-FEW_OUTCOMES = f"fewer than {SMALL_CELL} patients with or without the event"
 
 
 def group_rows(

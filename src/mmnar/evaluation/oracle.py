@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from mmnar.evaluation.intervals import Resampling, estimate
 from mmnar.evaluation.metrics import Auroc, Average, Difference, FoldMean
-from mmnar.evaluation.result import SMALL_CELL, Estimate, OracleBound
+from mmnar.evaluation.result import Estimate, OracleBound
 from mmnar.evaluation.scored import Scored
 from mmnar.posthoc.base import MINIMUM_EVENTS
 from mmnar.posthoc.rectify import LARGEST, fit_lattice, lattice_design, shift
 from mmnar.predictions import Predictions
+from mmnar.privacy import SMALL_CELL
 from mmnar.roles import subject_keys
 
 Float = NDArray[np.float64]

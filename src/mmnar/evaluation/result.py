@@ -6,10 +6,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
-
-SMALL_CELL: Final = 10
-"""Groups of fewer patients are never shown."""
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -96,10 +93,10 @@ class ModelTask:
 
 @dataclass(frozen=True)
 class TaskCounts:
-    """Whom the task was asked of in the test fold."""
+    """Whom the task was asked of in the test fold; ``events`` is None where fewer than ten have it, or lack it."""
 
     n: int
-    events: int
+    events: int | None
     subjects: int
 
 

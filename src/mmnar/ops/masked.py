@@ -9,6 +9,7 @@ from torch import Tensor, nn
 def masked_mean(tokens: Tensor, present: Tensor) -> Tensor:
     """(B, M, D), (B, M) bool → (B, D) mean over present tokens; zeros where nothing is present.
 
+    >>> import torch
     >>> masked_mean(torch.tensor([[[1.0], [9.0]]]), torch.tensor([[True, False]]))
     tensor([[1.]])
     """

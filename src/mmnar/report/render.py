@@ -16,7 +16,8 @@ from markupsafe import Markup
 
 from mmnar.errors import StoreError
 from mmnar.evaluation.atlas import Atlas, pattern_label, pooled_steps
-from mmnar.evaluation.result import SMALL_CELL, Comparison, Curve, Estimate, GroupRow, ModelTask, Result
+from mmnar.evaluation.result import Comparison, Curve, Estimate, GroupRow, ModelTask, Result
+from mmnar.privacy import SMALL_CELL
 from mmnar.report import figures, summary, wording
 from mmnar.report.inputs import ReportInputs, RunRecord
 
@@ -239,7 +240,7 @@ class Page:
 
     def pr(self, task: str) -> Markup:
         c = self.result.counts.get(task)
-        rate = c.events / c.n if c is not None and c.n and c.events >= SMALL_CELL else None
+        rate = c.events / c.n if c is not None and c.n and c.events is not None else None
         return figures.pr_figure(task, self.drawn(task, "pr")[::-1], rate)
 
     def calibrations(self, task: str) -> list[tuple[str, Markup]]:

@@ -65,7 +65,7 @@ def _asked(result: Result, task: str) -> str:
     if c is None:
         return "How many test patients were asked is not recorded."
     patients = f"{count(c.n)} samples of {count(c.subjects)} patients"
-    rate = f" ({percent(c.events / c.n)})" if c.n and count(c.events)[0] != "<" else ""
+    rate = f" ({percent(c.events / c.n)})" if c.n and c.events is not None else ""
     return f"The test fold held {patients}. The outcome occurred in {count(c.events)}{rate}."
 
 

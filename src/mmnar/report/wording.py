@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from mmnar.evaluation.result import SMALL_CELL, Comparison, Estimate
+from mmnar.evaluation.result import Comparison, Estimate
+from mmnar.privacy import SMALL_CELL
 
 ALPHA: Final = 0.05
 RECTIFIED: Final = "+rectifier"

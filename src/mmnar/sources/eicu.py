@@ -55,6 +55,7 @@ from typing import Any, Final, get_args
 import polars as pl
 
 from mmnar.errors import SourceError
+from mmnar.privacy import counted
 from mmnar.sources.events import EVENT_SCHEMA, Aggregation, Events, Extract, FeatureRule
 from mmnar.sources.raw import DataRoot
 
@@ -195,7 +196,8 @@ class _Ledger:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was dropped, one line per table and reason."""
-        return tuple(f"table '{table}': {count} {reason}" for (table, reason), count in self._dropped.items() if count)
+        found = ((table, reason, count) for (table, reason), count in self._dropped.items() if count)
+        return tuple(f"table '{table}': {counted(count)} {reason}" for table, reason, count in found)
 
     def drop(self, table: str, count: int, reason: str) -> None:
         self._dropped[table, reason] += count
@@ -299,7 +301,7 @@ def _age(age: pl.Series, notes: list[str]) -> pl.Series:
     years = age.str.replace(r"^>\s*89$", "90").cast(pl.Float64, strict=False)
     bad = years.null_count() - age.null_count()
     if bad:
-        notes.append(f"table 'patient', column 'age': {bad} cells are not an age; taken as unknown")
+        notes.append(f"table 'patient', column 'age': {counted(bad)} cells are not an age; taken as unknown")
     return years
 
 
@@ -310,7 +312,7 @@ def _on_one_axis(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
     unequal = frame.filter((year.n_unique() > 1).over(hospital_stay) | (clock.n_unique() > 1).over(hospital_stay))
     if unequal.height:
         notes.append(
-            f"table 'patient': {unequal.height} unit stays whose hospital stay has several admission times or"
+            f"table 'patient': {counted(unequal.height)} unit stays whose hospital stay has several admission times or"
             " years; the earliest is taken"
         )
     offset = pl.col("hospitaladmitoffset")
@@ -320,7 +322,9 @@ def _on_one_axis(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
         & offset.is_between(-_TEN_YEARS, _TEN_YEARS)
     )
     if placed.height < frame.height:
-        notes.append(f"table 'patient': {frame.height - placed.height} rows dropped: no admission time or year")
+        notes.append(
+            f"table 'patient': {counted(frame.height - placed.height)} rows dropped: no admission time or year"
+        )
     admission = pl.datetime(year.min().over(hospital_stay), 1, 1, time_unit="us") + pl.duration(
         microseconds=clock.cast(pl.Int64).min().over(hospital_stay) // 1000, time_unit="us"
     )
@@ -332,7 +336,7 @@ def _valid_discharge(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
     for column in ("unitdischargeoffset", "hospitaldischargeoffset"):
         bad = frame.filter(~pl.col(column).is_between(0, _TEN_YEARS).fill_null(True)).height
         if bad:
-            notes.append(f"table 'patient': {bad} {column} before admission; taken as unknown")
+            notes.append(f"table 'patient': {counted(bad)} {column} before admission; taken as unknown")
     minutes = {
         name: pl.when(pl.col(column).is_between(0, _TEN_YEARS)).then(column)
         for name, column in (("outtime", "unitdischargeoffset"), ("hospital_outtime", "hospitaldischargeoffset"))
@@ -340,7 +344,9 @@ def _valid_discharge(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
     contradiction = (pl.col("unitdischargestatus") == "Expired") & (pl.col("hospitaldischargestatus") == "Alive")
     count = frame.filter(contradiction).height
     if count:
-        notes.append(f"table 'patient': {count} stays died in the unit but left the hospital alive; taken as unknown")
+        notes.append(
+            f"table 'patient': {counted(count)} stays died in the unit but left the hospital alive; taken as unknown"
+        )
     return frame.with_columns(
         *((pl.col("intime") + pl.duration(minutes=m, time_unit="us")).alias(name) for name, m in minutes.items()),
         hospital_status=pl.when(~contradiction.fill_null(False)).then("hospitaldischargestatus"),

@@ -1,0 +1,30 @@
+"""The README's Python runs as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mmnar import cli
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_python_block_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+    monkeypatch.chdir(tmp_path)
+    cli.synthetic(out=Path("store"), patients=600)
+    capsys.readouterr()
+    exec(compile(block, "README.md", "exec"), {})
+    assert "Estimate(value=0." in capsys.readouterr().out
+
+
+def test_every_command_in_the_readme_exists() -> None:
+    verbs = {name for line in README.read_text().splitlines() for name in re.findall(r"^mmnar (\w+)", line)}
+    assert verbs >= {"prepare", "describe", "train", "report", "evaluate"}
+    for verb in verbs:
+        assert verb in cli.app or verb == "prepare"
