@@ -40,7 +40,7 @@ def demo(*, out: Path = Path("demo"), patients: int = 3000, modalities: int = 4,
         raise _not_empty(out)
     store = out / "store"
     synthetic(out=store, patients=patients, modalities=modalities, seed=seed)
-    quick = ("train.batch_size=128", "train.min_steps=400", "rectifier.folds=3", f"seed={seed}")
+    quick = ("train.batch_size=128", "train.min_steps=300", "rectifier.folds=3", f"seed={seed}")
     for name in model_names():
         words = (*quick, "model.width=64") if name in MODELS else quick
         train(store, *words, model=name, out=out / "runs" / name)
