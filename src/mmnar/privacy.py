@@ -11,6 +11,15 @@ FEW: Final = f"fewer than {SMALL_CELL} patients"
 FEW_OUTCOMES: Final = f"fewer than {SMALL_CELL} patients with or without the event"
 
 
+def briefly(reason: str) -> str:
+    """A refusal in two words where a table or chart has no room for more.
+
+    >>> briefly(FEW_OUTCOMES)
+    'few outcomes'
+    """
+    return {FEW: "few patients", FEW_OUTCOMES: "few outcomes"}.get(reason, reason)
+
+
 def counted(n: int) -> str:
     """A count in words that hides small ones.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mmnar.dataset.store import PatientDataset
 from mmnar.evaluation.result import Estimate
-from mmnar.privacy import FEW, FEW_OUTCOMES, SMALL_CELL
+from mmnar.privacy import FEW, FEW_OUTCOMES, SMALL_CELL, briefly
 
 Z_95: Final = 1.959963984540054
 POOLED: Final = f"other patterns (<{SMALL_CELL} patients each)"
@@ -275,7 +275,7 @@ def _pattern_cells(atlas: Atlas, top: int) -> list[tuple[str, ...]]:
 def _rate_words(outcome: OutcomeRate) -> str:
     e = outcome.rate
     if e.value is None or e.low is None or e.high is None:
-        return "few patients" if e.reason == FEW else "few outcomes"
+        return briefly(e.reason)
     return f"{e.value:.1%} ({e.low:.1%} to {e.high:.1%})"
 
 

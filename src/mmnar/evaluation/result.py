@@ -105,8 +105,8 @@ class Result:
     """Everything evaluated: ``tasks[task][model]``.
 
     ``metrics`` names: auroc, auprc, brier, log_loss, ece, auroc_within_pattern, auroc_between_pattern,
-    pattern_pair_share, and for simulated data auroc_gap_to_bayes, kl_to_bayes. A rectified model appears as
-    ``<model>+rectifier``.
+    pattern_pair_share, and for simulated data auroc_gap_to_bayes, kl_to_bayes, brier_to_bayes.
+    A rectified model appears as ``<model>+rectifier``.
     """
 
     tasks: dict[str, dict[str, ModelTask]]

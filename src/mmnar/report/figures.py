@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from mmnar.evaluation.atlas import Atlas, PatternRow
 from mmnar.evaluation.result import Curve, Estimate
+from mmnar.privacy import briefly
 from mmnar.report.wording import count, interval, number, percent, percent_interval
 
 BLUE: Final = "#0072B2"
@@ -350,7 +351,7 @@ def _rate_bar(axes: Axes, row: PatternRow, task: str, y: int) -> Markup:
     outcome, left, middle = row.outcomes[task], axes.left, y + ROW / 2
     e = outcome.rate
     if e.value is None or e.low is None or e.high is None:
-        return _text(left + 4, middle + 3.5, e.reason, "refusal")
+        return _text(left + 4, middle + 3.5, briefly(e.reason), "refusal")
     words = f"{row.label}: {percent_interval(e)}, {count(outcome.n)} asked, {count(outcome.events)} with the outcome"
     return Markup(
         '<g><title>{}</title><rect class="bar" x="{}" y="{}" width="{}" height="12" fill="{}"/>'

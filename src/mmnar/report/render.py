@@ -23,7 +23,7 @@ from mmnar.report.inputs import ReportInputs, RunRecord
 
 HEADLINE: Final = ("auroc", "auprc", "brier", "log_loss", "ece")
 WITHIN: Final = ("auroc_within_pattern", "auroc_between_pattern", "pattern_pair_share")
-BAYES: Final = ("auroc_gap_to_bayes", "kl_to_bayes")
+BAYES: Final = ("auroc_gap_to_bayes", "kl_to_bayes", "brier_to_bayes")
 UNLISTED_MANIFEST: Final = ("files", "schema", "attrition", "warnings")
 TASKS_A_FIGURE: Final = 3
 

@@ -47,6 +47,7 @@ METRICS: Final[dict[str, MetricWords]] = {
         "Pairs within a pattern", 2, "", "Share of all patient pairs that have the same modalities."
     ),
     "auroc_gap_to_bayes": MetricWords("AUROC gap", 3, "lower", "AUROC of the exact Bayes risk minus the model's."),
+    "brier_to_bayes": MetricWords("Brier excess", 4, "lower", "Mean squared difference from the exact Bayes risk."),
     "kl_to_bayes": MetricWords("KL divergence", 4, "lower", "Mean divergence from the exact Bayes risk. 0 is perfect."),
 }
 
