@@ -241,8 +241,11 @@ def _claim(out: Path, identity: dict[str, Any], resume: bool) -> None:
 
 
 def _write(predictions: Predictions[Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    predictions.save(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        predictions.save(path)
+    except OSError as error:
+        raise StoreError(f"writing '{path.name}'", "room to write", str(error), "free space and --resume") from error
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -7,6 +7,7 @@ Whatever a method needs is expressed as what to differentiate (``Model.objective
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from mmnar.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from mmnar.training.monitor import Monitor
+from mmnar.training.monitor import Monitor, Silent
 from mmnar.types import Output, PatientBatch
 
 
@@ -68,9 +69,57 @@ def train(
         TrainingError: A loss or weight is not finite; names the epoch and the term.
     """
     from lightning.fabric import Fabric
+    from lightning.fabric.strategies.ddp import DDPStrategy
 
-    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=_precision(config))
-    fabric.launch()
+    several = config.devices > 1
+    fabric = Fabric(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        precision=_precision(config),
+        # a step may leave parameters out, e.g. the decoder of a modality that nobody in the batch had hidden
+        strategy=DDPStrategy(start_method="spawn", find_unused_parameters=True) if several else "auto",
+    )
+    history: list[dict[str, Any]]
+    if several:  # bars live in this process, so the records are shown when the workers are back
+        # the model travels as an argument, so that Fabric gives each process weights of its own; it refuses frozen
+        # dataclasses among arguments, so the folds travel inside the function
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "trained.safetensors"
+            fit = partial(_fit, data=data, tune=tune, config=config, seed=seed, checkpoint=checkpoint, name=name)
+            fabric.launch(partial(_worker, fit=fit, out=out), model)
+            trained = load_checkpoint(out)
+        assert trained is not None
+        best, history = trained.tensors, trained.state["history"]
+        monitor.start(name, len(history))
+        for record in history:
+            monitor.epoch(record)
+        monitor.stop()
+    else:
+        best, history = _fit(fabric, model, data, tune, config, seed, monitor, checkpoint, name)
+    model.to("cpu").load_state_dict(best)
+    model.eval()
+    return history
+
+
+def _worker(fabric: Any, model: Model, fit: Callable[..., Any], out: Path) -> None:
+    """``_fit`` in a process of its own. The result goes through a file: Fabric's queue holds 64 KB, then blocks."""
+    best, history = fit(fabric, model, monitor=Silent())
+    if fabric.is_global_zero:
+        save_checkpoint(out, Checkpoint(best, {"history": history}))
+
+
+def _fit(
+    fabric: Any,
+    model: Model,
+    data: PatientBatch,
+    tune: PatientBatch,
+    config: TrainConfig,
+    seed: int,
+    monitor: Monitor,
+    checkpoint: Path | None,
+    name: str,
+) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """All phases, in one process of possibly several; the best weights (on the CPU) and the history."""
     data, tune = data.to(fabric.device), tune.to(fabric.device)
     task_loss = _task_loss(data, config, fabric.device)
     torch.manual_seed(_mix(seed, 0, 0))
@@ -120,9 +169,7 @@ def train(
                 _save(checkpoint, model, optimizer, best, progress)
         progress.phase, progress.epoch, progress.best, progress.best_epoch = number + 1, 0, math.inf, 0
     monitor.stop()
-    model.to("cpu").load_state_dict(best)
-    model.eval()
-    return progress.history
+    return best, progress.history
 
 
 class _Unpacked(torch.nn.Module):
