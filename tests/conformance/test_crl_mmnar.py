@@ -32,9 +32,9 @@ def test_losses_against_a_literal_loop_over_patients_and_modalities() -> None:
         target = F.layer_norm(e[rows, k], (16,))
         square += ((rebuilt - target) ** 2).sum().item()
         pairs += len(rows)
-        cont += len(rows) * info_nce(e[rows, k], rebuilt, 0.1).item()
-    assert abs(float(got["rec"]) - square / pairs / 16) < 1e-5
-    assert abs(float(got["cont"]) - cont / pairs) < 1e-4
+        cont += info_nce(e[rows, k], rebuilt, 0.1).item()
+    assert abs(got["rec"].item() - square / pairs / 16) < 1e-5
+    assert abs(got["cont"].item() - cont) < 1e-3
 
 
 def test_holding_out_one_is_unbiased_for_the_patient_average() -> None:

@@ -39,8 +39,8 @@ class CRLMMNARConfig:
         pattern_hidden: Hidden width of z = MLP(δ).
         pattern_input: ``gate`` (3.2.1), ``none`` (δ-blind ablation: no z, no gate; the attention still masks absent
             tokens), ``concat`` (gate, and z also enters the heads: the general form of equation 3).
-        holdout: ``one`` hides one random present modality per patient and step, an unbiased estimate of the sum over
-            modalities up to its scale; ``all`` hides each in turn in one batched pass.
+        holdout: ``one`` hides one random present modality per patient and step, at about half the cost of ``all``,
+            which hides each in turn in one batched pass.
         schedule: ``joint`` (3.4) or ``pretrain`` (C.2: representation losses first, then the tasks).
         pretrain_epochs: Length of the first phase of ``pretrain``.
         weight_rec, weight_miss, weight_cont: λ of the joint schedule (Table 4 lists 0.15 as contrastive default).
@@ -78,6 +78,7 @@ class CRLMMNAR(Model):
             "The heads see h, which contains the pattern through z and the mask; equation (4) wants g(h) free of it.",
             "The reconstruction target is stop-gradient and layer-normalised: a trainable target collapses.",
             "h without m is the model's own forward on the reduced pattern (mask, z and gates all see it).",
+            "L_rec is the mean over hidden entries and features, L_cont the sum over modalities of each one's mean.",
             "Patients who lack m are neither anchors nor negatives for m in the contrast.",
             "Optimiser: batch 256, lr 5e-4 with warm-up and cosine decay over 12 epochs, patience 10; "
             "preset=paper restores batch 32, 2e-4, 1e-6, patience 30 and focal loss.",
@@ -190,7 +191,7 @@ class CRLMMNAR(Model):
         return rows, torch.multinomial(eligible[rows].float(), 1).squeeze(1)
 
     def _reconstruction_losses(self, e: Tensor, rows: Tensor, hidden: Tensor, h_without: Tensor) -> dict[str, Tensor]:
-        """L_rec and L_cont (3.2.2), averaged over the hidden entries.
+        """L_rec, averaged over the hidden entries, and L_cont, summed over modalities (3.2.2).
 
         Args:
             e: (B, M, D).
@@ -205,8 +206,7 @@ class CRLMMNAR(Model):
             original = e[rows[chosen], m]  # (n, D)
             rebuilt = decoder(h_without[chosen])  # ê^m = φ^m(h^{∖m})
             target = F.layer_norm(original.detach(), original.shape[-1:])
-            share = len(chosen) / len(rows)
-            rec = rec + share * F.mse_loss(rebuilt, target)
-            cont = cont + share * info_nce(original, rebuilt, self.c.temperature)
+            rec = rec + len(chosen) / len(rows) * F.mse_loss(rebuilt, target)
+            cont = cont + info_nce(original, rebuilt, self.c.temperature)
         named = {"rec": rec, "cont": cont}
         return {name: loss for name, loss in named.items() if self.loss_weights[name]}
