@@ -138,3 +138,13 @@ def test_two_processes_train_one_model() -> None:
     first, last = histories[2][0]["tune"]["task"], histories[2][-1]["tune"]["task"]
     assert last < first
     assert abs(last - histories[1][-1]["tune"]["task"]) < 0.1
+
+
+def test_mixed_precision_trains_every_parameter_to_finite_values() -> None:
+    """bf16 autocast, the precision of a GPU run, on the CPU."""
+    b = batch(200)
+    model = build("crl-mmnar")
+    config = TrainConfig(min_steps=0, max_epochs=3, batch_size=32, accelerator="cpu", precision="bf16-mixed")
+    history = train(model, b, b, config, 0, Silent())
+    assert all(torch.isfinite(p).all() and p.dtype == torch.float32 for p in model.parameters())
+    assert history[-1]["tune"]["task"] < history[0]["tune"]["task"]
