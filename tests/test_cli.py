@@ -20,7 +20,7 @@ from mmnar.estimators.registry import model_names
 from mmnar.training.monitor import Silent
 from mmnar.workflow import open_run, train_run
 
-QUICK = ("train.max_epochs=2", "train.min_steps=0", "model.width=16", "rectifier.folds=2")
+QUICK = ("train.checkpoint_seconds=0", "train.max_epochs=2", "train.min_steps=0", "model.width=16", "rectifier.folds=2")
 
 
 @pytest.fixture(scope="module")

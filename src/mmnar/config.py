@@ -29,6 +29,7 @@ class TrainConfig:
         label_loss: ``bce``, or ``focal`` (not a proper score: probabilities are calibrated afterwards).
         focal_gamma, focal_alpha: Of the focal loss; gamma = 0 and alpha < 0 equal bce to the bit.
         task_weights: λ_t by task name (defaults: the CRL-MMNAR paper's C.2.2); a task not named here has weight 1.
+        checkpoint_seconds: Least time between two checkpoints.
         accelerator, devices, precision: Passed to Lightning Fabric; ``auto`` precision is 32-bit on a CPU and
             bf16 mixed on a GPU.
     """
@@ -47,6 +48,7 @@ class TrainConfig:
     task_weights: dict[str, float] = field(
         default_factory=lambda: {"readmission": 1.2, "icu_admission": 1.0, "mortality": 1.5}
     )
+    checkpoint_seconds: float = 10.0
     accelerator: str = "auto"
     devices: int = 1
     precision: str = "auto"

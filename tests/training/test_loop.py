@@ -40,7 +40,7 @@ class KilledAfter(Silent):
     ("schedule", "killed_after"), [("joint", 1), ("joint", 3), ("pretrain", 1), ("pretrain", 3), ("pretrain", 5)]
 )
 def test_resume_gives_the_same_numbers(tmp_path: Path, killed_after: int, schedule: Any) -> None:
-    b, config = batch(150), TrainConfig(min_steps=0, max_epochs=4, batch_size=32)
+    b, config = batch(150), TrainConfig(min_steps=0, max_epochs=4, batch_size=32, checkpoint_seconds=0)
     settings = CRLMMNARConfig(width=16, schedule=schedule, pretrain_epochs=3)
 
     def fresh() -> CRLMMNAR:
@@ -52,6 +52,7 @@ def test_resume_gives_the_same_numbers(tmp_path: Path, killed_after: int, schedu
     path = tmp_path / "checkpoint.safetensors"
     with pytest.raises(KilledError):
         train(fresh(), b, b, config, 5, KilledAfter(killed_after), path)
+    assert path.is_file()
     resumed = fresh()
     again = train(resumed, b, b, config, 5, Silent(), path)
     assert [(h["phase"], h["epoch"], h["tune"], h["train"]) for h in again] == [

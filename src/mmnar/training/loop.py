@@ -10,7 +10,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def train(
     Args:
         data, tune: The whole training and tune fold.
         seed: Order of batches and dropout of epoch e follow from (seed, phase, e) alone.
-        checkpoint: Written after every epoch; an existing one is continued, to the same numbers.
+        checkpoint: Written every ``checkpoint_seconds``; an existing one is continued, to the same numbers.
 
     Returns:
         One record per epoch (see ``Monitor.epoch``).
@@ -79,97 +79,123 @@ def train(
         # a step may leave parameters out, e.g. the decoder of a modality that nobody in the batch had hidden
         strategy=DDPStrategy(start_method="spawn", find_unused_parameters=True) if several else "auto",
     )
-    history: list[dict[str, Any]]
-    if several:  # bars live in this process, so the records are shown when the workers are back
-        # the model travels as an argument, so that Fabric gives each process weights of its own; it refuses frozen
-        # dataclasses among arguments, so the folds travel inside the function
-        with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / "trained.safetensors"
-            fit = partial(_fit, data=data, tune=tune, config=config, seed=seed, checkpoint=checkpoint, name=name)
-            fabric.launch(partial(_worker, fit=fit, out=out), model)
-            trained = load_checkpoint(out)
-        assert trained is not None
-        best, history = trained.tensors, trained.state["history"]
-        monitor.start(name, len(history))
-        for record in history:
-            monitor.epoch(record)
-        monitor.stop()
-    else:
-        best, history = _fit(fabric, model, data, tune, config, seed, monitor, checkpoint, name)
+    fit = _Fit(model, data, tune, config, seed, monitor, checkpoint, name)
+    best, history = _in_processes(fabric, fit) if several else _run(fabric, fit)
     model.to("cpu").load_state_dict(best)
     model.eval()
     return history
 
 
-def _worker(fabric: Any, model: Model, fit: Callable[..., Any], out: Path) -> None:
-    """``_fit`` in a process of its own. The result goes through a file: Fabric's queue holds 64 KB, then blocks."""
-    best, history = fit(fabric, model, monitor=Silent())
+@dataclass
+class _Fit:
+    """What stays the same over a fit."""
+
+    model: Model
+    data: PatientBatch
+    tune: PatientBatch
+    config: TrainConfig
+    seed: int
+    monitor: Monitor
+    checkpoint: Path | None
+    name: str
+
+    def epochs(self, phase: Phase) -> int:
+        return phase.epochs or epochs_of(self.config, len(self.data))
+
+
+Trained = tuple[dict[str, Tensor], list[dict[str, Any]]]
+"""The best weights, on the CPU, and the history."""
+
+
+def _in_processes(fabric: Any, fit: _Fit) -> Trained:
+    """``_run`` in several processes. Bars live in this one, so the records are shown when the others are back."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "trained.safetensors"
+        # the model travels as an argument, so that Fabric gives each process weights of its own; it refuses frozen
+        # dataclasses among arguments, so the rest travels inside the function
+        fabric.launch(partial(_worker, fit=replace(fit, monitor=Silent()), out=out), fit.model)
+        trained = load_checkpoint(out)
+    assert trained is not None
+    history = trained.state["history"]
+    fit.monitor.start(fit.name, len(history))
+    for record in history:
+        fit.monitor.epoch(record)
+    fit.monitor.stop()
+    return trained.tensors, history
+
+
+def _worker(fabric: Any, model: Model, fit: _Fit, out: Path) -> None:
+    """One of the processes. The result goes through a file: Fabric's queue holds 64 KB, then blocks."""
+    best, history = _run(fabric, replace(fit, model=model))
     if fabric.is_global_zero:
         save_checkpoint(out, Checkpoint(best, {"history": history}))
 
 
-def _fit(
-    fabric: Any,
-    model: Model,
-    data: PatientBatch,
-    tune: PatientBatch,
-    config: TrainConfig,
-    seed: int,
-    monitor: Monitor,
-    checkpoint: Path | None,
-    name: str,
-) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """All phases, in one process of possibly several; the best weights (on the CPU) and the history."""
-    data, tune = data.to(fabric.device), tune.to(fabric.device)
-    task_loss = _task_loss(data, config, fabric.device)
-    torch.manual_seed(_mix(seed, 0, 0))
-    model.to(fabric.device).prepare(data)
-    saved = load_checkpoint(checkpoint) if checkpoint else None
-    progress, best = Progress(), _cpu_state(model)
-    if saved:
-        progress = Progress(**saved.state)
-        best = saved.group("best")
+def _run(fabric: Any, fit: _Fit) -> Trained:
+    """All phases, in one process of possibly several."""
+    model, monitor = fit.model, fit.monitor
+    fit = replace(fit, data=fit.data.to(fabric.device), tune=fit.tune.to(fabric.device))
+    torch.manual_seed(_mix(fit.seed, 0, 0))
+    model.to(fabric.device).prepare(fit.data)
+    saved = load_checkpoint(fit.checkpoint) if fit.checkpoint else None
+    progress = Progress(**saved.state) if saved else Progress()
+    best = saved.group("best") if saved else _cpu_state(model)
     phases = model.phases()
-    length = epochs_of(config, len(data))
-    monitor.start(name, sum(phase.epochs or length for phase in phases))
+    monitor.start(fit.name, sum(fit.epochs(phase) for phase in phases))
     for record in progress.history:
         monitor.epoch(record)
     for number in range(progress.phase, len(phases)):
-        phase = phases[number]
-        model.loss_weights = phase.weights
-        model.load_state_dict(best)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
-        if saved and saved.state["phase"] == number and progress.epoch:
-            model.load_state_dict(saved.group("model"))
-            restore_optimizer(optimizer, saved.group("optimizer"))
-        wrapped, optimizer = fabric.setup(_Unpacked(model), optimizer)
-        epochs = phase.epochs or length
-        while progress.epoch < epochs and not _stopped(progress, phase, config):
-            started = time.perf_counter()
-            torch.manual_seed(_mix(seed, number + 1, progress.epoch))
-            terms = _epoch(fabric, wrapped, model, optimizer, data, task_loss, config, progress.epoch, epochs, monitor)
-            model.after_epoch()
-            tune_loss = evaluate_loss(model, tune)
-            progress.epoch += 1
-            # with a fixed length (no labels used) the last weights are the phase's result
-            if tune_loss < progress.best or phase.epochs is not None:
-                progress.best, progress.best_epoch, best = tune_loss, progress.epoch, _cpu_state(model)
-            record = {
-                "fit": name,
-                "phase": phase.name,
-                "epoch": progress.epoch,
-                "train": terms,
-                "tune": {"task": tune_loss},
-                "lr": optimizer.param_groups[0]["lr"],
-                "seconds": round(time.perf_counter() - started, 3),
-            }
-            progress.history.append(record)
-            monitor.epoch(record)
-            if checkpoint and fabric.is_global_zero:
-                _save(checkpoint, model, optimizer, best, progress)
+        begun = saved if saved and saved.state["phase"] == number and progress.epoch else None
+        best = _phase(fabric, fit, number, phases[number], progress, best, begun)
         progress.phase, progress.epoch, progress.best, progress.best_epoch = number + 1, 0, math.inf, 0
     monitor.stop()
     return best, progress.history
+
+
+def _phase(
+    fabric: Any,
+    fit: _Fit,
+    number: int,
+    phase: Phase,
+    progress: Progress,
+    best: dict[str, Tensor],
+    begun: Checkpoint | None,
+) -> dict[str, Tensor]:
+    """Epochs of one phase from the weights ``best``, or from where ``begun`` broke off; the best weights."""
+    model, config = fit.model, fit.config
+    model.loss_weights = phase.weights
+    model.load_state_dict(begun.group("model") if begun else best)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    if begun:
+        restore_optimizer(optimizer, begun.group("optimizer"))
+    wrapped, optimizer = fabric.setup(_Unpacked(model), optimizer)
+    task_loss = _task_loss(fit.data, config, fabric.device)
+    last_saved = time.monotonic()
+    while progress.epoch < fit.epochs(phase) and not _stopped(progress, phase, config):
+        started = time.perf_counter()
+        torch.manual_seed(_mix(fit.seed, number + 1, progress.epoch))
+        terms = _epoch(fabric, wrapped, optimizer, fit, task_loss, progress.epoch, fit.epochs(phase))
+        model.after_epoch()
+        tune_loss = evaluate_loss(model, fit.tune)
+        progress.epoch += 1
+        # with a fixed length (no labels used) the last weights are the phase's result
+        if tune_loss < progress.best or phase.epochs is not None:
+            progress.best, progress.best_epoch, best = tune_loss, progress.epoch, _cpu_state(model)
+        record = {
+            "fit": fit.name,
+            "phase": phase.name,
+            "epoch": progress.epoch,
+            "train": terms,
+            "tune": {"task": tune_loss},
+            "lr": optimizer.param_groups[0]["lr"],
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+        progress.history.append(record)
+        fit.monitor.epoch(record)
+        if fit.checkpoint and fabric.is_global_zero and time.monotonic() - last_saved >= config.checkpoint_seconds:
+            _save(fit.checkpoint, model, optimizer, best, progress)
+            last_saved = time.monotonic()
+    return best
 
 
 class _Unpacked(torch.nn.Module):
@@ -185,21 +211,12 @@ class _Unpacked(torch.nn.Module):
 
 
 def _epoch(
-    fabric: Any,
-    wrapped: Any,
-    model: Model,
-    optimizer: Any,
-    data: PatientBatch,
-    task_loss: TaskLoss,
-    config: TrainConfig,
-    epoch: int,
-    epochs: int,
-    monitor: Monitor,
+    fabric: Any, wrapped: Any, optimizer: Any, fit: _Fit, task_loss: TaskLoss, epoch: int, epochs: int
 ) -> dict[str, float]:
     """One pass over the training fold; returns the mean of each loss term."""
+    model, config = fit.model, fit.config
     wrapped.train()
-    order = torch.randperm(len(data))
-    batches = torch.split(order, config.batch_size)
+    batches = torch.split(torch.randperm(len(fit.data)), config.batch_size)
     mine = batches[fabric.global_rank :: fabric.world_size]
     mine = mine[: len(batches) // fabric.world_size] or mine  # equal counts, or DDP would wait for ever
     sums: dict[str, Tensor] = {}
@@ -209,7 +226,7 @@ def _epoch(
         return Output(**wrapped(lambda: batch))
 
     for i, rows in enumerate(mine):
-        batch = data.take(rows.to(data.rows.device))
+        batch = fit.data.take(rows.to(fit.data.rows.device))
         for objective in model.objectives(batch, forward, task_loss):
             _set_rate(optimizer, config, (epoch + i / len(mine)) / epochs)
             optimizer.zero_grad(set_to_none=True)
@@ -223,14 +240,19 @@ def _epoch(
                 sums[term] = sums.get(term, torch.zeros((), device=value.device)) + value
         if i % 20 == 0:
             _finite(objective.total, "loss", f"epoch {epoch + 1}, batch {i + 1}", objective.terms)
-            monitor.step(float(objective.total.detach()))
+            fit.monitor.step(float(objective.total.detach()))
     means = {term: float(value) / steps for term, value in sums.items()}
+    _check(model, means, epoch)
+    return means
+
+
+def _check(model: Model, means: dict[str, float], epoch: int) -> None:
+    """Stop at the first epoch that leaves a loss or a weight that is not a number, and say which."""
     for term, mean in means.items():
         if not math.isfinite(mean):
             raise _not_finite(f"loss term '{term}'", f"epoch {epoch + 1}")
     for weight_name, weight in model.named_parameters():
         _finite(weight.detach().sum(), f"weights '{weight_name}'", f"epoch {epoch + 1}", {})
-    return means
 
 
 def evaluate_loss(model: Model, tune: PatientBatch, rows: int = 4096) -> float:
