@@ -153,7 +153,7 @@ class CRLMMNAR(Model):
         z = self.missingness(present)  # (B, D)
         if self.c.pattern_input != "none":
             e = e * torch.sigmoid(self.gate(z)).view_as(e)  # 3.2.1: σ(W^m z + b^m) · e^m
-        tokens = torch.where(present[..., None], e + self.modality, 0.0)  # (B, M, D)
+        tokens = e + self.modality  # (B, M, D); absent ones are neither attended to nor averaged
         nothing = ~present.any(1)
         keys = present | nothing[:, None]  # softmax over no key is NaN; such rows are replaced by null below
         for layer in self.fusion:
