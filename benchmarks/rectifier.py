@@ -88,7 +88,7 @@ def one_draw(p: Pool, n: int, bias_sd: float, rng: np.random.Generator) -> dict[
     g = np.repeat(np.arange(groups), n)
     truth = p.truth[g, rng.integers(0, p.truth.shape[1], len(g))]
     base, y = shift(truth, -bias[g]), (rng.random(len(g)) < truth).astype(np.float64)
-    lattice = fit_lattice(base, y, g, p.patterns, 0.8).mean
+    lattice = fit_lattice(base, y, g, p.patterns, LatticeRectifier().p0).mean
     z, v = working_response(logit(base), y, g, np.zeros(groups))
     first = bias_sd**2 / (bias_sd**2 + v) * z
     z, v = working_response(logit(base), y, g, first)
@@ -308,7 +308,7 @@ def speed() -> None:
     y = (rng.random(len(g)) < p).astype(np.float64)
     start = time.perf_counter()
     for _ in range(10):
-        fit_lattice(p, y, g, patterns, 0.8)
+        fit_lattice(p, y, g, patterns, LatticeRectifier().p0)
     seconds = time.perf_counter() - start
     line("B10", "ten tasks of 1000 patterns, seconds", seconds, "<= 1", seconds <= 1)
 

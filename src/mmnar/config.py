@@ -77,7 +77,7 @@ class RectifierConfig:
 
     rule: Literal["lattice", "threshold", "none"] = "lattice"
     folds: int = 5
-    prior_no_effect: float = 0.8
+    prior_no_effect: float = 0.85
 
 
 @dataclass(frozen=True)

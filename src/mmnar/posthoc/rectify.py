@@ -244,14 +244,14 @@ class LatticeRectifier(Correction):
     their marginal likelihood. Tasks with fewer than 40 events are left as they are and say so.
 
     Args:
-        p0: Prior probability that a component is absent: .8 is safe where patterns may not matter, .5 is eager.
+        p0: Prior probability that a component is absent: .85 is safe where patterns may not matter, .5 is eager.
     """
 
-    p0: float = 0.8
+    p0: float = 0.85
 
     def __post_init__(self) -> None:
         if not 0 < self.p0 < 1:
-            raise ConfigError("LatticeRectifier.p0", "a number within (0, 1)", f"{self.p0}", "use 0.8")
+            raise ConfigError("LatticeRectifier.p0", "a number within (0, 1)", f"{self.p0}", "use 0.85")
 
     def fit(self, calibration: Predictions[Calibration]) -> FittedLattice:
         keys = fitting_keys(calibration)
