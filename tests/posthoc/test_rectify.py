@@ -249,7 +249,7 @@ def test_unseen_pattern_gets_its_main_effects(draw):
     c = draw(20_000, bias=np.array([0.0, 1.0, 1.0]), tasks=("death",))
     both = c.present[:, 1] & c.present[:, 2]
     without = replace(c, label_mask=c.label_mask & ~both[:, None])
-    fitted = LatticeRectifier().fit(without)
+    fitted = LatticeRectifier(p0=0.8).fit(without)
     new = np.array([[True, True, True]])
     assert ("a", "b", "c") not in {o.pattern for o in fitted.offsets["death"]}
     assert 0.8 < fitted.offset("death", new)[0] < 3
