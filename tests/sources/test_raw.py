@@ -8,7 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mmnar.errors import SourceError
+from mmnar.errors import RequirementError, SourceError
+from mmnar.sources import raw
 from mmnar.sources.raw import DataRoot
 from tests.records import write_tables
 
@@ -168,3 +169,18 @@ def test_fingerprint_follows_content_and_name(tmp_path: Path) -> None:
     assert second != first
     (tmp_path / "nursecharting.csv").rename(tmp_path / "NurseCharting.csv")
     assert fingerprint() not in (first, second)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_a_table_larger_than_memory_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    write_tables(tmp_path, {"nurseCharting": ROWS * 500}, suffix)
+    content = next(tmp_path.iterdir()).read_bytes()
+    size = len(gzip.decompress(content) if suffix == ".csv.gz" else content)
+    monkeypatch.setattr(raw, "memory", lambda: 4 * size)
+    with pytest.raises(RequirementError, match="use a larger machine"):
+        _read(tmp_path)
+    assert _read(tmp_path, {"id": pl.Int64()}).height == 1000  # a quarter of the columns fits
+    monkeypatch.setattr(raw, "memory", lambda: 6 * size)
+    assert _read(tmp_path).height == 1000

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Final
 
 import polars as pl
 
-from mmnar.errors import SourceError, nearest
+from mmnar.errors import RequirementError, SourceError, nearest
 
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
 """Of several files with one stem the first suffix wins."""
@@ -80,12 +81,13 @@ class DataRoot:
         Raises:
             SourceError: The table is absent and required, empty, damaged, lacks a column, holds a cell that is
                 not of the column's dtype, or repeats a key.
+            RequirementError: The table would not fit into this machine's memory.
         """
         path = self._files.get(table.lower())
         if path is None:
             self._note_absent(table, required)
             return None
-        _check_whole(table, path)
+        _check_room(table, path, _check_whole(table, path), len(columns))
         if path.name not in self._read:
             self._read[path.name] = _FileRecord(path.name, path.stat().st_size, _sha256(path))
         raw = _read_columns(table, path, list(columns))
@@ -125,12 +127,39 @@ def _damaged(table: str, path: Path, fact: str) -> SourceError:
     return SourceError(f"table '{table}' ({path.name})", "a whole, readable file", fact, "copy or download it again")
 
 
-def _check_whole(table: str, path: Path) -> None:
-    """Refuse an empty file and a cut-off gzip; polars reads the latter without complaint up to the cut."""
+def memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _check_room(table: str, path: Path, size: int, wanted: int) -> None:
+    """Refuse a text table that would not fit into memory, before an hour is spent on finding out.
+
+    Args:
+        size: Bytes of the file, unpacked.
+        wanted: How many of its columns are read.
+    """
+    if path.name.lower().endswith(".parquet"):
+        return
+    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as handle:
+        columns = handle.readline().count(b",") + 1
+    # the wanted columns as text, once more as the events made of them, and what sorting takes
+    needed = 4 * size * min(1.0, wanted / columns)
+    if needed > 0.8 * memory():
+        raise RequirementError(
+            f"table '{table}' ({path.name})",
+            f"about {needed / 2**30:.1f} GiB of memory",
+            f"{memory() / 2**30:.1f} GiB",
+            "use a larger machine, or keep only the rows of the stays you need",
+        )
+
+
+def _check_whole(table: str, path: Path) -> int:
+    """Bytes unpacked. Refuse an empty file and a cut-off gzip; polars reads the latter silently up to the cut."""
     if path.stat().st_size == 0:
         raise _damaged(table, path, "an empty file")
     if not path.name.lower().endswith(".gz"):
-        return
+        return path.stat().st_size
     size = 0
     try:
         with gzip.open(path) as handle:
@@ -140,6 +169,7 @@ def _check_whole(table: str, path: Path) -> None:
         raise _damaged(table, path, f"a truncated or corrupt gzip ({type(error).__name__})") from None
     if size == 0:
         raise _damaged(table, path, "an empty file")
+    return size
 
 
 def _read_columns(table: str, path: Path, wanted: list[str]) -> pl.DataFrame:
