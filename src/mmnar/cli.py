@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from mmnar import __version__
 from mmnar.errors import MmnarError
@@ -19,8 +19,6 @@ app = App(
 )
 prepare = App(name="prepare", help="Raw records → a store any model can train on.")
 app.command(prepare)
-
-Words = Annotated[tuple[str, ...], Parameter(show=True, negative=(), allow_leading_hyphen=False)]
 
 
 @app.command

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmnar.errors import LeakageError, SchemaError, StoreError
+from mmnar.files import write_whole
 from mmnar.roles import ROLES, R, subject_keys
 
 if TYPE_CHECKING:
@@ -163,12 +163,8 @@ class Predictions(Generic[R]):
             "provenance": self.provenance,
             "fitted_subjects": [base64.b64encode(f.astype("<u8").tobytes()).decode() for f in self.fitted_subjects],
         }
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            self.to_frame().write_parquet(partial, metadata={"mmnar": json.dumps(head, ensure_ascii=False)})
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        metadata = {"mmnar": json.dumps(head, ensure_ascii=False)}
+        write_whole(path, lambda partial: self.to_frame().write_parquet(partial, metadata=metadata))
 
     def to_frame(self) -> pl.DataFrame:
         """One row per sample, with the columns that ``save`` describes."""

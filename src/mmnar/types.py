@@ -148,10 +148,8 @@ class Output:
         representation: (B, D) patient representation.
         losses: name → unweighted scalar, exactly the auxiliary names of the model's ``loss_weights``
             whose weight is not zero.
-        modality_logits: (B, M, K) where a model has a head per modality.
     """
 
     logits: Tensor
     representation: Tensor
     losses: dict[str, Tensor] = field(default_factory=dict)
-    modality_logits: Tensor | None = None

@@ -17,21 +17,22 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmnar.cohort.split import Split
-from mmnar.config import RectifierConfig, RunConfig, to_plain
-from mmnar.dataset.store import PatientDataset, open_store
+from mmnar.config import RectifierConfig, to_plain
+from mmnar.dataset.store import open_store
 from mmnar.errors import LeakageError, StoreError
-from mmnar.estimators.base import Estimator, Predictor
+from mmnar.estimators.base import Predictor
 from mmnar.estimators.cross import cross_predict
 from mmnar.estimators.registry import build_estimator, model_settings, resolve_run
 from mmnar.estimators.storage import fit_or_load, load_predictor, save_predictor
 from mmnar.evaluation.evaluate import evaluate
 from mmnar.evaluation.result import Result
+from mmnar.files import write_text
 from mmnar.posthoc.base import Correction, FittedCorrection
 from mmnar.posthoc.calibrate import Platt
 from mmnar.posthoc.chain import Chain, restore
 from mmnar.posthoc.rectify import LatticeRectifier, ThresholdRectifier
 from mmnar.predictions import Predictions, load
-from mmnar.roles import Calibration, Test
+from mmnar.roles import Test
 from mmnar.training.monitor import Monitor, Recorder, Silent
 
 RUN_VERSION: Final = 1
@@ -171,19 +172,6 @@ def correction_for(config: RectifierConfig, proper: bool) -> Correction | None:
     return (steps[0] if len(steps) == 1 else Chain(tuple(steps))) if steps else None
 
 
-def fit_correction(
-    recipe: Estimator, data: PatientDataset, split: Split, config: RunConfig, monitor: Monitor | None = None
-) -> FittedCorrection | None:
-    """The rectifier of a recipe, fed by out-of-fold predictions over the training fold of ``split``."""
-    rule = correction_for(config.rectifier, proper=config.train.label_loss == "bce")
-    if rule is None:
-        return None
-    calibration: Predictions[Calibration] = cross_predict(
-        recipe, data.fold(split, "train"), data.fold(split, "tune"), config.rectifier.folds, config.seed, None, monitor
-    )
-    return rule.fit(calibration)
-
-
 def evaluate_runs(runs: Sequence[Run], *, on: Path | None = None, resamples: int = 1000, seed: int = 0) -> Result:
     """Judge runs on the same patients: their own test fold, or every patient of another store.
 
@@ -249,10 +237,7 @@ def _write(predictions: Predictions[Any], path: Path) -> None:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    temporary = path.with_name(f".tmp-{path.name}")
     try:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, json.dumps(content, indent=1, ensure_ascii=False))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise StoreError(f"writing '{path.name}'", "room to write", str(error), "free space and --resume") from error

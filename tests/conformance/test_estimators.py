@@ -46,6 +46,9 @@ def test_risks_are_risks_repeat_to_the_bit_and_survive_saving(name: str, members
     assert np.array_equal(p, loaded.predict_proba(test))
     assert np.array_equal(loaded.fitted_subjects, fitted.fitted_subjects)
     assert loaded.name == fitted.name
+    represented = loaded.represent(test)
+    assert (represented is not None) == (name in MODELS and members == 1)
+    assert represented is None or (len(represented) == len(test) and np.isfinite(represented).all())
     assert not list(tmp_path.rglob("*.pkl")) + list(tmp_path.rglob("*.pt"))
 
 

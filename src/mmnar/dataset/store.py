@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from mmnar.cohort.split import Split, check_role
 from mmnar.errors import LeakageError, SchemaError, StoreError
+from mmnar.files import write_text
 from mmnar.predictions import Predictions
 from mmnar.roles import ROLES, Calibration, R, Test, Train, Tune, subject_keys
 from mmnar.schema import ModalitySpec, Schema
@@ -230,7 +231,7 @@ def write_store(path: Path, dataset: PatientDataset) -> Path:
             "schema_digest": dataset.schema.digest(),
             "samples": len(dataset),
         }
-        _replace_text(path / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
+        write_text(path / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
     except OSError as error:
         for remains in (temporary, placed):
             if remains is not None:
@@ -382,15 +383,3 @@ def _sha256(path: Path) -> str:
         while chunk := handle.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _replace_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex[:8]}")
-    try:
-        with temporary.open("w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from mmnar.dataset.store import PatientDataset, open_store
 from mmnar.errors import StoreError
 from mmnar.evaluation.atlas import availability
+from mmnar.files import write_whole
 from mmnar.posthoc.base import FittedCorrection
 from mmnar.posthoc.calibrate import FittedPlatt
 from mmnar.posthoc.chain import FittedChain
@@ -121,6 +121,4 @@ def _write_predictions(runs: Sequence[Run], on: Path | None, path: Path) -> None
         for run in runs
         for p in scored_predictions(run, on)
     ]
-    temporary = path.with_name(f".tmp-{path.name}")
-    pl.concat(frames).write_parquet(temporary)
-    os.replace(temporary, path)
+    write_whole(path, pl.concat(frames).write_parquet)

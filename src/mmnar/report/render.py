@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -17,6 +15,7 @@ from markupsafe import Markup
 from mmnar.errors import StoreError
 from mmnar.evaluation.atlas import Atlas, pattern_label, pooled_steps
 from mmnar.evaluation.result import Comparison, Curve, Estimate, GroupRow, ModelTask, Result
+from mmnar.files import write_text, write_whole
 from mmnar.privacy import SMALL_CELL
 from mmnar.report import figures, summary, wording
 from mmnar.report.inputs import ReportInputs, RunRecord
@@ -51,26 +50,13 @@ def render_report(inputs: ReportInputs, out_dir: Path) -> Path:
     html = render_html(inputs, shown)
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        _write_atomically(out_dir / "result.json", result.save)
-        _write_atomically(out_dir / "report.html", lambda path: _write_text(path, html))
+        write_whole(out_dir / "result.json", result.save)
+        write_text(out_dir / "report.html", html)
     except OSError as error:
         raise StoreError(
             f"report in '{out_dir}'", "room and permission to write", str(error), "choose another --out"
         ) from error
     return out_dir / "report.html"
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def _write_atomically(target: Path, write: Callable[[Path], None]) -> None:
-    temporary = target.with_name(f".tmp-{target.name}-{uuid.uuid4().hex[:8]}")
-    try:
-        write(temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def shown_data(inputs: ReportInputs) -> dict[str, Any]:
