@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from mmnar.cli import eicu, synthetic
+from mmnar.cli.prepare import eicu, synthetic
 from mmnar.dataset.store import open_store
 from mmnar.estimators.registry import model_names
 from mmnar.evaluation.evaluate import evaluate

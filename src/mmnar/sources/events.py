@@ -7,8 +7,10 @@ neither type can be made in another way.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
 
 import polars as pl
 
@@ -31,42 +33,75 @@ EVENT_SCHEMA: Final[dict[str, pl.DataType]] = {
 _DOOR = object()  # held by Events.before / Events.after alone
 
 
+Scope = Literal["stay", "subject"]
+"""Whose events a sample may read: those of its unit stay, or all of its subject's (since ``since``)."""
+
+
+class EventSource(Protocol):
+    """Events in memory (``Events``) or in shards on disk (``EventFolder``): read part by part, one part in memory."""
+
+    def parts(self, samples: pl.DataFrame) -> Iterator[tuple[Events, pl.DataFrame]]:
+        """Events with the samples they belong to.
+
+        Each sample is in exactly one part; a sample's events are all in its part; parts follow the order of the
+        samples, which is by ``subject_id``.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Events:
     """A validated event table.
 
     Args:
-        frame: Columns and dtypes of ``EVENT_SCHEMA``, in that order. ``subject_id``, ``stay_id``, ``time``,
-            ``available_time``, ``code`` and ``source`` are never null; ``available_time`` is never before
-            ``time`` unless the code's availability rule says so, which the source must have applied already.
+        frame: Columns and dtypes of ``EVENT_SCHEMA``, in that order. ``subject_id``, ``time``, ``available_time``,
+            ``code`` and ``source`` are never null, nor is ``stay_id`` where ``scope`` is ``"stay"``;
+            ``available_time`` is never before ``time`` unless the code's availability rule says so, which the source
+            must have applied already.
+        scope: Whose events a sample may read.
 
     Raises:
         SchemaError: A column is missing, has another dtype, or holds a null where none may be.
     """
 
     frame: pl.DataFrame
+    scope: Scope = "stay"
 
     def __post_init__(self) -> None:
         got = dict(self.frame.schema)
         if got != EVENT_SCHEMA:
             wrong = {c: str(got.get(c)) for c in EVENT_SCHEMA if got.get(c) != EVENT_SCHEMA[c]}
             raise SchemaError("events", f"columns {list(EVENT_SCHEMA)}", f"differing {wrong}", "cast in the source")
-        for column in ("subject_id", "stay_id", "time", "available_time", "code", "source"):
+        needed = ["subject_id", "time", "available_time", "code", "source"]
+        for column in [*needed, "stay_id"] if self.scope == "stay" else needed:
             nulls = self.frame[column].null_count()
             if nulls:
                 raise SchemaError(f"events.{column}", "no null", f"{nulls} nulls", "drop and count them in the source")
 
+    def parts(self, samples: pl.DataFrame) -> Iterator[tuple[Events, pl.DataFrame]]:
+        """One part: everything."""
+        yield self, samples
+
     def before(self, samples: pl.DataFrame) -> PastEvents:
-        """Events of each sample's stay that were *available* at or before its prediction time.
+        """Events that were *available* at or before each sample's prediction time.
 
         Args:
-            samples: ``sample`` (int64, the row number), ``stay_id``, ``prediction_time``.
+            samples: ``sample`` (int64, the row number), ``subject_id``, ``stay_id``, ``prediction_time`` and
+                ``since`` (datetime[us], the begin of the record that counts as this stay's; null = all of it).
+
+        Returns:
+            The events of the sample's stay or subject (``scope``) with ``sample``, ``prediction_time`` and
+            ``recent``: whether the event happened at or after ``since``.
         """
-        keys = samples.select("sample", "stay_id", "prediction_time")
-        frame = self.frame.join(keys, on="stay_id", how="inner").filter(
-            pl.col("available_time") <= pl.col("prediction_time")
+        key = "stay_id" if self.scope == "stay" else "subject_id"
+        keys = samples.select("sample", key, "prediction_time", "since")
+        frame = (
+            self.frame.join(keys, on=key, how="inner")
+            .filter(pl.col("available_time") <= pl.col("prediction_time"))
+            .with_columns(recent=(pl.col("time") >= pl.col("since")).fill_null(True))
+            .drop("since")
         )
-        return PastEvents(frame, samples.height, _door=_DOOR)
+        return PastEvents(frame, samples["sample"], _door=_DOOR)
 
     def after(self, samples: pl.DataFrame) -> FutureEvents:
         """Events of each sample's *subject* that happened after its prediction time, for labels only.
@@ -85,7 +120,7 @@ class Events:
             index_stay_id="stay_id",
         )
         frame = self.frame.join(keys, on="subject_id", how="inner").filter(pl.col("time") > pl.col("prediction_time"))
-        return FutureEvents(frame, samples.height, _door=_DOOR)
+        return FutureEvents(frame, samples["sample"], _door=_DOOR)
 
 
 def _only_through_the_door(door: object, name: str, method: str) -> None:
@@ -95,10 +130,13 @@ def _only_through_the_door(door: object, name: str, method: str) -> None:
 
 @dataclass(frozen=True)
 class PastEvents:
-    """Events known at prediction time: event columns + ``sample`` + ``prediction_time``. Inputs only."""
+    """Events known at prediction time: event columns + ``sample``, ``prediction_time``, ``recent``. Inputs only.
+
+    ``samples``: the sample numbers asked for, those without any event included.
+    """
 
     frame: pl.DataFrame
-    n_samples: int
+    samples: pl.Series
     _door: object = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -107,10 +145,13 @@ class PastEvents:
 
 @dataclass(frozen=True)
 class FutureEvents:
-    """Events after prediction time: event columns + ``sample`` + ``prediction_time`` + ``index_*``. Labels only."""
+    """Events after prediction time: event columns + ``sample``, ``prediction_time``, ``index_*``. Labels only.
+
+    ``samples``: the sample numbers asked for, those without any event included.
+    """
 
     frame: pl.DataFrame
-    n_samples: int
+    samples: pl.Series
     _door: object = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -137,6 +178,7 @@ class FeatureRule:
         zero_if_recorded: Name of an event ``source``. Where no event matches but the sample has at least one
             past event from that source, the feature is 0 rather than missing: the table was kept for this
             patient and the thing did not happen.
+        history: Read the subject's whole past, not only what happened since the sample's ``since``.
     """
 
     modality: str
@@ -148,6 +190,77 @@ class FeatureRule:
     low: float | None = None
     high: float | None = None
     zero_if_recorded: str = ""
+    history: bool = False
+
+
+@dataclass(frozen=True)
+class SeriesRule:
+    """One feature of a ``series`` modality: every plausible ``numeric_value`` of its codes, at its own time.
+
+    Args:
+        modality: The modality it belongs to; all rules of one modality are of one kind.
+        feature: Its name.
+        codes: Event codes it reads; a code ending in ``*`` matches a prefix.
+        unit: Unit of the number.
+        low, high: Plausible range; a value outside is dropped and counted.
+    """
+
+    modality: str
+    feature: str
+    codes: tuple[str, ...]
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class TextRule:
+    """A modality of notes: every non-blank ``text_value`` of its codes becomes one or several vectors.
+
+    Args:
+        modality: Its name.
+        codes: Event codes; a code ending in ``*`` matches a prefix.
+    """
+
+    modality: str
+    codes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class VectorRule:
+    """A modality of vectors computed by others, e.g. released X-ray embeddings.
+
+    Args:
+        modality: Its name.
+        codes: Event codes; ``text_value`` of the event is a row number of ``array``.
+        array: A ``.npy`` file, (V, D) float32 or float16.
+        width: D.
+    """
+
+    modality: str
+    codes: tuple[str, ...]
+    array: Path
+    width: int
+
+
+@dataclass(frozen=True)
+class ImageRule:
+    """A modality of one grey image per sample: the latest one known.
+
+    Args:
+        modality: Its name.
+        codes: Event codes; ``text_value`` of the event is a path relative to ``root``.
+        root: Folder of the images.
+        side: Pixels of the square that is stored.
+    """
+
+    modality: str
+    codes: tuple[str, ...]
+    root: Path
+    side: int = 224
+
+
+Rule = FeatureRule | SeriesRule | TextRule | VectorRule | ImageRule
 
 
 @dataclass(frozen=True)
@@ -160,8 +273,9 @@ class Extract:
         events: All events, inputs and outcomes alike (outcomes are events with outcome codes).
         stays: One row per unit stay: ``subject_id, hadm_id, stay_id`` (int64), ``intime, outtime``
             (datetime[us], may be null where unknown), one string column per name in ``attributes`` (null =
-            unknown), and whatever the cohort's criteria read.
-        rules: Feature rules in column order; modalities appear in order of first mention.
+            unknown), and whatever the cohort's criteria read. A column ``since`` (datetime[us]), where there is one,
+            says from when on events count as this stay's.
+        rules: Rules in column order; modalities appear in order of first mention.
         attributes: Names of subgroup columns in ``stays``.
         max_missing: Modality presence rule (see ``ModalitySpec``).
         fingerprint: Hash of the raw files' names, sizes and content.
@@ -172,9 +286,9 @@ class Extract:
 
     name: str
     version: str
-    events: Events
+    events: EventSource
     stays: pl.DataFrame
-    rules: tuple[FeatureRule, ...]
+    rules: tuple[Rule, ...]
     attributes: tuple[str, ...]
     fingerprint: str
     max_missing: float = 0.8

@@ -1,24 +1,11 @@
-"""The command. Heavy imports happen inside the verbs: ``mmnar --help`` must answer at once."""
+"""Verbs from a store to a report: demo, train, evaluate, report, models."""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
-from typing import Any
 
-from cyclopts import App
-
-from mmnar import __version__
+from mmnar.cli.apps import app
 from mmnar.errors import MmnarError
-
-app = App(
-    name="mmnar",
-    version=__version__,
-    help="Risk per patient when whole modalities are missing because clinicians decided so. Research use only.",
-)
-prepare = App(name="prepare", help="Raw records → a store any model can train on.")
-app.command(prepare)
 
 
 @app.command
@@ -32,6 +19,7 @@ def demo(*, out: Path = Path("demo"), patients: int = 3000, modalities: int = 4,
     modalities: 4 or 10.
     seed: Of the simulated patients and of training.
     """
+    from mmnar.cli.prepare import synthetic
     from mmnar.estimators.registry import model_names
     from mmnar.models.registry import MODELS
 
@@ -44,72 +32,6 @@ def demo(*, out: Path = Path("demo"), patients: int = 3000, modalities: int = 4,
         words = (*quick, "model.width=64") if name in MODELS else quick
         train(store, *words, model=name, out=out / "runs" / name)
     report(*sorted((out / "runs").iterdir()), out=out / "report")
-
-
-@prepare.command
-def eicu(*, root: Path, out: Path, apache_prediction: bool = True) -> None:
-    """eICU-CRD 2.0 or its open demo: in-hospital mortality asked 24 h after unit admission, ICU readmission asked
-    at unit discharge.
-
-    Parameters
-    ----------
-    root: The release's folder; .csv, .csv.gz or .parquet, any letter case. Never written to.
-    out: The store to write; an older store there is replaced only when the new one is whole.
-    apache_prediction: Keep APACHE's own predicted mortality among the inputs.
-    """
-    from mmnar.cohort.criteria import eicu_criteria
-    from mmnar.cohort.labels import eicu_questions
-    from mmnar.dataset.prepare import prepare as write
-    from mmnar.sources.eicu import read_eicu
-
-    extract = read_eicu(root, apache_prediction=apache_prediction)
-    write(extract, eicu_criteria(), eicu_questions(), out)
-    describe(out)
-
-
-@prepare.command
-def synthetic(
-    *,
-    out: Path,
-    patients: int = 3000,
-    modalities: int = 4,
-    gamma: float = 1.0,
-    eta: float = 0.5,
-    mcar: float = 0.0,
-    sites: int = 4,
-    seed: int = 0,
-) -> None:
-    """A simulated population whose exact Bayes risks are known.
-
-    Parameters
-    ----------
-    out: The store to write.
-    patients: N.
-    modalities: M, 4 or 10.
-    gamma: How strongly illness drives what is measured; 0 = missing at random.
-    eta: Direct effect of the pattern on outcomes.
-    mcar: Share of patients whose pattern ignores their illness.
-    sites: Number of hospitals with habits of their own.
-    seed: Of the patients; the world they live in stays the same.
-    """
-    from mmnar.cohort.synthetic import synthetic_criteria, synthetic_questions
-    from mmnar.dataset.prepare import prepare as write
-    from mmnar.sources.simulator import simulate
-    from mmnar.sources.synthetic import read_synthetic
-
-    simulation = simulate(patients, modalities, seed, gamma=gamma, eta=eta, mcar=mcar, sites=sites)
-    write(read_synthetic(simulation), synthetic_criteria(), synthetic_questions(), out)
-    print(f"store: {out}")
-
-
-@app.command
-def describe(store: Path) -> None:
-    """How many patients have which modalities, and does it matter? Cohort, attrition, patterns, outcome by pattern."""
-    from mmnar.dataset.store import open_store
-    from mmnar.evaluation.atlas import availability, describe_text
-
-    data = open_store(store)
-    print(describe_text(availability(data), data))
 
 
 @app.command
@@ -184,40 +106,7 @@ def models() -> None:
         print(f"{name:20} {kind:8} {card['title']}\n{'':29} {card['paper']}")
 
 
-@app.command
-def doctor(*, root: Path | None = None, store: Path | None = None) -> None:
-    """Check this machine, and a data folder or store if given, before hours are lost.
-
-    Parameters
-    ----------
-    root: A folder of raw eICU records.
-    store: A prepared store; every file's hash is recomputed.
-    """
-    from mmnar.doctor import examine
-
-    lines, healthy = examine(root, store)
-    print("\n".join(lines))
-    if not healthy:
-        sys.exit(1)
-
-
 def _not_empty(out: Path) -> MmnarError:
     from mmnar.errors import StoreError
 
     return StoreError(f"'{out}'", "a new folder", "runs of an earlier demo", "choose another --out or delete it")
-
-
-def main(arguments: list[str] | None = None) -> Any:
-    """Entry point: errors of ours are one line on stderr and exit status 2; others keep their traceback."""
-    try:
-        return app(arguments)
-    except MmnarError as error:
-        print(f"mmnar: {error}", file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""``python -m mmnar.cli``."""
+
+from mmnar.cli import main
+
+main()
