@@ -1,0 +1,1 @@
+"""Notes: cleaned, cut into segments, turned into vectors."""
