@@ -37,6 +37,9 @@ from mmnar.sources.events import EVENT_SCHEMA, Events, Scope
 SHARD_EVENTS: Final = 3_000_000
 """Events per shard, about; a subject is never divided."""
 
+SPILL_EVENTS: Final = 500_000
+"""Events per spill file, about: many small files would have to be opened for each shard."""
+
 DISK_FACTOR: Final = 6
 """Bytes of free disk a build needs per byte of compressed raw tables: spill files, shards, and room to spare."""
 
@@ -176,13 +179,12 @@ class EventWriter:
         counts = np.zeros(len(self._subjects), dtype=np.int64)
         for table in self._tables:
             counts += np.load(self._spill / table / "subjects.npy", allow_pickle=False)
-        vocabulary = _vocabulary([self._spill / t / "codes.parquet" for t in self._tables])
         starts = _starts(self._subjects, counts, self._shards)
         repeats: Counter[str] = Counter()
         kept: list[pl.DataFrame] = []
         files: dict[str, int] = {}
         for number, (start, stop) in enumerate(zip(starts, [*starts[1:], None], strict=True)):
-            shard, repeated = _distinct(_range(spilled, start if number else None, stop), vocabulary)
+            shard, repeated = _distinct(_range(spilled, start if number else None, stop))
             repeats.update(repeated)
             kept.append(shard.group_by("code").len("count"))
             target = self._folder / "data" / f"{number}.parquet"
@@ -204,42 +206,42 @@ class EventWriter:
 
 
 class _Spill:
-    """The spill files of one table: one per frame, sorted by subject."""
+    """The spill files of one table, each sorted by subject."""
 
     def __init__(self, place: Path, subjects: NDArray[np.int64]) -> None:
         self._place, self._subjects = place, subjects
         self._counts = np.zeros(len(subjects), dtype=np.int64)
-        self._codes: list[pl.DataFrame] = []
         self._files: dict[str, int] = {}
         self._unknown: Counter[str] = Counter()
+        self._waiting: list[pl.DataFrame] = []
 
     def add(self, table: str, frame: pl.DataFrame, scope: Scope) -> None:
         Events(frame, scope)
-        if frame.is_empty():
-            return
         subject = frame["subject_id"].to_numpy()
         place = np.searchsorted(self._subjects, subject)
-        known = (
-            np.zeros(len(subject), dtype=bool)
-            if not len(self._subjects)
-            else (self._subjects[np.minimum(place, len(self._subjects) - 1)] == subject)
-        )
+        known = np.isin(subject, self._subjects[np.unique(np.minimum(place, len(self._subjects) - 1))])
         if not known.all():
             self._unknown[table] += int((~known).sum())
             frame, place = frame.filter(pl.Series(known)), place[known]
+        self._counts += np.bincount(place, minlength=len(self._subjects))
+        self._waiting.append(frame)
+        if sum(f.height for f in self._waiting) >= SPILL_EVENTS:
+            self._write()
+
+    def _write(self) -> None:
+        frame = pl.concat(self._waiting)
+        self._waiting = []
         if frame.is_empty():
             return
-        self._counts += np.bincount(place, minlength=len(self._subjects))
-        self._codes.append(frame.select(pl.col("code").unique()))
-        name = f"{len(self._files)}.arrow"
         ordered = frame if frame["subject_id"].is_sorted() else frame.sort("subject_id")
         ordered = ordered.with_columns(pl.col("code", "source").cast(pl.Categorical()))
-        write_whole(self._place / name, lambda path: ordered.write_ipc(path, compression="uncompressed"))
+        name = f"{len(self._files)}.arrow"
+        write_whole(self._place / name, partial(ordered.write_ipc, compression="uncompressed"))
         self._files[name] = (self._place / name).stat().st_size
 
     def end(self) -> dict[str, Any]:
-        codes = pl.concat(self._codes).unique() if self._codes else pl.DataFrame(schema={"code": pl.String()})
-        write_whole(self._place / "codes.parquet", codes.sort("code").write_parquet)
+        if self._waiting:
+            self._write()
         write_whole(self._place / "subjects.npy", self._save_counts)
         dropped = [(table, _UNKNOWN, count) for table, count in self._unknown.items()]
         return {"files": self._files, "dropped": dropped}
@@ -333,13 +335,6 @@ class EventFolder:
 # --- merging ---------------------------------------------------------------------------------------------------------
 
 
-def _vocabulary(files: list[Path]) -> pl.DataFrame:
-    """``code`` in lexical order with its ``rank``."""
-    codes = [pl.read_parquet(file) for file in files]
-    every = pl.concat(codes).unique().sort("code") if codes else pl.DataFrame(schema={"code": pl.String()})
-    return every.with_row_index("rank")
-
-
 def _starts(subjects: NDArray[np.int64], counts: NDArray[np.int64], shards: int | None) -> list[int]:
     """First subject of each shard: contiguous ranges with about equal numbers of events."""
     total = int(counts.sum())
@@ -367,7 +362,7 @@ def _range(files: list[Path], start: int | None, stop: int | None) -> pl.DataFra
     return pl.concat(pieces) if pieces else pl.DataFrame(schema=EVENT_SCHEMA)
 
 
-def _distinct(frame: pl.DataFrame, vocabulary: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+def _distinct(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
     """Events in their one order, each once; how many repeats there were, by table."""
     ordered = frame.sort(*_ORDER, "source")
     same = pl.all_horizontal(pl.col(c).eq_missing(pl.col(c).shift()) for c in EVENT_SCHEMA)
