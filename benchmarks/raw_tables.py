@@ -262,9 +262,8 @@ def run(path: Path, table: str, rows: int, repeats: int) -> list[Measured]:
 
 def report(measured: list[Measured]) -> dict[str, float]:
     ratios: dict[str, float] = {}
-    print(
-        f"load of the machine over 1, 5, 15 minutes: {', '.join(f'{load:.1f}' for load in os.getloadavg())} on {os.cpu_count()} cores"
-    )
+    load = ", ".join(f"{of_minutes:.1f}" for of_minutes in os.getloadavg())
+    print(f"load over 1, 5, 15 minutes: {load} on {os.cpu_count()} cores")
     by = {(m.table, m.rows, m.step): m for m in measured}
     print(f"{'table':<12} {'rows':>12} {'step':<8} {'seconds':>8} {'of gunzip':>10} {'peak MB':>8}")
     for m in measured:
