@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeVar
 
@@ -35,7 +36,7 @@ _TOKENIZER_FILES: Final = (
     "merges.txt",
     "*.model",
 )
-_WEIGHTS: Final = ("*.safetensors", "pytorch_model*.bin")  # the first pattern that is there is what gets loaded
+_WEIGHTS: Final = ("*.safetensors", "pytorch_model*.bin")
 
 T = TypeVar("T")
 
@@ -70,7 +71,7 @@ class TransformerEncoder:
 
     Args:
         model: A local folder (``config.json``, weights, tokenizer) or a hub id. Code that comes with a model is never
-            run. A hub id is looked up in the local cache first where ``HF_HUB_OFFLINE`` is set, and only there.
+            run. With ``HF_HUB_OFFLINE=1`` a hub id is looked for in the hub's local cache alone.
         max_tokens: Tokens per segment, special tokens included. None: as many as the model takes, 512 at most.
         batch_size: Segments per pass; batches hold segments of like length.
         device: ``"auto"``: a GPU where there is one. Else a torch device name.
@@ -140,7 +141,7 @@ class TransformerEncoder:
         per_note = [segments(text, self.count, limit) if text else [] for text in cleaned]
         vectors = self._vectors([s for note in per_note for s in note])
         bounds = np.cumsum([0, *map(len, per_note)])
-        return [vectors[a:b].copy() for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        return [vectors[a:b].copy() for a, b in pairwise(bounds)]
 
     def _vectors(self, parts: list[str]) -> NDArray[np.float32]:
         """(len(parts), D) float32."""
@@ -278,13 +279,16 @@ def _loaded(folder: Path, name: str) -> Any:
     """The model in evaluation mode, float32."""
     import torch
     from transformers import AutoModel
+    from transformers.utils import logging
 
-    return _read(
-        lambda: AutoModel.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32
-        ).eval(),
-        name,
-    )
+    settings = {"local_files_only": True, "trust_remote_code": False, "dtype": torch.float32}
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would be drawn across the caller's
+    try:
+        return _read(lambda: AutoModel.from_pretrained(folder, **settings).eval(), name)
+    finally:
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _read(load: Callable[[], Any], name: str) -> Any:
@@ -300,11 +304,10 @@ def _read(load: Callable[[], Any], name: str) -> Any:
 
 
 def _content(folder: Path) -> str:
-    """sha256 over names and bytes of configuration, loaded weights and tokenizer."""
-    weights = next(found for pattern in (*_WEIGHTS, "*") if (found := sorted(folder.glob(pattern))))
-    rest = {folder / "config.json", *(f for pattern in _TOKENIZER_FILES for f in folder.glob(pattern))}
+    """sha256 over names and bytes of configuration, weights and tokenizer."""
+    patterns = ("config.json", *_WEIGHTS, *_TOKENIZER_FILES)
     digest = hashlib.sha256()
-    for file in [*weights, *sorted(f for f in rest if f.is_file())]:
+    for file in sorted({file for pattern in patterns for file in folder.glob(pattern)}):
         with file.open("rb") as handle:
             digest.update(f"{file.name}:{hashlib.file_digest(handle, 'sha256').hexdigest()};".encode())
     return digest.hexdigest()
