@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -27,7 +27,9 @@ BRIEF HOSPITAL COURSE
 Stable. Went home.
 """
 
-WORDS = st.sampled_from(["No.", "Dr.", "pain", "Pain", "PLAN:", "\n", "\n\n", "5.2", "end.", "End!", "1.", "- ", "x" * 90])
+WORDS = st.sampled_from(
+    ["No.", "Dr.", "pain", "Pain", "PLAN:", "\n", "\n\n", "5.2", "end.", "End!", "1.", "- ", "x" * 90]
+)
 TEXTS = st.one_of(st.lists(WORDS, min_size=1, max_size=60).map(" ".join), st.text(min_size=1))
 
 
@@ -92,7 +94,7 @@ def test_only_sentences_that_are_too_long_are_cut(text: str, limit: int) -> None
 def test_segments_are_filled() -> None:
     """Two neighbours never fit into one."""
     cut = segments(clean(NOTE) * 5, words, 30)
-    assert all(sum(words(pair)) > 20 for pair in zip(cut, cut[1:], strict=False))
+    assert all(sum(words(pair)) > 20 for pair in pairwise(cut))
     assert len(cut) <= 1.5 * sum(words(cut)) / 30 + 1
 
 

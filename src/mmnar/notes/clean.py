@@ -18,6 +18,7 @@ _OVER_AGE = re.compile(r"\[\*\*\s*Age over (\d+)\s*(?:\d+)?\s*\*\*\]", re.IGNORE
 _BRACKETED = re.compile(r"\[\*\*.*?\*\*\]", re.DOTALL)
 _RULED = re.compile(r"[_=~*#-]{3,}|\.{4,}")
 _BREAKS = re.compile(r"\r\n?|[\v\f\x1c-\x1e\x85\u2028\u2029]")
+_SPECIAL = re.compile(r"[^\n -~]")
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 
 
@@ -43,7 +44,7 @@ def clean(text: str) -> str:
     ''
     """
     text = unicodedata.normalize("NFC", _BREAKS.sub("\n", text).replace("\xad", ""))
-    text = "".join(" " if c != "\n" and unicodedata.category(c) in _INVISIBLE else c for c in text)
+    text = _SPECIAL.sub(lambda m: " " if unicodedata.category(m[0]) in _INVISIBLE else m[0], text)
     while True:
         bare = _RULED.sub(" ", _BRACKETED.sub(" ", _OVER_AGE.sub(r" over \1 ", text)))
         bare = _squeezed(bare)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -270,9 +271,21 @@ def _tokenizer(folder: Path, name: str) -> tuple[Any, bool]:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **settings)
 
     tokenizer = _read(load, name)
-    if "The" not in tokenizer.get_vocab() or tokenizer.tokenize("The") != tokenizer.tokenize("the"):
+    if (
+        _says_case(folder)
+        or "The" not in tokenizer.get_vocab()
+        or tokenizer.tokenize("The") != tokenizer.tokenize("the")
+    ):
         return tokenizer, False
     return _read(lambda: load(do_lower_case=False), name), True
+
+
+def _says_case(folder: Path) -> bool:
+    """Whether the folder's own files say what becomes of upper case."""
+    settings = folder / "tokenizer_config.json"
+    return (folder / "tokenizer.json").is_file() or (
+        settings.is_file() and "do_lower_case" in json.loads(settings.read_text(encoding="utf-8"))
+    )
 
 
 def _loaded(folder: Path, name: str) -> Any:
