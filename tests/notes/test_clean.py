@@ -21,6 +21,10 @@ NOTES = st.one_of(st.text(), st.lists(PIECES, max_size=30).map("".join))
         ("___ yo M w/ CHF", "yo M w/ CHF"),
         ("seen on [**2118-6-2**] by Dr. [**Last Name (STitle) 7**].", "seen on by Dr.."),
         ("[**Age over 90 **] year old", "over 90 year old"),
+        (
+            "left [** open " + "x " * 60 + "and [**Name**] shut **] here",
+            "left [** open " + "x " * 60 + "and shut **] here",
+        ),
         ("a [**first\nline**] b", "a b"),
         ("edema +++, WBC 4.5 10⁹/L", "edema +++, WBC 4.5 10⁹/L"),
         ("pH 7.30--7.35", "pH 7.30--7.35"),

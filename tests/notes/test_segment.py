@@ -106,6 +106,15 @@ def test_first_and_last_are_kept() -> None:
     assert segments(clean(NOTE), words, 8, max_segments=len(whole)) == whole
 
 
+def test_hostile_notes_take_no_time() -> None:
+    """One line of 200,000 characters, unbroken words and runs of marks: linear work, else this never ends."""
+    for piece in ("Seen by Dr. Li. Better today. ", "x", "!", "a. ", "A", "PLAN: ", "- "):
+        text = clean("t " + piece * (200_000 // len(piece)))
+        cut = segments(text, bytewise, 256)
+        assert "".join(cut) == text
+        assert max(bytewise(cut)) <= 256
+
+
 def test_impossible_limits_are_refused() -> None:
     with pytest.raises(ConfigError, match="at least 8"):
         segments("text", words, 7)

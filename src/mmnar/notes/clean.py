@@ -15,7 +15,7 @@ CLEANING: Final = "1"
 """Version of these rules; part of every encoder's identity. Raise it with any change that alters an output."""
 
 _OVER_AGE = re.compile(r"\[\*\*\s*Age over (\d+)\s*(?:\d+)?\s*\*\*\]", re.IGNORECASE)
-_BRACKETED = re.compile(r"\[\*\*.*?\*\*\]", re.DOTALL)
+_BRACKETED = re.compile(r"\[\*\*[^\[\]]{0,100}?\*\*\]")  # bounded: one left open must not swallow the note
 _RULED = re.compile(r"[_=~*#-]{3,}|\.{4,}")
 _BREAKS = re.compile(r"\r\n?|[\v\f\x1c-\x1e\x85\u2028\u2029]")
 _SPECIAL = re.compile(r"[^\n -~]")

@@ -105,7 +105,7 @@ class TransformerEncoder:
         self.max_tokens = min(longest, 512) if max_tokens is None else max_tokens
         if self.max_tokens > longest:
             raise ConfigError("max_tokens", f"at most {longest} for this model", str(max_tokens), "lower it")
-        self.width = int(self._model.config.hidden_size)
+        self.width = _read(lambda: int(self._model.config.hidden_size), str(model))
         self.identity = "|".join(
             [
                 f"transformer:{_content(folder)}",
@@ -176,10 +176,13 @@ class TransformerEncoder:
         return np.asarray(pooled.float().cpu().numpy(), dtype=np.float32)
 
 
-def default_encoder(*, device: str = "auto", precision: Precision = "auto") -> TransformerEncoder:
-    """The small general-language encoder that the extra ``notes`` installs: all-MiniLM-L6-v2, 384 wide, 256 tokens.
+def default_encoder(
+    *, max_tokens: int = _SHIPPED_TOKENS, device: str = "auto", precision: Precision = "auto"
+) -> TransformerEncoder:
+    """The small general-language encoder that the extra ``notes`` installs: all-MiniLM-L6-v2, 384 wide.
 
-    It needs no download and no account. It was not trained on clinical text: the paper's is ``BIO_CLINICAL_BERT``.
+    It was trained on texts of up to 256 tokens, the default, and reads 512. It needs no download and no account. It
+    was not trained on clinical text: the paper's is ``BIO_CLINICAL_BERT``.
 
     Raises:
         RequirementError: The extra is not installed.
@@ -188,7 +191,7 @@ def default_encoder(*, device: str = "auto", precision: Precision = "auto") -> T
     places = list(found.submodule_search_locations or []) if found else []
     if not places or not (Path(places[0]) / "model" / "config.json").is_file():
         raise RequirementError("the small notes encoder", "its package", "none installed", _INSTALL)
-    return TransformerEncoder(Path(places[0]) / "model", max_tokens=_SHIPPED_TOKENS, device=device, precision=precision)
+    return TransformerEncoder(Path(places[0]) / "model", max_tokens=max_tokens, device=device, precision=precision)
 
 
 def text_encoder(name: str) -> TransformerEncoder:

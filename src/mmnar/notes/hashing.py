@@ -107,6 +107,7 @@ class HashingSVD:
             SchemaError: Arrays that do not fit each other or ``buckets``.
         """
         from sklearn.utils.extmath import randomized_svd
+        from threadpoolctl import threadpool_limits
 
         _check(buckets, counts, starts, self.buckets)
         filled = int(np.count_nonzero(np.diff(starts)))
@@ -117,7 +118,8 @@ class HashingSVD:
         rank = min(self.rank, filled, int(np.count_nonzero(frequency)))
         if rank:
             weights = _weights(buckets, counts, starts, idf)
-            _, singular, right = randomized_svd(weights, rank, n_iter=7, random_state=self.seed)
+            with threadpool_limits(1):  # sums would depend on the number of cores
+                _, singular, right = randomized_svd(weights, rank, n_iter=7, random_state=self.seed)
             right = right[singular > 1e-9 * singular[0]]
             largest = right[np.arange(len(right)), np.abs(right).argmax(1)]
             components[:, : len(right)] = (right * np.sign(largest)[:, None]).T

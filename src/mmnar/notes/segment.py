@@ -28,7 +28,7 @@ _ABBREVIATION = re.compile(
     r"\b[A-Z]|^\s*\d{1,2})\.$",
     re.IGNORECASE,
 )
-_STOP = re.compile(r"[.!?]+[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])")
+_STOP = re.compile(r"(?<![.!?])[.!?]+[\"')\]]*(?P<space>\s+)(?=[\"'(\[]?[A-Z0-9])")
 _ITEM = re.compile(r"(?:[-*•+>]|\(?\d{1,2}[.)]|[a-z][.)])\s")
 _HEADING = re.compile(r"(?:[A-Z][\w /&(),'-]{0,60}:|[A-Z][A-Z0-9 /&(),'-]{2,60})\s*")
 _OPENS = re.compile(r"[A-Z][\w /&()-]{0,40}:")
@@ -81,7 +81,8 @@ def sentences(text: str) -> list[str]:
     for line in text.splitlines(keepends=True):
         end = start + len(line)
         for stop in _STOP.finditer(line):
-            if not _ABBREVIATION.search(line[: stop.end()].rstrip()):
+            last = stop.start("space")
+            if not _ABBREVIATION.search(line, max(0, last - 16), last):
                 ends.append(start + stop.end())
         if _ends_here(line, text[end : end + 80]):
             ends.append(end)
