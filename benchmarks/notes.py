@@ -33,7 +33,8 @@ def notes(n: int, words: int, seed: int) -> list[str]:
     """Distinct notes of about ``words`` words in sentences of twelve."""
     rng = np.random.default_rng(seed)
     drawn = rng.choice(WORDS, (n, words))
-    return [" ".join(w + ("." if i % 12 == 11 else "") for i, w in enumerate(row)).capitalize() for row in drawn]
+    sentences = [[" ".join(row[i : i + 12]).capitalize() + "." for i in range(0, words, 12)] for row in drawn]
+    return [" ".join(note) for note in sentences]
 
 
 def sized(encoder: TransformerEncoder, n: int, tokens: int) -> list[str]:

@@ -106,6 +106,12 @@ def test_order_and_company_do_not_matter(encoder: TransformerEncoder) -> None:
     assert encoder.encode([]) == []
 
 
+def test_first_and_last_segments_are_kept_on_request(folder: Path, encoder: TransformerEncoder) -> None:
+    (whole,) = encoder.encode([TEXTS[2]])
+    (ends,) = TransformerEncoder(folder, max_tokens=16, max_segments=2, device="cpu").encode([TEXTS[2]])
+    np.testing.assert_allclose(ends, whole[[0, -1]], atol=1e-5)
+
+
 def test_no_segment_is_longer_than_the_model_reads(
     encoder: TransformerEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,11 +131,12 @@ def test_identity_covers_everything_that_matters(folder: Path, encoder: Transfor
     assert identity(save_model(tmp_path / "elsewhere", lower=True)) == encoder.identity
     others = [
         identity(folder, max_tokens=17),
+        identity(folder, max_segments=2),
         identity(folder, precision="bfloat16"),
         identity(save_model(tmp_path / "weights", seed=1, lower=True)),
         identity(save_model(tmp_path / "case", lower=False)),
     ]
-    assert len({encoder.identity, *others}) == 5
+    assert len({encoder.identity, *others}) == 6
     assert str(tmp_path) not in "".join(others)
 
 

@@ -68,13 +68,15 @@ class TransformerEncoder:
     vector is not offered: in models trained on masked words alone, Bio_ClinicalBERT among them, nothing trained it to
     stand for the text.
 
-    No note is dropped or shortened: a long one gives several rows.
+    No note is dropped, nor shortened unless ``max_segments`` says so: a long one gives several rows.
 
     Args:
         model: A local folder (``config.json``, weights, tokenizer) or a hub id. Code that comes with a model is never
             run. With ``HF_HUB_OFFLINE=1`` a hub id is looked for in the hub's local cache alone.
         max_tokens: Tokens per segment, special tokens included. None: as many as the model takes, 512 at most.
-        batch_size: Segments per pass; batches hold segments of like length.
+        max_segments: Segments kept per note, the first and the last ones (see ``segments``). None: all.
+        batch_size: Segments per pass; batches hold segments of like length. None: 64 on a GPU, 8 elsewhere, where
+            larger ones only take memory.
         device: ``"auto"``: a GPU where there is one. Else a torch device name.
         precision: ``"auto"``: bfloat16 arithmetic on a GPU, float32 elsewhere. Pooling is float32.
 
@@ -88,17 +90,19 @@ class TransformerEncoder:
         model: str | Path,
         *,
         max_tokens: int | None = None,
-        batch_size: int = 32,
+        max_segments: int | None = None,
+        batch_size: int | None = None,
         device: str = "auto",
         precision: Precision = "auto",
     ) -> None:
         _require_transformers()
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise ConfigError("batch_size", "at least 1", str(batch_size), "raise it")
         folder = _folder(str(model))
         self._device = _device(device)
         self._bfloat16 = _bfloat16(precision, self._device)
-        self._batch_size = batch_size
+        self._batch_size = batch_size or (64 if self._device.type == "cuda" else 8)
+        self._max_segments = max_segments
         self._tokenizer, cased = _tokenizer(folder, str(model))
         self._model = _loaded(folder, str(model)).to(self._device)
         longest = _longest(self._tokenizer, self._model)
@@ -111,6 +115,7 @@ class TransformerEncoder:
                 f"transformer:{_content(folder)}",
                 f"case:{'kept' if cased else 'tokenizer'}",
                 f"tokens:{self.max_tokens}",
+                f"segments:{max_segments or 'all'}",
                 f"pooling:{_POOLING}",
                 f"precision:{'bfloat16' if self._bfloat16 else 'float32'}",
                 f"cleaning:{CLEANING}",
@@ -139,7 +144,7 @@ class TransformerEncoder:
     def _encode(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
         limit = self.max_tokens - int(self._tokenizer.num_special_tokens_to_add())
         cleaned = [clean(text) for text in texts]
-        per_note = [segments(text, self.count, limit) if text else [] for text in cleaned]
+        per_note = [segments(text, self.count, limit, self._max_segments) if text else [] for text in cleaned]
         vectors = self._vectors([s for note in per_note for s in note])
         bounds = np.cumsum([0, *map(len, per_note)])
         return [vectors[a:b].copy() for a, b in pairwise(bounds)]
