@@ -87,7 +87,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     hashing(300 if arguments.smallest else 10_000)
-    transformer(16 if arguments.smallest else 256)
+    transformer(8 if arguments.smallest else 256)
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f} MB")
 
 

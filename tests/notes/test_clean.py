@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmnar.notes import clean
@@ -41,12 +41,14 @@ def test_table(raw: str, expected: str) -> None:
     assert clean(raw) == expected
 
 
+@settings(deadline=None)
 @given(NOTES)
 def test_cleaning_twice_is_cleaning_once(raw: str) -> None:
     once = clean(raw)
     assert clean(once) == once
 
 
+@settings(deadline=None)
 @given(NOTES)
 def test_what_comes_out_can_be_encoded_and_is_squeezed(raw: str) -> None:
     text = clean(raw)
@@ -56,6 +58,7 @@ def test_what_comes_out_can_be_encoded_and_is_squeezed(raw: str) -> None:
     assert not text or any(c.isalnum() for c in text)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="abcXYZ0123456789 ", min_size=1))
 def test_no_letter_or_digit_outside_marks_is_lost(raw: str) -> None:
     assert clean(f"___{raw}[** gone **]") == " ".join(raw.split())
