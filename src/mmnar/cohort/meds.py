@@ -25,7 +25,7 @@ def labelled_cohort(extract: Extract, labels: Labels) -> Cohort:
         sample=pl.col("stay_id")
     )
     moments = labels.moments()
-    attrition = {
+    attrition: dict[str, tuple[AttritionStep, ...]] = {
         "cohort": (_step("all labelled moments", moments), _step("subjects with events", samples)),
     }
     for task in labels.tasks:

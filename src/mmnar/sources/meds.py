@@ -86,13 +86,15 @@ def read_meds(
     pattern = codes["code"].str.ends_with("*")
     codes = codes.filter(~pattern)
     rules = automatic_rules(codes) if modalities is None else planned_rules(modalities, codes)
-    writer = EventWriter(work, survey.subjects["subject_id"], "subject")
+    raw_bytes = sum(file.path.stat().st_size for file in files)
+    writer = EventWriter(work, survey.subjects["subject_id"], "subject", raw_bytes=raw_bytes)
     for i, file in enumerate(files):
         writer.table(f"data-{i:05}", file.sha256, _events(file, survey.subjects))
     writer.table("age", labels.fingerprint, [ages])
     name, version = about.get("dataset_name") or "meds", about.get("dataset_version") or "unknown"
     digest = hashlib.sha256("".join([*(f.sha256 for f in files), labels.fingerprint]).encode())
-    notes = [*labels.warnings, *survey.notes(files), *_after_death(stays)]
+    events = writer.finish(name, version, {})
+    notes = [*labels.warnings, *survey.notes(files), *events.notes, *_after_death(stays)]
     if pattern.any():
         notes.append(
             f"{int(pattern.sum())} codes end in *, which means a prefix here: they are read but make no feature"
@@ -100,7 +102,7 @@ def read_meds(
     return Extract(
         name=name,
         version=version,
-        events=writer.finish(name, version, {}),
+        events=events,
         stays=stays,
         rules=rules,
         attributes=tuple(a for a in ("sex", "age_group") if stays[a].null_count() < stays.height),
@@ -434,7 +436,7 @@ def _events(file: _File, subjects: pl.DataFrame) -> Iterator[pl.DataFrame]:
                 numeric_value=pl.when(number.is_finite()).then(number),
                 source=group_of(pl.col("code")),
             )
-            .select(EVENT_SCHEMA)
+            .select(*EVENT_SCHEMA)
         )
 
 
