@@ -22,7 +22,7 @@ from mmnar.dataset.prepare import dataset_of
 from mmnar.dataset.store import PatientDataset
 from mmnar.errors import ConfigError, SourceError
 from mmnar.evaluation.export import write_labels
-from mmnar.sources import meds
+from mmnar.sources import meds, meds_rules
 from mmnar.sources.events import EVENT_SCHEMA, Events, Extract, FeatureRule, SeriesRule, TextRule
 from mmnar.sources.meds import read_meds
 from mmnar.sources.meds_labels import read_labels
@@ -132,6 +132,8 @@ def test_an_event_is_an_input_from_its_available_time_on(read: Any, plan: Path) 
     # one without available_time (a birth is no exception), one said to be known before it happened
     assert "available_time is missing for fewer than 10 events: their time is taken" in extract.warnings
     assert any("available before they happen" in w for w in extract.warnings)
+    events = pl.concat(part.frame for part, _ in extract.events.parts(extract.stays))
+    assert events.filter(code="MEDICATION//ASPIRIN")["available_time"].to_list() == [at(10)]
     assert feature(data, "drugs", "MEDICATION//ASPIRIN count") == [None, None, 1.0, None]
 
 
@@ -178,6 +180,18 @@ def test_modalities_from_codes(read: Any, monkeypatch: pytest.MonkeyPatch) -> No
     assert lab[2:] == expected
     assert [r.feature for r in kinds["medication"][2:]] == ["MEDICATION//ASPIRIN count"]
     assert not any(code in ("MEDS_BIRTH", "MEDS_DEATH") for r in extract.rules for code in r.codes)
+
+
+def test_codes_and_groups_are_ranked_by_subjects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meds_rules, "CODES", 1)
+    monkeypatch.setattr(meds_rules, "GROUPS", 2)
+    rows = [("A//1", "a", 9, 3), ("A//2", "a", 5, 5), ("B//1", "b", 99, 2), ("C//1", "c", 4, 4)]
+    codes = pl.DataFrame(rows, schema=["code", "group", "events", "subjects"], orient="row").with_columns(
+        numeric=pl.lit(0), static=pl.lit(0), text_length=pl.lit(None, pl.Float64)
+    )
+    rules = meds_rules.automatic_rules(codes)
+    assert list(dict.fromkeys(rule.modality for rule in rules)) == ["a", "c"]
+    assert [r.codes for r in rules if r.modality == "a"] == [("A//1", "A//2"), ("A//1", "A//2"), ("A//2",)]
 
 
 def test_long_texts_become_a_text_modality(tmp_path: Path) -> None:
@@ -246,6 +260,8 @@ def test_numbers_that_are_none_are_missing(read: Any, plan: Path) -> None:
     extract, data = read(frame, modalities=plan)
     assert feature(data, "labs", "LAB//NA last") == [None, 170.0, None, None]
     assert "fewer than 10 numeric values are no finite number: taken as missing" in extract.warnings
+    events = pl.concat(part.frame for part, _ in extract.events.parts(extract.stays))
+    assert events.filter(code="LAB//NA")["numeric_value"].to_list() == [None, 170.0, None]
 
 
 def test_a_subject_without_any_time_is_no_subject(read: Any, plan: Path) -> None:
@@ -281,14 +297,19 @@ def _swap(rows: list[tuple[Any, ...]], i: int, j: int) -> list[tuple[Any, ...]]:
         (table().with_columns(pl.col("time").cast(pl.String)), "times without a zone"),
         (table().with_columns(pl.col("subject_id").cast(pl.String)), "integers"),
         (table().with_columns(pl.lit("x").alias("numeric_value")), "column 'numeric_value': expected numbers"),
-        (table().with_columns(code=pl.lit(None, pl.String)), "column 'code': expected no null, got 11"),
+        (table().with_columns(code=pl.lit(None, pl.String)), "column 'code': expected no null, got (11|fewer than 10)"),
         (table(_swap(ROWS, 2, 3)), "events sorted by time, got fewer than 10 out of order"),
+        (table([*ROWS[:3], ROWS[0], (1, at(9), "LAB//NA", 1.0, None, None)]), "events sorted by time"),
         (table(_swap(ROWS, 5, 6)), "in one piece"),
         (table([*ROWS, (1, at(22), "LAB//NA", 1.0, None, None)]), "in one piece"),
         (table([]), "expected events, got none"),
     ],
 )
-def test_what_is_not_meds_is_refused(tmp_path: Path, frame: pl.DataFrame, message: str) -> None:
+@pytest.mark.parametrize("block", [1, 1000])
+def test_what_is_not_meds_is_refused(
+    tmp_path: Path, frame: pl.DataFrame, message: str, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meds, "_ROWS", block)
     root = tmp_path / "meds"
     if "subject_id" in frame.columns and frame["subject_id"].dtype.is_integer():
         write_meds(root, frame, first_of_second=100)
