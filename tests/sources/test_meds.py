@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 from meds import CodeMetadataSchema, DataSchema, LabelSchema
 
+from mmnar.cli.prepare import meds as prepare_meds
 from mmnar.cohort.build import build_cohort
 from mmnar.cohort.meds import labelled_cohort
 from mmnar.cohort.synthetic import synthetic_criteria, synthetic_questions
 from mmnar.dataset.prepare import dataset_of
-from mmnar.dataset.store import PatientDataset
-from mmnar.errors import ConfigError, SourceError
+from mmnar.dataset.store import PatientDataset, open_store
+from mmnar.errors import ConfigError, SourceError, StoreError
 from mmnar.evaluation.export import write_labels
 from mmnar.sources import meds, meds_rules
 from mmnar.sources.events import EVENT_SCHEMA, Events, Extract, FeatureRule, SeriesRule, TextRule
@@ -292,7 +293,7 @@ def _swap(rows: list[tuple[Any, ...]], i: int, j: int) -> list[tuple[Any, ...]]:
         (table().drop("code"), "data file 1 of 2 .*a column 'code', got none"),
         (table().drop("time"), "a column 'time', got none"),
         (table().drop("subject_id"), "a column 'subject_id', got none"),
-        (table().rename({"subject_id": "patient_id"}), r"a table of MEDS 0\.3\.0 or older; extract it again"),
+        (table().rename({"subject_id": "patient_id"}), r"a table of MEDS 0\.3 or older; extract it again"),
         (table().with_columns(pl.col("time").dt.replace_time_zone("UTC")), "times without a zone"),
         (table().with_columns(pl.col("time").cast(pl.String)), "times without a zone"),
         (table().with_columns(pl.col("subject_id").cast(pl.String)), "integers"),
@@ -578,3 +579,23 @@ def test_the_open_mimic_demo_is_read_whole(tmp_path: Path) -> None:
     beats = dict(first.group_by("subject_id").agg(pl.col("numeric_value").max()).iter_rows())
     maxima = feature(data, "lab", "LAB//220045//bpm max")
     assert {s: m for s, m in zip(data.subject_id.tolist(), maxima, strict=True) if m is not None} == beats
+
+
+def test_the_command_builds_a_store_and_leaves_the_data_set_alone(
+    tmp_path: Path, plan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_meds(tmp_path / "meds", table())
+    tasks = write_labels_of(tmp_path / "tasks", LABELS)
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    for _ in range(2):
+        # the second time takes up the event folder of the first
+        prepare_meds(root=root, labels=tasks, out=tmp_path / "store", modalities=plan)
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+    data = open_store(tmp_path / "store", verify=True)
+    assert feature(data, "labs", "LAB//NA last") == [130.0, 170.0, 140.0, None]
+    assert "their time is taken" in capsys.readouterr().out
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.docx").write_text("precious")
+    with pytest.raises(StoreError, match="other files"):
+        prepare_meds(root=root, labels=tasks, out=tmp_path / "full")
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.docx"]

@@ -41,7 +41,9 @@ DEATH: Final = "MEDS_DEATH"
 _ROWS: Final = 1 << 19
 """Of one block in memory."""
 
-_OLDER: Final = {"patient_id": "0.3.0 or older", "events": "0.2 or older", "measurements": "0.1"}
+_OLDER: Final = ("patient_id", "events", "measurements")
+"""Columns of MEDS before it said ``subject_id``."""
+
 _YEAR: Final = timedelta(days=365.25)
 
 
@@ -186,12 +188,11 @@ def _opened(path: Path, number: str) -> _File:
 
 
 def _check_columns(file: _File) -> None:
-    older = next((release for column, release in _OLDER.items() if column in file.schema), "")
-    if older and "subject_id" not in file.schema:
+    if "subject_id" not in file.schema and any(column in file.schema for column in _OLDER):
         raise SourceError(
             file.subject,
             "MEDS 0.4: one row per event with subject_id",
-            f"a table of MEDS {older}",
+            "a table of MEDS 0.3 or older",
             "extract it again with a current release of its ETL",
         )
     for column, fits, words in _FORMS:
