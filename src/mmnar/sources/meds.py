@@ -28,7 +28,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from mmnar.errors import SourceError
+from mmnar.errors import ConfigError, SourceError
 from mmnar.privacy import counted
 from mmnar.sources.events import EVENT_SCHEMA, Extract
 from mmnar.sources.meds_labels import Labels
@@ -74,8 +74,10 @@ def read_meds(
     Raises:
         SourceError: Not MEDS 0.4: no data, a column missing or of another type, a subject in two files or in two
             places of one, events out of order; or no labelled subject has events.
-        ConfigError: The YAML file is not what it should be.
+        ConfigError: The YAML file is not what it should be, or ``since_days`` is not positive.
     """
+    if since_days is not None and not since_days > 0:
+        raise ConfigError("since_days", "a positive number of days", f"{since_days}", "leave it out for the whole past")
     root = Path(root)
     files = _data_files(root)
     about = _about(root)
@@ -473,7 +475,7 @@ def _stays(survey: _Survey, labels: Labels, since_days: float | None) -> pl.Data
     if stays.is_empty():
         raise SourceError("labels", "subjects of this data set", "none of them", "give the labels of this data set")
     asked = pl.col("prediction_time")
-    since = asked - timedelta(days=since_days) if since_days else pl.lit(None)
+    since = pl.lit(None) if since_days is None else asked - timedelta(days=since_days)
     stays = stays.with_row_index("stay_id").with_columns(
         pl.col("stay_id").cast(pl.Int64), since=since.cast(pl.Datetime("us"))
     )
