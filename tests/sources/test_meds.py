@@ -149,6 +149,16 @@ def test_without_available_time_the_time_counts_and_a_warning_says_so(read: Any,
     assert data.manifest["options"]["availability"] == "time only"
 
 
+def test_a_file_without_available_time_among_files_with_it(tmp_path: Path) -> None:
+    root = write_meds(tmp_path / "meds", table([row for row in ROWS if row[0] != 2]))
+    first = root / "data" / "train" / "0.parquet"
+    pl.read_parquet(first).drop("available_time").write_parquet(first)
+    labels = read_labels(write_labels_of(tmp_path / "tasks", LABELS))
+    extract = read_meds(root, work=tmp_path / "work", labels=labels)
+    assert extract.details["availability"] == "partly time"
+    assert "available_time is missing for fewer than 10 events: their time is taken" in extract.warnings
+
+
 def test_static_events_and_age_are_known_from_the_beginning(read: Any) -> None:
     extract, data = read(since_days=0.05)
     events = pl.concat(part.frame for part, _ in extract.events.parts(extract.stays))
@@ -253,6 +263,7 @@ def test_other_types_are_cast(read: Any, plan: Path) -> None:
     assert dict(events.schema) == EVENT_SCHEMA
     assert events.filter(code="LAB//NA")["hadm_id"].to_list() == [5, 5, 5]
     assert events["stay_id"].null_count() == events.height
+    assert "column 'stay_id' holds no integers in 2 of 2 files: not read there" in extract.warnings
 
 
 def test_numbers_that_are_none_are_missing(read: Any, plan: Path) -> None:

@@ -95,7 +95,7 @@ def read_meds(
     for i, file in enumerate(files):
         writer.table(f"data-{i:05}", file.sha256, _events(file, survey.subjects))
     writer.table("age", labels.fingerprint, [ages])
-    name, version = about.get("dataset_name") or "meds", about.get("dataset_version") or "unknown"
+    name, version = str(about.get("dataset_name") or "meds"), str(about.get("dataset_version") or "unknown")
     digest = hashlib.sha256("".join([*(f.sha256 for f in files), labels.fingerprint]).encode())
     events = writer.finish(name, version, {})
     notes = [*labels.warnings, *survey.notes(files), *events.notes, *_after_death(stays)]
@@ -115,7 +115,7 @@ def read_meds(
         warnings=tuple(notes),
         details={
             "format": "MEDS",
-            "availability": survey.availability(files),
+            "availability": survey.availability(),
             "since_days": since_days,
             "modalities": "from codes" if modalities is None else Path(modalities).name,
         },
@@ -133,6 +133,7 @@ class _File:
     number: str
     schema: dict[str, pl.DataType]
     sha256: str
+    unread: tuple[str, ...] = ()
 
     @property
     def subject(self) -> str:
@@ -147,7 +148,7 @@ class _File:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
 
-        there = [c for c in EVENT_SCHEMA if c in self.schema and c != "source"]
+        there = [c for c in EVENT_SCHEMA if c in self.schema and c != "source" and c not in self.unread]
         columns = [
             (pl.col(c) if c in there else pl.lit(None)).cast(dtype).alias(c)
             for c, dtype in EVENT_SCHEMA.items()
@@ -181,12 +182,10 @@ def _opened(path: Path, number: str) -> _File:
         schema = dict(pl.read_parquet_schema(path))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _File(path, number, {}, "").damaged(error) from None
-    file = _File(path, number, schema, digest.hexdigest())
-    _check_columns(file)
-    for column in ("hadm_id", "stay_id"):
-        if column in schema and not schema[column].is_integer():
-            del schema[column]  # an extension column, free to hold anything
-    return file
+    _check_columns(_File(path, number, schema, ""))
+    # extension columns, free to hold anything
+    unread = tuple(c for c in ("hadm_id", "stay_id") if c in schema and not schema[c].is_integer())
+    return _File(path, number, schema, digest.hexdigest(), unread)
 
 
 def _check_columns(file: _File) -> None:
@@ -254,15 +253,15 @@ class _Survey:
     codes: pl.DataFrame
     counts: Counter[str]
 
-    def availability(self, files: list[_File]) -> str:
-        if not any("available_time" in file.schema for file in files):
+    def availability(self) -> str:
+        if self.counts["unknown"] == self.counts["timed"]:
             return "time only"
         return "partly time" if self.counts["unknown"] else "available_time"
 
     def notes(self, files: list[_File]) -> list[str]:
         """Warnings."""
         notes = []
-        if self.availability(files) == "time only":
+        if self.availability() == "time only":
             notes.append(
                 "no available_time: every event counts as known at its own time; results and diagnoses may bear times"
                 " before anyone knew them"
@@ -278,9 +277,9 @@ class _Survey:
             if count:
                 notes.append(f"{counted(count)} {words}")
         for column in ("hadm_id", "stay_id"):
-            others = sum(column not in file.schema for file in files)
-            if 0 < others < len(files):
-                notes.append(f"column '{column}' is absent or no integer in {others} of {len(files)} files")
+            others = sum(column in file.unread for file in files)
+            if others:
+                notes.append(f"column '{column}' holds no integers in {others} of {len(files)} files: not read there")
         return notes
 
 
@@ -304,7 +303,7 @@ def _survey(files: list[_File]) -> _Survey:
                         f"{file.subject}, column '{column}'", "no null", counted(nulls), "correct the data set's ETL"
                     )
             pairs.append(order.check(block))
-            counts += _counts(block, file)
+            counts += _counts(block)
             subjects.append(_subjects_of(block))
             codes.append(_codes_of(block))
     if not subjects:
@@ -312,10 +311,11 @@ def _survey(files: list[_File]) -> _Survey:
     return _Survey(_merged_subjects(subjects), _merged_codes(codes, pairs), counts)
 
 
-def _counts(block: pl.DataFrame, file: _File) -> Counter[str]:
+def _counts(block: pl.DataFrame) -> Counter[str]:
     time, known = pl.col("time"), pl.col("available_time")
     sums = block.select(
-        unknown=(known.is_null() & time.is_not_null()).sum() if "available_time" in file.schema else pl.lit(0),
+        timed=time.count(),
+        unknown=(known.is_null() & time.is_not_null()).sum(),
         early=(known < time).sum(),
         infinite=(~pl.col("numeric_value").is_finite()).sum(),
     )
