@@ -57,9 +57,10 @@ def take_films(stays: Stays, rng: np.random.Generator) -> Films:
     have = stays.present(IMAGE)
     # half a day is the shortest stay
     first = np.flatnonzero(have)
-    again = np.flatnonzero(have & ~stays.died & (rng.random(n) < 0.3))
-    span = (stays.outtime - stays.intime)[again] / np.timedelta64(1, "us")
-    second = stays.intime[again] + (span * rng.uniform(0.85, 1.0, len(again))).astype("timedelta64[us]")
+    # after the question about mortality, which must not learn from their number who lives
+    again = np.flatnonzero(have & ~stays.died & stays.asked_in_unit & (rng.random(n) < 0.3))
+    left = (stays.outtime - stays.asked)[again] / np.timedelta64(1, "us")
+    second = stays.asked[again] + (left * rng.random(len(again))).astype("timedelta64[us]")
     dying = np.flatnonzero(stays.died & (rng.random(n) < 0.6))
     back = np.flatnonzero(stays.later.there & (rng.random(n) < 0.5))
     ill = np.where((stays.icu_again | stays.readmitted)[back, None], 2.0, 0.0)
@@ -93,7 +94,7 @@ def take_films(stays: Stays, rng: np.random.Generator) -> Films:
     names = [rng.bytes(20).hex() for _ in range(len(row))]
     dicom = ["-".join(name[i : i + 8] for i in range(0, 40, 8)) for name in names]
     return Films(
-        row, study, dicom, time + minutes(rng, len(row), 0, 0) + lateral * np.timedelta64(60, "s"), shows, lateral
+        row, study, dicom, time + lateral * np.timedelta64(60, "s"), shows, lateral
     )
 
 

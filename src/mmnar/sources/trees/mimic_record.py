@@ -48,7 +48,7 @@ class Item:
 
     def value(self, z: Float) -> Float:
         raw = self.centre * np.exp(self.scale * z) if self.log else self.centre + self.scale * z
-        found: Float = np.round(np.clip(raw, self.floor, self.ceiling), self.digits)
+        found: Float = np.round(np.clip(raw, self.floor, self.ceiling), self.digits).astype(np.float64)
         return found
 
 
@@ -473,7 +473,7 @@ def prescriptions(stays: Stays, rng: np.random.Generator) -> pl.DataFrame:
     chosen[:, 6] = stays.severity(0)[:, 4] + NOISE * rng.standard_normal(len(stays)) > 0.3
     row, drug = np.nonzero(chosen)
     n = len(row)
-    begin = (stays.intime[row] + minutes(rng, n, 0, 20 * 60)).astype("datetime64[h]").astype("datetime64[us]")
+    begin = (stays.intime[row] + minutes(rng, n, 0, 16 * 60)).astype("datetime64[h]").astype("datetime64[us]")
     names, routes = (np.array(words)[drug] for words in zip(*_DRUGS, strict=True))
     values = {
         "subject_id": stays.subject_id[row],

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from mmnar.sources.simulator import CONTENT_NOISE, Bool, Float, Simulation
 from mmnar.sources.synthetic import OUTCOMES
@@ -139,8 +138,8 @@ def _earlier(admittime: Times, rng: np.random.Generator) -> Visit:
     n = len(admittime)
     begin = admittime - minutes(rng, n, 90 * DAY, 700 * DAY)
     end = begin + minutes(rng, n, DAY, 9 * DAY)
-    no = np.zeros(n, dtype=bool)
-    return Visit(rng.random(n) < 0.25, shuffled_ids(rng, n, 23_100_000, 3_000_000), begin, end, no, begin, begin, end)
+    no, none = np.zeros(n, dtype=bool), np.zeros(n, dtype=np.int64)
+    return Visit(rng.random(n) < 0.25, shuffled_ids(rng, n, 23_100_000, 3_000_000), begin, end, no, none, begin, end)
 
 
 def _later(dischtime: Times, died: Bool, icu_again: Bool, readmitted: Bool, rng: np.random.Generator) -> Visit:

@@ -57,7 +57,7 @@ _DRUGS: Final = (
     *("Acetaminophen 650 mg PO Q6H:PRN pain", "Docusate Sodium 100 mg PO BID", "Gabapentin 300 mg PO TID"),
 )
 _EXAM: Final = (
-    "GENERAL: lying in bed.\nHEENT: sclerae anicteric, MMM.\nCARDIAC: regular, no murmurs.\nABDOMEN: soft, non-tender.\n"
+    "GENERAL: lying in bed.\nHEENT: sclerae anicteric, MMM.\nCARDIAC: regular, no murmurs.\nABDOMEN: soft.\n"
     "EXTREMITIES: warm, pulses palpable.\nNEURO: moving all four limbs."
 )
 _LAB_NAMES: Final = ("MCV", "RDW", "PTT", "Calcium", "Phosphate", "Magnesium", "Eos", "Basos", "Monos", "Lymphs")
