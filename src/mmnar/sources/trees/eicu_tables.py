@@ -79,12 +79,22 @@ _DISEASES: Final = (
         *("Cardiovascular (R)/Hypertension Requiring Treatment", "Cardiovascular (R)/Congestive Heart Failure/CHF"),
         *("Cardiovascular (R)/Arrhythmias/atrial fibrillation", "Cardiovascular (R)/Myocardial Infarction/MI"),
     ),
-    ("Pulmonary/COPD/COPD  - moderate", "Pulmonary/Asthma/asthma", "Pulmonary/Home Oxygen/home oxygen", "Rheumatic/SLE"),
+    (
+        "Pulmonary/COPD/COPD  - moderate",
+        "Pulmonary/Asthma/asthma",
+        "Pulmonary/Home Oxygen/home oxygen",
+        "Rheumatic/SLE",
+    ),
     (
         *("Endocrine (R)/Non-Insulin Dependent Diabetes/medication dependent", "Endocrine (R)/Hypothyroidism"),
         *("Renal  (R)/Renal Insufficiency/renal insufficiency", "Gastrointestinal (R)/Cirrhosis/Cirrhosis"),
     ),
-    ("Neurologic/Strokes/stroke", "Neurologic/Seizures/seizures", "Neurologic/Dementia/dementia", "Neurologic/TIA(s)/TIA"),
+    (
+        "Neurologic/Strokes/stroke",
+        "Neurologic/Seizures/seizures",
+        "Neurologic/Dementia/dementia",
+        "Neurologic/TIA(s)/TIA",
+    ),
     (
         *("Hematology/Oncology (R)/Cancer/Cancer Therapy", "Gastrointestinal (R)/Peptic Ulcer Disease/peptic ulcer"),
         *("Cardiovascular (R)/Valve disease/valve disease", "Cardiovascular (R)/Peripheral Vascular Disease/PVD"),
@@ -126,9 +136,7 @@ def _dying(stays: UnitStays, row: Ids, minute: Ids) -> Float:
 
 def _z(stays: UnitStays, modality: str, row: Ids, dimension: int, minute: Ids, rng: np.random.Generator) -> Float:
     level: Float = (
-        stays.severity(modality)[row, dimension]
-        + NOISE * rng.standard_normal(len(row))
-        + _dying(stays, row, minute)
+        stays.severity(modality)[row, dimension] + NOISE * rng.standard_normal(len(row)) + _dying(stays, row, minute)
     )
     return level
 
@@ -312,7 +320,9 @@ def diagnosis(stays: UnitStays, rng: np.random.Generator) -> pl.DataFrame:
 def admission_dx(stays: UnitStays, rng: np.random.Generator) -> pl.DataFrame:
     """Reason of admission: noise, of those who have the modality of diagnoses."""
     row = stays.present("diagnosis")
-    system = np.array(["Cardiovascular", "Respiratory", "Neurologic", "Gastrointestinal"])[rng.integers(4, size=len(row))]
+    system = np.array(["Cardiovascular", "Respiratory", "Neurologic", "Gastrointestinal"])[
+        rng.integers(4, size=len(row))
+    ]
     values = {
         "patientunitstayid": stays.stay_id[row],
         "admitdxenteredoffset": rng.integers(5, 300, size=len(row)),
@@ -412,7 +422,9 @@ def past_history(stays: UnitStays, rng: np.random.Generator) -> pl.DataFrame:
                 "pasthistoryvaluetext": value,
             }
         )
-    return numbered("pastHistory", "pasthistoryid", parts, ("patientunitstayid", "pasthistoryoffset", "pasthistorypath"))
+    return numbered(
+        "pastHistory", "pasthistoryid", parts, ("patientunitstayid", "pasthistoryoffset", "pasthistorypath")
+    )
 
 
 def intake_output(stays: UnitStays, rng: np.random.Generator) -> pl.DataFrame:
@@ -478,7 +490,11 @@ def apache_aps_var(stays: UnitStays, rng: np.random.Generator) -> pl.DataFrame:
     values |= of("vital_signs", {name: near("vital_signs", _PERIODIC[vital]) for name, vital in vitals.items()})
     values |= of("vital_signs", {"meanbp": near("vital_signs", (1, 82.0, -10.0, False, 0))})
     ventilated = (stays.severity("respiratory")[:, 0] > 0.5).astype(np.float64)
-    breath = {"vent": ventilated, "intubated": ventilated, "fio2": np.clip(near("respiratory", _RESPIRATORY["FiO2"]), 21, 100)}
+    breath = {
+        "vent": ventilated,
+        "intubated": ventilated,
+        "fio2": np.clip(near("respiratory", _RESPIRATORY["FiO2"]), 21, 100),
+    }
     values |= of("respiratory", breath)
     values |= of("fluid_balance", {"urine": np.rint(1400 * np.exp(-0.4 * stays.severity("fluid_balance")[:, 1]))})
     values |= of(
