@@ -107,7 +107,7 @@ def cell(made: _Cell, z: Float) -> Float:
     """The value of a cell at severity z of its dimension."""
     _, centre, scale, log, digits = made
     raw = centre * np.exp(scale * z) if log else centre + scale * z
-    found: Float = np.round(np.maximum(raw, 0.1), digits)
+    found: Float = np.round(np.maximum(raw, 0.1), digits).astype(np.float64)
     return found
 
 
@@ -118,7 +118,7 @@ def numbered(table: str, key: str, parts: list[dict[str, Any]], order: tuple[str
 
 
 def _times(stays: UnitStays, row: Ids, step: int, rng: np.random.Generator) -> tuple[Ids, Ids]:
-    """Row numbers and minutes: every ``step`` minutes from admission until the unit is left, the first within an hour."""
+    """Row numbers and minutes: every ``step`` minutes until the unit is left, the first within an hour."""
     count = stays.left[row] // step + 1
     who = np.repeat(row, count)
     nth = np.arange(len(who)) - np.repeat(np.cumsum(count) - count, count)
@@ -473,7 +473,7 @@ def apache_aps_var(stays: UnitStays, rng: np.random.Generator) -> pl.DataFrame:
     n = len(stays)
     everyone = np.arange(n)
 
-    def of(modality: str, values: Mapping[str, Float]) -> dict[str, Float]:
+    def of(modality: str, values: Mapping[str, Any]) -> dict[str, Float]:
         there = np.zeros(n, dtype=bool)
         there[stays.present(modality)] = True
         return {name: np.where(there, value, -1.0) for name, value in values.items()}

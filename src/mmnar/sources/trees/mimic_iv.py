@@ -18,14 +18,15 @@ vector and the picture of an X-ray (``mimic_cxr``); the grades of five findings 
 all else are noise. The contents of record, X-ray and report are there in the first 16 h of the ICU stay, which is
 before the earliest discharge; the summary is there at discharge and not before its last hours.
 
-**Questions and truth.** Column ``<task>`` is the exact risk, ``label:<task>`` what the tables say, null where not asked.
+**Questions and truth.** Column ``<task>`` is the exact risk, ``label:<task>`` what the tables say, null where not
+asked.
 
 * ``mortality``: death in hospital, asked 48 h after ICU admission of those still in the unit; everyone who dies does so
   after 54 h. The summary does not exist yet. Risk: P(death | contents and pattern of record, X-ray and report), the
-  summary's presence and content integrated out. Of patients who left the unit within 48 h the question is not asked; they
-  have a risk and a label all the same. How long a stay lasts up to 48 h depends on nothing simulated.
-* ``readmission``: an admission within 30 days of discharge; ``icu_admission``: an ICU stay that begins within 90 days of
-  it. Asked at discharge of those alive. Risk: P(outcome | contents and pattern of all four modalities, alive).
+  summary's presence and content integrated out. Of patients who left the unit within 48 h it is not asked; they have a
+  risk and a label all the same. How long a stay lasts up to 48 h depends on nothing simulated.
+* ``readmission``: an admission within 30 days of discharge; ``icu_admission``: an ICU stay that begins within 90 days
+  of it. Asked at discharge of those alive. Risk: P(outcome | contents and pattern of all four modalities, alive).
 
 ``present:<modality>`` is the pattern at discharge; at 48 h it is the same without the summary.
 
@@ -38,7 +39,8 @@ before the earliest discharge; the summary is there at discharge and not before 
   radiology reports dated before 48 h or before discharge and stored after.
 * ``diagnoses_icd`` of the index admission (written after discharge, no time); ``dod``, ``deathtime``,
   ``hospital_expire_flag``, ``discharge_location``.
-* Later admissions with their notes and X-rays, also admissions without ICU stay after 30 days and with one after 95 days.
+* Later admissions with their notes and X-rays. Answers that are no: admissions without ICU stay after 30 days, and with
+  one after 95.
 * Notes and X-rays of earlier admissions: noise, which makes an absent modality look present.
 
 **What the layout loses.** Notes grade a content in nine words half a spread apart; measurements have noise; SpO₂ and
