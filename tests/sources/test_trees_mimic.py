@@ -301,8 +301,11 @@ def test_notes_grade_their_contents(tree: Tree, table: str, modality: int, findi
 
 
 def test_some_notes_are_long(tree: Tree) -> None:
-    words = tree.table("discharge")["text"].str.split(" ").list.len()
-    assert 0.2 < (words > 250).mean() < 0.5
+    # a word or a mark is one word piece or more
+    course = tree.table("discharge")["text"].str.split("Brief Hospital Course").list.first()
+    pieces = course.str.count_matches(r"\w+|[^\w\s]")
+    assert 0.2 < (pieces > 512).mean() < 0.5
+    assert (pieces < 300).mean() > 0.5
     assert tree.table("discharge")["text"].str.contains("___").all()
 
 
