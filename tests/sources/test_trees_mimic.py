@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import hashlib
@@ -16,12 +17,14 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from mmnar import cli
 from mmnar.errors import SourceError
 from mmnar.sources.simulator import Simulation, pattern_number, simulate
 from mmnar.sources.trees.mimic_cxr import SIDE, WIDTH
 from mmnar.sources.trees.mimic_iv import CXR, EMBEDDINGS, IV, MODALITIES, NOTES, TRUTH, write_mimic_iv
 from mmnar.sources.trees.risks import exact_risk
 from mmnar.sources.trees.text import CHEST, COURSE, GRADES
+from mmnar.sources.trees.tfrecord import records
 from tests.records import open_data
 
 PATIENTS = 1000
@@ -307,6 +310,36 @@ def test_some_notes_are_long(tree: Tree) -> None:
     assert 0.2 < (pieces > 512).mean() < 0.5
     assert (pieces < 300).mean() > 0.5
     assert tree.table("discharge")["text"].str.contains("___").all()
+
+
+def _crc32c(data: bytes) -> int:
+    """Bit by bit, as RFC 3720 defines it."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def test_records_are_those_of_other_writers() -> None:
+    vector = np.arange(WIDTH, dtype=np.float32)[None]
+    record = records(vector)[0]
+    # as serialised by Google's protobuf from tf.Example's definition
+    head = bytes.fromhex("0a972b0a942b0a09656d62656464696e6712862b12832b0a802b")
+    assert record[12:-4] == head + vector.astype("<f4").tobytes()
+    for part, stored in ((record[:8], record[8:12]), (record[12:-4], record[-4:])):
+        crc = _crc32c(part)
+        masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+        assert struct.unpack("<I", stored)[0] == masked
+
+
+def test_the_command_writes_a_tree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for verb, truth in (("mimic-iv", TRUTH.name), ("eicu", "eicu.parquet")):
+        with contextlib.suppress(SystemExit):
+            cli.main(["simulate", verb, "--patients", "30", "--out", str(tmp_path / verb), "--seed", "2"])
+        assert pl.read_parquet(tmp_path / verb / "truth" / truth).height == 30
+        assert str(tmp_path / verb) in capsys.readouterr().out
 
 
 def _floats(record: bytes) -> np.ndarray:

@@ -10,7 +10,7 @@ import polars as pl
 
 from mmnar.sources.simulator import CONTENT_NOISE, Bool, Float, Simulation
 from mmnar.sources.synthetic import OUTCOMES
-from mmnar.sources.trees.files import Ids, Times, duration, frame, in_minutes, minutes, shuffled_ids, spread_ids
+from mmnar.sources.trees.files import Ids, Times, duration, frame, in_minutes, minutes, shuffled_ids, subject_ids
 from mmnar.sources.trees.mimic_columns import HOSP, ICU
 
 DAY: Final = 24 * 60
@@ -119,7 +119,7 @@ def admit(simulation: Simulation, rng: np.random.Generator) -> Stays:
     dischtime = np.where(died, intime + duration(until_death), home)
     return Stays(
         simulation,
-        spread_ids(rng, n, 10_000_000, 9_999_000, simulation.seed),
+        subject_ids(rng, n, simulation.seed),
         shuffled_ids(rng, n, 20_000_000, 3_000_000),
         shuffled_ids(rng, n, 30_000_000, 3_000_000),
         admittime,
