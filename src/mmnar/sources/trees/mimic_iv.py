@@ -15,16 +15,16 @@ without ICU stay, some a later one.
 **Modalities**, in the simulator's order: the structured record (everyone), chest X-ray, discharge summary, radiology
 report. Five contents each move vital signs, laboratory values, drugs and codes of procedures (``mimic_record``); the
 vector and the picture of an X-ray (``mimic_cxr``); the grades of five findings in a note (``text``). Demographics and
-all else are noise. The contents of record, X-ray and report are there in the first 16 h of the ICU stay, which is
-before the earliest discharge; the summary is there at discharge and not before its last hours.
+all else are noise. The contents of record, X-ray and report are there in the first 16 h of the ICU stay; the summary is
+there at discharge and not before its last hours.
 
 **Questions and truth.** Column ``<task>`` is the exact risk, ``label:<task>`` what the tables say, null where not
 asked.
 
-* ``mortality``: death in hospital, asked 48 h after ICU admission of those still in the unit; everyone who dies does so
+* ``mortality``: death in hospital, asked 48 h after ICU admission. Everyone is in hospital then, and whoever dies does so
   after 54 h. The summary does not exist yet. Risk: P(death | contents and pattern of record, X-ray and report), the
-  summary's presence and content integrated out. Of patients who left the unit within 48 h it is not asked; they have a
-  risk and a label all the same. How long a stay lasts up to 48 h depends on nothing simulated.
+  summary's presence and content integrated out. It holds whether one asks everyone or those still in the unit: how long
+  a unit stay lasts up to 48 h depends on nothing simulated.
 * ``readmission``: an admission within 30 days of discharge; ``icu_admission``: an ICU stay that begins within 90 days
   of it. Asked at discharge of those alive. Risk: P(outcome | contents and pattern of all four modalities, alive).
 
