@@ -21,7 +21,7 @@ there at discharge and not before its last hours.
 **Questions and truth.** Column ``<task>`` is the exact risk, ``label:<task>`` what the tables say, null where not
 asked.
 
-* ``mortality``: death in hospital, asked 48 h after ICU admission. Everyone is in hospital then, and whoever dies does so
+* ``mortality``: death in hospital, asked 48 h after ICU admission. Everyone is in hospital then; whoever dies does so
   after 54 h. The summary does not exist yet. Risk: P(death | contents and pattern of record, X-ray and report), the
   summary's presence and content integrated out. It holds whether one asks everyone or those still in the unit: how long
   a unit stay lasts up to 48 h depends on nothing simulated.
