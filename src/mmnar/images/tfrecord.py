@@ -95,7 +95,7 @@ def read_embedding(path: Path) -> NDArray[np.float32]:
         raise SourceError(
             _KIND, f"one tf.Example with {WIDTH:,} floats", f"1 of 1 files that {reasons[0]}", "download it again"
         )
-    return rows[0]
+    return np.asarray(rows[0])
 
 
 def pack_embeddings(
@@ -168,7 +168,7 @@ def _listing(root: Path, wanted: frozenset[str] | None, workers: int) -> tuple[l
             "released embeddings", "folders that can be listed", type(error).__name__, "check the permissions"
         ) from None
     entries: dict[str, _Entry] = {}
-    for path, entry in sorted(found, key=lambda pair: pair[0]):
+    for _, entry in sorted(found, key=lambda pair: pair[0]):
         if entry is None:
             skipped[_ELSEWHERE] += 1
         elif wanted is not None and entry.dicom_id not in wanted:
@@ -193,7 +193,7 @@ def _folders(path: str | Path) -> list[os.DirEntry[str]]:
 
 
 def _of_subject(root: Path, subject: os.DirEntry[str]) -> Iterator[tuple[str, _Entry | None]]:
-    """Relative path and entry of each embedding file of a subject; None where its folders are not named as they must."""
+    """Relative path and entry of each embedding file of a subject; None where a folder's name does not fit."""
     for study in _folders(subject.path):
         with os.scandir(study.path) as files:
             for file in files:
@@ -206,8 +206,13 @@ def _entry(root: Path, file: os.DirEntry[str]) -> tuple[str, _Entry | None]:
     match = re.fullmatch(r"files/p\d+/p(\d+)/s(\d+)/([^/]+)\.tfrecord", path)
     if match is None:
         return path, None
-    stat = file.stat(follow_symlinks=True)
-    return path, _Entry(path, stat.st_size, stat.st_mtime_ns, int(match[1]), int(match[2]), match[3])
+    try:
+        stat = file.stat()
+        size, time = stat.st_size, stat.st_mtime_ns
+    except OSError:
+        # e.g. a link to nowhere; reading it will fail and be counted
+        size, time = -1, -1
+    return path, _Entry(path, size, time, int(match[1]), int(match[2]), match[3])
 
 
 # --- packing ----------------------------------------------------------------------------------------------------------
@@ -222,13 +227,13 @@ def _pack_block(root: Path, parts: Path, block: Sequence[_Entry], workers: int) 
     with ThreadPoolExecutor(workers) as pool:
         rows, reasons = _decode(list(pool.map(lambda e: _bytes_of(root / e.path), block)))
     good = rows[[not r for r in reasons]]
-    write_whole(target, lambda path: _save(path, rows=good, reasons=np.array(reasons)))
+    write_whole(target, lambda path: _save(path, good, np.array(reasons)))
     return target
 
 
-def _save(path: Path, **arrays: NDArray[Any]) -> None:
+def _save(path: Path, rows: NDArray[np.float32], reasons: NDArray[np.str_]) -> None:
     with path.open("wb") as handle:
-        np.savez(handle, **arrays)
+        np.savez(handle, rows=rows, reasons=reasons)
 
 
 def _load(path: Path, name: str) -> NDArray[Any]:

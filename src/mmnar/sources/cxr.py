@@ -123,17 +123,15 @@ def _frontal(metadata: pl.DataFrame, dropped: Counter[str]) -> pl.DataFrame:
 
 def _timed(images: pl.DataFrame, dropped: Counter[str]) -> pl.DataFrame:
     """Add ``time`` (datetime[us]); drop images whose date or clock time does not exist."""
-    whole = pl.col("studytime").floor()
-    clock = (
-        pl.when(pl.col("studytime").is_between(0, 240_000, closed="left"))
-        .then(whole)
-        .cast(pl.Int64)
-        .cast(pl.String)
-        .str.zfill(6)
+    whole = pl.col("studytime").floor().cast(pl.Int64, strict=False)
+    exists = (
+        pl.col("studydate").is_between(1000_01_01, 9999_12_31)
+        & pl.col("studytime").is_between(0, 24_00_00, closed="left")
+        & (whole // 100 % 100 < 60)
+        & (whole % 100 < 60)
     )
-    second = pl.concat_str(pl.col("studydate").cast(pl.String), clock).str.to_datetime(
-        "%Y%m%d%H%M%S", time_unit="us", strict=False
-    )
+    digits = pl.concat_str(pl.col("studydate").cast(pl.String), whole.cast(pl.String).str.zfill(6))
+    second = pl.when(exists).then(digits).str.to_datetime("%Y%m%d%H%M%S", time_unit="us", strict=False)
     fraction = ((pl.col("studytime") - whole) * 1e6).round().cast(pl.Int64)
     timed = images.with_columns(time=second + pl.duration(microseconds=fraction, time_unit="us")).drop_nulls("time")
     dropped["frontal images without a date and clock time that exist"] += images.height - timed.height
