@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--smallest", action="store_true")
     smallest = parser.parse_args().smallest
     torch.set_num_threads(1)
-    embeddings, images, batch = (2000, 20, 4) if smallest else (40_000, 400, 16)
+    embeddings, images, batch = (1000, 10, 2) if smallest else (40_000, 400, 16)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         release(root / "release", embeddings)
