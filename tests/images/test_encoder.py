@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,16 @@ def test_weights_from_a_local_file(tmp_path: Path, suffix: str) -> None:
     assert fresh.backbone.state_dict()["fc.weight"].shape == (4, 512)
 
 
+class _Run:
+    """Unpickling it makes a folder: code in a file of weights."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (self.folder,)
+
+
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     from monai.networks.nets.resnet import ResNet
 
@@ -172,9 +183,10 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.pt").write_text("hello")
     with pytest.raises(ConfigError, match="state dict"):
         ImageEncoder(SIDE, 4, weights=tmp_path / "text.pt")
-    torch.save(print, tmp_path / "pickle.pt")  # an object that would be run, not a number
+    torch.save({"conv1.weight": _Run(tmp_path / "trace")}, tmp_path / "pickle.pt")
     with pytest.raises(ConfigError, match="state dict"):
         ImageEncoder(SIDE, 4, weights=tmp_path / "pickle.pt")
+    assert not (tmp_path / "trace").exists()
     layers = ([1, 1, 1, 1], [64, 128, 256, 512])
     batch = ResNet("basic", *layers, spatial_dims=2, n_input_channels=1, conv1_t_stride=2, bias_downsample=False)
     torch.save(batch.state_dict(), tmp_path / "batch.pt")
