@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmnar.encoders import image
 from mmnar.encoders.image import BACKBONES, ImageEncoder, augmented
 from mmnar.errors import ConfigError, SchemaError
+from mmnar.types import Items
 
 pytest.importorskip("monai")
 
@@ -24,11 +25,17 @@ def _images(n: int, side: int = SIDE, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, (n, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
+def _content(counts: list[int], hours: float = -3.0, side: int = SIDE) -> Items:
+    """Items of patients with and without an image."""
+    offsets = torch.tensor([0, *counts]).cumsum(0)
+    return Items(offsets, torch.full((sum(counts),), hours), _images(sum(counts), side))
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_one_image_trains_every_parameter(backbone: str) -> None:
     torch.manual_seed(0)
     encoder = ImageEncoder(32, 6, backbone=backbone).train()
-    vectors = encoder(_images(1, 32))
+    vectors = encoder(_content([1], -30.0, 32))
     assert vectors.shape == (1, 6)
     (vectors * torch.randn(1, 6)).sum().backward()
     for name, parameter in encoder.named_parameters():
@@ -46,9 +53,9 @@ def test_an_image_alone_in_company_or_shuffled(backbone: str, training: bool) ->
     encoder = ImageEncoder(SIDE, 6, backbone=backbone, augment=False).train(training)
     images = _images(5)
     with torch.no_grad():
-        together = encoder(images)
-        alone = torch.cat([encoder(images[i : i + 1]) for i in range(5)])
-        shuffled = encoder(images[[3, 0, 4, 2, 1]])
+        together = encoder.vectors(images)
+        alone = torch.cat([encoder.vectors(images[i : i + 1]) for i in range(5)])
+        shuffled = encoder.vectors(images[[3, 0, 4, 2, 1]])
     assert together.std(0).min() > 1e-4  # images differ, and so do their vectors
     torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(shuffled, together[[3, 0, 4, 2, 1]], rtol=1e-4, atol=1e-5)
@@ -57,20 +64,31 @@ def test_an_image_alone_in_company_or_shuffled(backbone: str, training: bool) ->
 def test_whole_numbers_and_shares_mean_the_same() -> None:
     encoder = ImageEncoder(SIDE, 4).eval()
     images = _images(2)
-    torch.testing.assert_close(encoder(images), encoder(images.float() / 255))
-    torch.testing.assert_close(encoder(images), encoder(images.double() / 255))
+    torch.testing.assert_close(encoder.vectors(images), encoder.vectors(images.float() / 255))
+    torch.testing.assert_close(encoder.vectors(images), encoder.vectors(images.double() / 255))
 
 
 def test_no_images_no_vectors() -> None:
     encoder = ImageEncoder(SIDE, 4).train()
-    assert encoder(_images(0)).shape == (0, 4)
+    assert encoder.vectors(_images(0)).shape == (0, 4)
+
+
+def test_each_patient_gets_the_vector_of_the_own_image() -> None:
+    encoder = ImageEncoder(SIDE, 4).eval()
+    content = _content([1, 0, 1, 1, 0])
+    got = encoder(content)
+    age = encoder(_content([1])) - encoder.vectors(_images(3))[:1]
+    torch.testing.assert_close(got[[0, 2, 3]], encoder.vectors(content.values) + age, rtol=1e-4, atol=1e-5)
+    assert not got[[1, 4]].any()
+    assert not torch.equal(encoder(_content([1], -3.0)), encoder(_content([1], -30.0)))
+    assert not encoder(_content([0, 0])).any()
 
 
 def test_what_is_no_image_is_refused() -> None:
     encoder = ImageEncoder(SIDE, 4)
     for wrong in (_images(2, SIDE + 1), _images(2)[:, None], _images(1)[0], _images(2).long()):
         with pytest.raises(SchemaError):
-            encoder(wrong)
+            encoder.vectors(wrong)
     with pytest.raises(SchemaError):
         ImageEncoder(16, 4)
     with pytest.raises(ConfigError, match="resnet18"):
@@ -87,13 +105,13 @@ def test_it_learns_what_it_is_shown() -> None:
     encoder = ImageEncoder(SIDE, 1).train()
     optimiser = torch.optim.AdamW(encoder.parameters(), lr=1e-3)
     for _ in range(12):
-        loss = nn.functional.binary_cross_entropy_with_logits(encoder(images)[:, 0], side.float())
+        loss = nn.functional.binary_cross_entropy_with_logits(encoder.vectors(images)[:, 0], side.float())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     encoder.eval()
     with torch.no_grad():
-        assert ((encoder(images)[:, 0] > 0) == side.bool()).float().mean() > 0.95
+        assert ((encoder.vectors(images)[:, 0] > 0) == side.bool()).float().mean() > 0.95
 
 
 def _fixed(monkeypatch: pytest.MonkeyPatch, turn: float, right: float, down: float, gain: float, more: float) -> None:
@@ -141,9 +159,9 @@ def test_only_training_augments() -> None:
     encoder = ImageEncoder(SIDE, 4)
     images = _images(2)
     encoder.eval()
-    assert torch.equal(encoder(images), encoder(images))
+    assert torch.equal(encoder.vectors(images), encoder.vectors(images))
     encoder.train()
-    assert not torch.equal(encoder(images), encoder(images))
+    assert not torch.equal(encoder.vectors(images), encoder.vectors(images))
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])

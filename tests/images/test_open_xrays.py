@@ -17,6 +17,7 @@ import torch
 from mmnar.encoders.image import ImageEncoder
 from mmnar.images.pixels import Undecoded, read_image, read_images
 from mmnar.sources.events import EVENT_SCHEMA, Events
+from mmnar.types import Items
 from tests.records import open_data
 
 pytest.importorskip("monai")
@@ -48,16 +49,27 @@ def _events(rows: list[dict[str, str]]) -> Events:
     return Events(pl.DataFrame(events, schema=EVENT_SCHEMA), scope="subject")
 
 
+def _by_pillow(path: Path, side: int) -> np.ndarray:
+    """The same picture made by pillow alone; (side, side) in 0-255."""
+    from PIL import Image
+
+    grey = np.asarray(Image.open(path).convert("L"), dtype=np.float32)
+    grey = 255 * (grey - grey.min()) / (grey.max() - grey.min())
+    height, width = (round(n * side / max(grey.shape)) for n in grey.shape)
+    square = np.zeros((side, side), np.float32)
+    top, left = (side - height) // 2, (side - width) // 2
+    small = Image.fromarray(grey).resize((width, height), Image.Resampling.BOX)
+    square[top : top + height, left : left + width] = np.asarray(small)
+    return square
+
+
 def test_every_open_image_decodes() -> None:
     folder = open_data("covid-chestxray") / "frontal_320"
     paths = sorted(folder.glob("*.jpg"))
-    images = list(read_images(paths, 96, workers=2))
-    assert len(images) > 250
-    for image in images:
+    assert len(paths) > 250
+    for path, image in zip(paths, read_images(paths, 96, workers=2), strict=True):
         assert not isinstance(image, Undecoded)
-        assert image.shape == (96, 96)
-        assert image.max() > 100
-        assert image.std() > 20
+        assert np.abs(image - _by_pillow(path, 96)).mean() < 4
 
 
 def test_metadata_to_gradients(tmp_path: Path) -> None:
@@ -100,7 +112,10 @@ def test_metadata_to_gradients(tmp_path: Path) -> None:
 
     torch.manual_seed(0)
     encoder = ImageEncoder(64, 8)
-    vectors = encoder(torch.from_numpy(np.stack(good)))
-    assert vectors.shape == (5, 8)
+    hours = torch.tensor([-24 * (CUT - got[subject]) for subject in latest.sort("sample")["subject_id"].to_list()[:6]])
+    offsets = torch.tensor([0, 1, 2, 2, 3, 4, 5])  # the third has none
+    vectors = encoder(Items(offsets, hours[[0, 1, 3, 4, 5]], torch.from_numpy(np.stack(good))))
+    assert vectors.shape == (6, 8)
+    assert [bool(v.any()) for v in vectors] == [i != 2 for i in range(6)]
     vectors.square().sum().backward()
     assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in encoder.parameters())

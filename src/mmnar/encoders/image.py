@@ -1,4 +1,4 @@
-"""Image modality: (n, side, side) grey values → (n, D), by a convolutional network on every image by itself.
+"""Image modality: at most one grey image per patient → (B, D), by a convolutional network on every image by itself.
 
 Backbones are MONAI's in two dimensions with one input channel: ResNet (He et al. 2016, doi:10.1109/CVPR.2016.90) and
 DenseNet (Huang et al. 2017, doi:10.1109/CVPR.2017.243). Two deviations. Group normalisation (Wu and He 2018,
@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmnar.errors import ConfigError, RequirementError, SchemaError, nearest
+from mmnar.ops.packed import TIME_WIDTH, segment_sum, time_features
+from mmnar.types import Items
 
 BACKBONES: Final = ("resnet10", "resnet18", "densenet121")
 MIN_SIDE: Final = 32
@@ -71,10 +73,16 @@ class ImageEncoder(nn.Module):
         self.backbone = _network(backbone, width)
         if weights is not None:
             _load(self.backbone, weights, _HEADS[backbone])
+        self.time = nn.Linear(TIME_WIDTH, width, bias=False)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, side, side) → (n, D).
+    def forward(self, content: Items) -> Tensor:
+        """(B, D); the image's vector plus that of its age, zeros for a patient without one."""
+        items = self.vectors(content.values) + self.time(time_features(content.hours))  # (E, D)
+        return segment_sum(self.dropout(items), content.patient, len(content))
+
+    def vectors(self, images: Tensor) -> Tensor:
+        """(E, side, side) → (E, D).
 
         Args:
             images: uint8, or floating point in [0, 1].
@@ -83,17 +91,17 @@ class ImageEncoder(nn.Module):
             SchemaError: Another shape or another type of numbers.
         """
         if images.ndim != 3 or images.shape[1:] != (self.side, self.side):
-            raise SchemaError("images", f"(n, {self.side}, {self.side})", str(tuple(images.shape)), "re-run prepare")
+            raise SchemaError("images", f"(E, {self.side}, {self.side})", str(tuple(images.shape)), "re-run prepare")
         if images.dtype != torch.uint8 and not images.is_floating_point():
             raise SchemaError("images", "uint8, or floating point in [0, 1]", str(images.dtype), "convert them")
         weight = next(self.backbone.parameters())
         x = images.to(weight.dtype) / 255 if images.dtype == torch.uint8 else images.to(weight.dtype)
         if not len(x):
             return x.new_zeros(0, self.width)
-        x = x[:, None]  # (n, 1, side, side)
+        x = x[:, None]  # (E, 1, side, side)
         if self.training and self.augment:
             x = augmented(x)
-        return self.dropout(self.backbone(4 * x - 2))  # type: ignore[no-any-return]
+        return self.backbone(4 * x - 2)  # type: ignore[no-any-return]
 
 
 def augmented(images: Tensor) -> Tensor:
