@@ -9,13 +9,21 @@ from mmnar.cli.apps import app
 
 
 @app.command
-def describe(store: Path) -> None:
-    """How many patients have which modalities, and does it matter? Cohort, attrition, patterns, outcome by pattern."""
-    from mmnar.dataset.store import open_store
-    from mmnar.evaluation.atlas import availability, describe_text
+def describe(store: Path, *, out: Path | None = None) -> None:
+    """How many patients have which modalities, and does it matter? Cohort, attrition, availability over time and by
+    unit, outcome by pattern, and whether missingness is informative.
 
-    data = open_store(store)
-    print(describe_text(availability(data), data))
+    Parameters
+    ----------
+    store: A prepared store.
+    out: Also write describe.html, one offline file, and describe.json there.
+    """
+    from mmnar.report.describe import describe as described
+
+    text, page = described(store, out)
+    print(text)
+    if page is not None:
+        print(f"\natlas: {page}")
 
 
 @app.command
