@@ -1,4 +1,4 @@
-"""Verbs that look and tell: describe, doctor."""
+"""Verbs that look and tell: describe, audit, doctor."""
 
 from __future__ import annotations
 
@@ -24,6 +24,52 @@ def describe(store: Path, *, out: Path | None = None) -> None:
     print(text)
     if page is not None:
         print(f"\natlas: {page}")
+
+
+@app.command
+def audit(
+    path: Path,
+    *,
+    subject: str = "",
+    time: str = "",
+    label: tuple[str, ...] = (),
+    available_suffix: str = "",
+    feature_time: tuple[str, ...] = (),
+    split: str = "",
+    ignore: tuple[str, ...] = (),
+    json: Path | None = None,
+) -> None:
+    """Look for leaks in a store, a MEDS folder, or anybody's feature table. Exit status 1 when one is found.
+
+    Parameters
+    ----------
+    path: A prepared store, a MEDS folder, or a .csv, .csv.gz or .parquet table; the options below are for a table.
+    subject: Column that says whose row it is.
+    time: Column of prediction times.
+    label: Column of a label, or COLUMN=VALUE; may be repeated.
+    available_suffix: X + this is the column that says when feature X was known, e.g. _time.
+    feature_time: FEATURE=COLUMN, the column that says when the feature was known; may be repeated.
+    split: Column that says which part of a split a row is in.
+    ignore: Column that is no input; may be repeated.
+    json: Also write the findings there.
+    """
+    from json import dumps
+
+    from mmnar.errors import ConfigError
+    from mmnar.evaluation.audit import TableColumns, audit_text
+    from mmnar.evaluation.audit import audit as examined
+    from mmnar.files import write_text
+
+    pairs = dict(word.partition("=")[::2] for word in feature_time)
+    if not all(pairs.values()):
+        raise ConfigError("--feature-time", "FEATURE=COLUMN", "no column", "name the column of times after =")
+    columns = TableColumns(subject, time, label, available_suffix, pairs, split, ignore)
+    found = examined(path, columns)
+    if json is not None:
+        write_text(json, dumps(found.to_dict(), indent=1, ensure_ascii=False))
+    print(audit_text(found))
+    if found.leaks:
+        sys.exit(1)
 
 
 @app.command
