@@ -50,13 +50,18 @@ def auroc_limits(a: float, positives: int, negatives: int) -> tuple[float, float
     return low, high
 
 
+def patients(subject: Ids) -> int:
+    """How many, of rows with subjects numbered from 0."""
+    return int(np.count_nonzero(np.bincount(subject)))
+
+
 def label_copies(name: str, x: Float, y: Bool, subject: Ids, task: str) -> Iterator[Finding]:
     """What a column's values and its missing values say about a label.
 
     Args:
         x: (n,) values, NaN where missing.
         y: (n,) label of the same rows.
-        subject: (n,) whose rows they are.
+        subject: (n,) whose rows they are, numbered from 0.
     """
     seen = np.isfinite(x)
     yield from _values(name, x[seen], y[seen], subject[seen], task)
@@ -64,7 +69,7 @@ def label_copies(name: str, x: Float, y: Bool, subject: Ids, task: str) -> Itera
 
 
 def _values(name: str, x: Float, y: Bool, subject: Ids, task: str) -> Iterator[Finding]:
-    positives, negatives = len(np.unique(subject[y])), len(np.unique(subject[~y]))
+    positives, negatives = patients(subject[y]), patients(subject[~y])
     if min(positives, negatives) < SMALL_CELL or (x == x[0]).all():
         return
     a = auroc(y, x)
@@ -95,7 +100,7 @@ def told_by(name: str, flag: Bool, y: Bool, subject: Ids, task: str, what: str) 
     Nothing is said where fewer than ten patients are on a side of the fact or of the label.
     """
     sides = (flag, ~flag, y, ~y)
-    if min(len(np.unique(subject[side])) for side in sides) < SMALL_CELL:
+    if min(patients(subject[side]) for side in sides) < SMALL_CELL:
         return
     a = 0.5 + abs(float(flag[y].mean()) - float(flag[~y].mean())) / 2
     words = f"{what} alone has AUROC {a:.3f} for '{task}'"
@@ -115,10 +120,12 @@ def category_rates(codes: NDArray[np.int64], y: Bool, subject: Ids) -> Float:
     seen = codes >= 0
     if not seen.any():
         return rates
-    patients = np.bincount(np.unique(np.stack([codes[seen], subject[seen]]), axis=1)[0], minlength=codes.max() + 1)
-    group = np.where(patients >= SMALL_CELL, np.arange(len(patients)), len(patients))[np.maximum(codes, 0)]
-    n = np.bincount(group[seen], minlength=len(patients) + 1)
-    events = np.bincount(group[seen], y[seen], minlength=len(patients) + 1)
+    people = int(subject.max()) + 1
+    found = np.unique(codes[seen] * people + subject[seen]) // people
+    sizes = np.bincount(found, minlength=codes.max() + 1)
+    group = np.where(sizes >= SMALL_CELL, np.arange(len(sizes)), len(sizes))[np.maximum(codes, 0)]
+    n = np.bincount(group[seen], minlength=len(sizes) + 1)
+    events = np.bincount(group[seen], y[seen], minlength=len(sizes) + 1)
     rates[seen] = (events / np.maximum(n, 1))[group[seen]]
     return rates
 

@@ -62,7 +62,13 @@ def _folds(data: PatientDataset) -> Iterator[Finding]:
         yield Finding("leak", "subjects across folds", "split", f"{n} subjects are in more than one fold")
 
 
+def _numbered(data: PatientDataset) -> NDArray[np.int64]:
+    """(N,) subjects numbered from 0."""
+    return np.unique(data.subject_id, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
 def _features(data: PatientDataset) -> Iterator[Finding]:
+    whose = _numbered(data)
     for spec in data.schema.modalities:
         if spec.kind != "static":
             continue
@@ -72,7 +78,7 @@ def _features(data: PatientDataset) -> Iterator[Finding]:
             for k, task in enumerate(data.schema.task_names):
                 # an absent modality is judged as a whole
                 at = np.flatnonzero(data.label_mask[:, k] & has)
-                y, subject = data.labels[at, k], data.subject_id[at]
+                y, subject = data.labels[at, k], whose[at]
                 v = x[at]
                 if feature.kind == "categorical":
                     codes = np.where(np.isfinite(v), v, -1).astype(np.int64)
@@ -81,11 +87,12 @@ def _features(data: PatientDataset) -> Iterator[Finding]:
 
 
 def _presence(data: PatientDataset) -> Iterator[Finding]:
+    whose = _numbered(data)
     for i, modality in enumerate(data.schema.modality_names):
         for k, task in enumerate(data.schema.task_names):
             at = np.flatnonzero(data.label_mask[:, k])
             flag, y = data.present[at, i], data.labels[at, k]
-            yield from told_by(modality, flag, y, data.subject_id[at], task, "whether it is present")
+            yield from told_by(modality, flag, y, whose[at], task, "whether it is present")
 
 
 def _hours(data: PatientDataset) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from mmnar.evaluation.audit.columns import (
     auroc_limits,
     category_rates,
     label_copies,
+    patients,
     repeated_patients,
     row_keys,
 )
@@ -210,7 +211,7 @@ def _copies(
     for task, (label, known) in labels.items():
         at = np.flatnonzero(known)
         y, whose = label[at], subject[at]
-        if min(len(np.unique(whose[y])), len(np.unique(whose[~y]))) < SMALL_CELL:
+        if min(patients(whose[y]), patients(whose[~y])) < SMALL_CELL:
             words = f"fewer than {SMALL_CELL} subjects with or without it: nothing can be said about copies"
             yield Finding("note", "copies a label", task, words)
             continue
@@ -231,7 +232,7 @@ def _scores(
 
 def _order(at: NDArray[np.int64], y: NDArray[np.bool_], subject: NDArray[np.int64], task: str) -> Iterator[Finding]:
     a = auroc(y, at.astype(np.float64))
-    low, _ = auroc_limits(max(a, 1 - a), len(np.unique(subject[y])), len(np.unique(subject[~y])))
+    low, _ = auroc_limits(max(a, 1 - a), patients(subject[y]), patients(subject[~y]))
     if low > ORDERED:
         words = f"the rows are sorted by '{task}': a row number, or a split by position, would tell it"
         yield Finding("suspect", "order of rows", "rows", words)
