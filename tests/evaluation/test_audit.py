@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 from mmnar import cli
+from mmnar.dataset.content import ItemArrays, SeriesArrays
 from mmnar.dataset.store import PatientDataset, make_dataset, write_store
 from mmnar.errors import ConfigError, SourceError
 from mmnar.evaluation.audit import Audit, TableColumns, audit, audit_meds, audit_store, audit_table, audit_text
@@ -23,7 +24,7 @@ from mmnar.evaluation.audit.columns import auroc_limits, category_rates, row_key
 from mmnar.evaluation.audit.store import _hours
 from mmnar.schema import Feature, ModalitySpec, Schema, Task
 from mmnar.sources.simulator import simulate
-from tests.populations import population
+from tests.populations import mixed_population, population
 from tests.records import open_data
 
 
@@ -133,14 +134,29 @@ def test_repeated_patients_are_found(tmp_path: Path) -> None:
 
 
 def test_entries_after_the_prediction_time_are_found() -> None:
-    class Series:
-        hours = np.array([-3.0, -1.0, 0.0, 2.0], dtype=np.float32)
+    data = mixed_population(100)
+    assert list(_hours(data)) == []
+    note = data.values["note"]
+    assert isinstance(note, ItemArrays)
+    hours = note.hours.copy()
+    hours[3] = 2.0
+    late = replace(data, values={**data.values, "note": replace(note, hours=hours)})
+    assert [(f.severity, f.where) for f in _hours(late)] == [("leak", "note")]
 
-    data = population(50)
-    late = replace(data, values={**data.values, "series": Series()})  # type: ignore[dict-item]
-    assert [(f.severity, f.where) for f in _hours(late)] == [("leak", "series")]
-    Series.hours = Series.hours[:3]
-    assert list(_hours(late)) == []
+
+def test_a_series_that_copies_a_label_is_found(tmp_path: Path) -> None:
+    data = mixed_population(600, seed=1)
+    course = data.values["course"]
+    assert isinstance(course, SeriesArrays)
+    clean = audited(data, tmp_path)
+    assert clean.leaks == 0
+    assert {"what is in note: only whether it is present"} <= set(clean.not_looked_at)
+    who = np.repeat(np.arange(600), course.counts)
+    told = np.where(course.feature == 1, data.labels[who, 0], course.values).astype(np.float32)
+    planted = replace(data, values={**data.values, "course": replace(course, values=told)})
+    leaks = found(audited(planted, tmp_path / "b"), "leak", "copies a label")
+    assert {"course.urine last", "course.urine mean"} <= leaks
+    assert not any("course.hr" in where for where in leaks)
 
 
 def test_a_torn_split_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,13 +10,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mmnar.dataset.content import Content, SeriesArrays
 from mmnar.dataset.store import PatientDataset
 from mmnar.evaluation.result import Estimate
 from mmnar.privacy import COMPLEMENT, FEW, FEW_ON_A_SIDE, FEW_OUTCOMES, SMALL_CELL, hidden_cells
+from mmnar.schema import ModalitySpec
 
 Z_95: Final = 1.959963984540054
 POOLED: Final = "other, rare patterns"
 NOBODY: Final = "nobody has it"
+NO_FEATURES: Final = "it has no features"
 
 
 @dataclass(frozen=True)
@@ -223,14 +226,15 @@ def _outcomes(dataset: PatientDataset, groups: Sequence[NDArray[np.int64]]) -> l
 def _modality_rows(dataset: PatientDataset) -> Iterator[ModalityRow]:
     for i, spec in enumerate(dataset.schema.modalities):
         has = dataset.present[:, i]
-        missing = _share(has, dataset, np.isnan(dataset.values[spec.name][has]).mean() if has.any() else None)
+        unseen = _unseen(dataset.values[spec.name], spec)
+        missing = _share(has, dataset, unseen[has].mean() if has.any() and spec.features else None)
         yield ModalityRow(spec.name, len(spec.features), _share(has, dataset, has.mean()), missing)
 
 
 def _share(has: NDArray[np.bool_], dataset: PatientDataset, value: np.floating[Any] | float | None) -> Estimate:
     """A share that would tell how many patients have a modality, unless they, or the others, are few."""
     if value is None:
-        return Estimate(None, reason=NOBODY)
+        return Estimate(None, reason=NOBODY if not has.any() else NO_FEATURES)
     if _small(dataset, has, ~has):
         return Estimate(None, reason=FEW_ON_A_SIDE)
     return Estimate(float(value))
@@ -239,7 +243,7 @@ def _share(has: NDArray[np.bool_], dataset: PatientDataset, value: np.floating[A
 def _feature_rows(dataset: PatientDataset) -> Iterator[FeatureRow]:
     for i, spec in enumerate(dataset.schema.modalities):
         has = dataset.present[:, i]
-        empty = np.asarray(np.isnan(dataset.values[spec.name]))
+        empty = _unseen(dataset.values[spec.name], spec)
         few = _small(dataset, has, ~has)
         for j, name in enumerate(spec.feature_names):
             yield _feature_row(dataset, spec.name, name, empty[:, j], has, few)
@@ -288,6 +292,16 @@ def _feature_groups(dataset: PatientDataset, rows: Sequence[FeatureRow]) -> Iter
 
 
 # --- patterns ---------------------------------------------------------------------------------------------------------
+
+
+def _unseen(content: Content, spec: ModalitySpec) -> NDArray[np.bool_]:
+    """(N, F) which features a sample has no value of; F = 0 for kinds without features."""
+    if isinstance(content, np.ndarray):
+        return np.isnan(content)
+    unseen = np.ones((len(content), len(spec.features)), dtype=bool)
+    if isinstance(content, SeriesArrays):
+        unseen[np.repeat(np.arange(len(content)), content.counts), content.feature] = False
+    return unseen
 
 
 def _pattern_rows(dataset: PatientDataset) -> Iterator[PatternRow]:

@@ -14,7 +14,7 @@ stands for what made clinicians look (selection) or changes the outcome itself: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final
@@ -24,13 +24,16 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import chi2, norm
 
+from mmnar.dataset.content import Content, SeriesArrays
 from mmnar.dataset.store import PatientDataset
-from mmnar.errors import ConfigError
+from mmnar.dataset.table import SUMMARIES, series_columns
+from mmnar.errors import ConfigError, RequirementError
 from mmnar.evaluation.compare import holm
 from mmnar.evaluation.intervals import Resampling, interval, point
 from mmnar.evaluation.metrics import Auroc
 from mmnar.evaluation.result import Estimate
 from mmnar.privacy import FEW_OUTCOMES, SMALL_CELL
+from mmnar.schema import ModalitySpec
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -133,28 +136,50 @@ class Informativeness:
     permutations: int
 
 
-def static_columns(dataset: PatientDataset, modalities: Sequence[str]) -> Float:
-    """(N, P) columns of static modalities: standardised numbers and their squares, categories one-hot.
+READABLE: Final = ("static", "series")
+"""Kinds of modalities that ``table_columns`` can read without anything fitted."""
 
-    A missing value becomes the mean, and whether a feature was observed is a column too: what is missing *within* x₀
-    is part of what x₀ says. Numbers are cut at three standard deviations, so that squares stay small. No outcome is
-    looked at; the moments are those of the whole dataset.
+
+def table_columns(dataset: PatientDataset, modalities: Sequence[str]) -> Float:
+    """(N, P) columns of static modalities and series: standardised numbers and their squares, categories one-hot.
+
+    Of a series the last value and the mean of each feature. A missing value becomes the mean, and whether a feature was
+    observed is a column too: what is missing *within* x₀ is part of what x₀ says. Numbers are cut at three standard
+    deviations, so that squares stay small. No outcome is looked at; the moments are those of the whole dataset.
     """
     columns = [np.empty((len(dataset), 0))]
     for spec in dataset.schema.modalities:
-        if spec.name not in modalities:
-            continue
-        for j, feature in enumerate(spec.features):
-            v = np.asarray(dataset.values[spec.name][:, j], dtype=np.float64)
-            seen = np.isfinite(v)
-            if 0 < seen.sum() < len(v):
-                columns.append(seen[:, None].astype(np.float64))
-            if feature.kind == "categorical":
-                columns.append((v[:, None] == np.arange(len(feature.categories))).astype(np.float64))
-            elif seen.any():
-                z = np.clip(_standardised(np.where(seen, v, v[seen].mean())), -3.0, 3.0)
-                columns.append(np.column_stack([z, z * z]))
+        if spec.name in modalities:
+            for v, categories in _features(dataset.values[spec.name], spec):
+                columns += _coded(v, categories)
     return _informative_columns(np.concatenate(columns, axis=1))
+
+
+def _features(content: Content, spec: ModalitySpec) -> Iterator[tuple[Float, int]]:
+    """(N,) values of each feature with NaN where missing, and its number of categories."""
+    if isinstance(content, SeriesArrays):
+        table = series_columns(content, len(spec.features)).reshape(len(content), len(spec.features), len(SUMMARIES))
+        for summary in ("last", "mean"):
+            yield from ((table[:, j, SUMMARIES.index(summary)], 0) for j in range(len(spec.features)))
+    elif isinstance(content, np.ndarray):
+        for j, feature in enumerate(spec.features):
+            yield np.asarray(content[:, j], dtype=np.float64), len(feature.categories)
+    else:
+        raise RequirementError(
+            f"modality '{spec.name}'", f"one of the kinds {READABLE}", spec.kind, "name other anchors"
+        )
+
+
+def _coded(v: Float, categories: int) -> Iterator[Float]:
+    """Columns of one feature."""
+    seen = np.isfinite(v)
+    if 0 < seen.sum() < len(v):
+        yield seen[:, None].astype(np.float64)
+    if categories:
+        yield (v[:, None] == np.arange(categories)).astype(np.float64)
+    elif seen.any():
+        z = np.clip(_standardised(np.where(seen, v, v[seen].mean())), -3.0, 3.0)
+        yield np.column_stack([z, z * z])
 
 
 def _standardised(x: Float) -> Float:
@@ -175,7 +200,7 @@ def informativeness(
     resamples: int = 200,
     most_subjects: int = MOST_SUBJECTS,
     seed: int = 0,
-    columns: Columns = static_columns,
+    columns: Columns = table_columns,
     anchors: Sequence[str] | None = None,
 ) -> Informativeness:
     """Ask of every task whether the observation pattern is informative.
@@ -185,14 +210,14 @@ def informativeness(
         resamples: Of the bootstrap behind the AUROC's interval.
         most_subjects: A larger dataset is represented by this many subjects, drawn with ``seed``.
         columns: Gives x₀'s columns of a dataset.
-        anchors: Modalities that ``columns`` can read and may serve as x₀; None: the static ones.
+        anchors: Modalities that ``columns`` can read and may serve as x₀; None: those of ``READABLE`` kinds.
 
     Raises:
         ConfigError: Fewer than 200 permutations.
     """
     if permutations < 200:
         raise ConfigError("permutations", "at least 200", f"{permutations}", "use 500")
-    able = [m.name for m in dataset.schema.modalities if m.kind == "static"] if anchors is None else list(anchors)
+    able = [m.name for m in dataset.schema.modalities if m.kind in READABLE] if anchors is None else list(anchors)
     always, rule = choose_anchor(dataset, able)
     rows = sampled_rows(dataset.subject_id, most_subjects, seed)
     has = np.asarray(dataset.present[:, [dataset.schema.modality_names.index(m) for m in always]].all(axis=1))

@@ -11,11 +11,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mmnar.cohort.split import Split
+from mmnar.dataset.content import Content, Packed, SeriesArrays
 from mmnar.dataset.store import PatientDataset, open_store
+from mmnar.dataset.table import SUMMARIES, series_columns
 from mmnar.evaluation.audit.columns import category_rates, label_copies, repeated_patients, row_keys, told_by
 from mmnar.evaluation.audit.findings import Audit, Finding, gravest_first
 from mmnar.evaluation.audit.meds import event_findings, event_looks
 from mmnar.privacy import counted
+from mmnar.schema import ModalitySpec
 
 
 def audit_store(path: Path) -> Audit:
@@ -41,7 +44,8 @@ def audit_store(path: Path) -> Audit:
         "inclusion rules that use hindsight",
         "patients with the very same values under different identifiers",
     ]
-    missed = []
+    opaque = [m.name for m in data.schema.modalities if m.kind not in ("static", "series")]
+    missed = [f"what is in {name}: only whether it is present" for name in opaque]
     events = path / "events"
     if (events / "data").is_dir():
         samples = pl.DataFrame({"subject_id": data.subject_id, "prediction_time": data.prediction_time})
@@ -69,21 +73,27 @@ def _numbered(data: PatientDataset) -> NDArray[np.int64]:
 
 def _features(data: PatientDataset) -> Iterator[Finding]:
     whose = _numbered(data)
-    for spec in data.schema.modalities:
-        if spec.kind != "static":
-            continue
-        has = data.present[:, data.schema.modality_names.index(spec.name)]
-        for j, feature in enumerate(spec.features):
-            x = np.asarray(data.values[spec.name][:, j], dtype=np.float64)
+    for i, spec in enumerate(data.schema.modalities):
+        for name, x, categorical in _columns(data.values[spec.name], spec):
             for k, task in enumerate(data.schema.task_names):
                 # an absent modality is judged as a whole
-                at = np.flatnonzero(data.label_mask[:, k] & has)
-                y, subject = data.labels[at, k], whose[at]
-                v = x[at]
-                if feature.kind == "categorical":
-                    codes = np.where(np.isfinite(v), v, -1).astype(np.int64)
-                    v = category_rates(codes, y, subject)
-                yield from label_copies(f"{spec.name}.{feature.name}", v, y, subject, task)
+                at = np.flatnonzero(data.label_mask[:, k] & data.present[:, i])
+                y, v = data.labels[at, k], x[at]
+                if categorical:
+                    v = category_rates(np.where(np.isfinite(v), v, -1).astype(np.int64), y, whose[at])
+                yield from label_copies(name, v, y, whose[at], task)
+
+
+def _columns(content: Content, spec: ModalitySpec) -> Iterator[tuple[str, NDArray[np.float64], bool]]:
+    """(name, (N,) values, whether they are categories) of each feature; of a series its summaries."""
+    if isinstance(content, SeriesArrays):
+        table = series_columns(content, len(spec.features))
+        names = [f"{spec.name}.{name} {summary}" for name in spec.feature_names for summary in SUMMARIES]
+        yield from ((name, table[:, j], False) for j, name in enumerate(names))
+    elif isinstance(content, np.ndarray):
+        for j, feature in enumerate(spec.features):
+            x = np.asarray(content[:, j], dtype=np.float64)
+            yield f"{spec.name}.{feature.name}", x, feature.kind == "categorical"
 
 
 def _presence(data: PatientDataset) -> Iterator[Finding]:
@@ -97,9 +107,8 @@ def _presence(data: PatientDataset) -> Iterator[Finding]:
 
 def _hours(data: PatientDataset) -> Iterator[Finding]:
     """Modalities that keep when each entry was known: hours before the prediction time, never after."""
-    for modality, values in data.values.items():
-        hours: NDArray[np.float32] | None = getattr(values, "hours", None)
-        if hours is not None and (late := int((np.asarray(hours) > 0).sum())):
+    for modality, content in data.values.items():
+        if isinstance(content, Packed) and (late := int((np.asarray(content.hours) > 0).sum())):
             words = f"{counted(late)} entries are later than the prediction time"
             yield Finding("leak", "inputs after the prediction time", modality, words)
 
@@ -114,8 +123,8 @@ def _hindsight(data: PatientDataset) -> Iterator[Finding]:
 
 
 def _duplicates(data: PatientDataset) -> Iterator[Finding]:
-    static = [spec for spec in data.schema.modalities if spec.kind == "static"]
-    columns = (data.values[spec.name][:, j] for spec in static for j in range(len(spec.features)))
+    static = [content for content in data.values.values() if isinstance(content, np.ndarray)]
+    columns = (content[:, j] for content in static for j in range(content.shape[1]))
     n = repeated_patients(*row_keys(columns, len(data)), data.subject_id)
     if n:
         words = f"{counted(n)} patients have a row of values in common with another patient"
