@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mmnar.errors import StoreError
-from mmnar.evaluation.atlas import Atlas, pattern_label, pooled_steps
+from mmnar.evaluation.atlas import Atlas, ModalityRow, pattern_label, pooled_steps
 from mmnar.evaluation.informative import Informativeness
 from mmnar.evaluation.result import Comparison, Curve, Estimate, GroupRow, ModelTask, Result
 from mmnar.files import write_text, write_whole
@@ -232,6 +232,12 @@ class Page:
         chosen = [f for f in atlas.features if f.modality == modality]
         return sorted(chosen, key=lambda f: -(f.missing.value or 0.0))
 
+    def grouped(self) -> list[ModalityRow]:
+        """Modalities in which several features differ in their statistic only."""
+        atlas = self.atlas
+        assert atlas is not None
+        return [m for m in atlas.modalities if len(self.groups_of(atlas, m.name)) < m.features]
+
     def groups_of(self, atlas: Atlas, modality: str) -> list[Any]:
         chosen = [g for g in atlas.feature_groups if g.modality == modality]
         return sorted(chosen, key=lambda g: -(g.missing.value or 0.0))
@@ -273,6 +279,11 @@ class Page:
         models = self.result.tasks.get(task, {})
         entries = [models[n] for n in (model + wording.RECTIFIED, model) if n in models]
         return next((e.oracle for e in entries if e.oracle is not None), None)
+
+    def group_label(self, group: str) -> str:
+        """A subgroup's name, or a pattern's in the shortest words."""
+        known, parts = [m.name for m in self.atlas.modalities] if self.atlas else [], group.split(" + ")
+        return pattern_label(parts, known) if set(parts) <= set(known) else group or "unknown"
 
     def offset_label(self, pattern: Sequence[str]) -> str:
         modalities = [m.name for m in self.atlas.modalities] if self.atlas else list(pattern)
