@@ -169,6 +169,15 @@ def test_breakdowns_are_the_brute_force_shares() -> None:
     assert len(found["site"].rows) == 13
 
 
+def test_a_group_that_takes_in_rare_ones_keeps_its_name() -> None:
+    data = made_up(3, n=300, per_patient=1)
+    unit = np.where(np.arange(300) < 180, "A", "B").astype("<U7")
+    unit[-3:] = "rare"
+    found = availability(replace(data, attributes={**data.attributes, "unit": unit}))
+    rows = next(b for b in found.breakdowns if b.name == "unit").rows
+    assert [(r.group, r.n) for r in rows] == [("A", 180), ("B or others", 120)]
+
+
 def test_shifted_years_say_nothing_about_the_calendar() -> None:
     data = made_up(3, n=300, per_patient=1)
     century = int(np.timedelta64(36525, "D").astype("timedelta64[us]").astype(np.int64))

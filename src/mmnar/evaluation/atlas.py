@@ -396,7 +396,10 @@ def _largest(dataset: PatientDataset, values: NDArray[np.str_]) -> tuple[list[st
     which = which.reshape(-1)
     shown, rest = _pooled(dataset, which, len(labels), MOST_GROUPS)
     members = [np.flatnonzero(which == g) for g in shown] + ([rest] if len(rest) else [])
-    return [str(labels[g]) for g in shown] + (["others"] if len(rest) else []), members
+    joined = [str(labels[g]) for g in np.unique(which[rest]) if _patients(dataset, which == g) >= SMALL_CELL]
+    # a large group that had to take in the rare ones keeps its name
+    name = f"{joined[0]} or others" if len(joined) == 1 else "others"
+    return [str(labels[g]) for g in shown] + ([name] if len(rest) else []), members
 
 
 def _in_order(dataset: PatientDataset, values: NDArray[np.str_]) -> tuple[list[str], list[NDArray[np.int64]]]:

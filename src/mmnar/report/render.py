@@ -17,7 +17,7 @@ from mmnar.evaluation.atlas import Atlas, ModalityRow, pattern_label, pooled_ste
 from mmnar.evaluation.informative import Informativeness
 from mmnar.evaluation.result import Comparison, Curve, Estimate, GroupRow, ModelTask, Result
 from mmnar.files import write_text, write_whole
-from mmnar.privacy import SMALL_CELL
+from mmnar.privacy import SMALL_CELL, briefly
 from mmnar.report import figures, summary, wording
 from mmnar.report.inputs import ATLAS, ReportInputs, RunRecord
 
@@ -134,6 +134,7 @@ def render_html(inputs: ReportInputs, shown: dict[str, Any]) -> str:
         count=wording.count,
         p=wording.p_value,
         pretty=_pretty,
+        briefly=briefly,
     )
     # the style sheet is ours and holds no data
     css = Markup(resources.files("mmnar.report").joinpath("report.css").read_text(encoding="utf-8"))
