@@ -71,7 +71,9 @@ def test_a_feature_that_copies_a_label_is_found(tmp_path: Path) -> None:
     noisy = data.labels[:, 0] + np.random.default_rng(0).normal(0, 0.05, 600)
     result = audited(with_values(data, "vitals", 1, np.where(data.present[:, 0], noisy, np.nan)), tmp_path)
     assert found(result, "leak", "copies a label") == {"vitals.map"}
-    mirrored = with_values(data, "vitals", 2, np.where(data.present[:, 0], -noisy, np.nan))
+    # ranked perfectly, the other way round, and not correlated enough to be called the same column
+    wide = -(data.labels[:, 0] + 0.95 * np.random.default_rng(0).random(600))
+    mirrored = with_values(data, "vitals", 2, np.where(data.present[:, 0], wide, np.nan))
     assert found(audited(mirrored, tmp_path / "b"), "leak", "copies a label") == {"vitals.temp"}
 
 
