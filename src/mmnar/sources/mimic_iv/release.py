@@ -9,6 +9,7 @@ from typing import Final
 import polars as pl
 
 from mmnar.errors import SourceError
+from mmnar.privacy import counted
 from mmnar.sources.mimic_iv.people import SmallTables
 
 _COUNTS: Final[dict[tuple[int, int], tuple[str, ...]]] = {
@@ -65,16 +66,16 @@ def _check_joins(small: SmallTables) -> None:
     keys = ["subject_id", "hadm_id"]
     strangers = small.icustays.join(small.admissions, on=keys, how="anti").height
     if strangers > max(1, _STRANGERS * small.icustays.height):
-        raise _mixed(f"{strangers:,} of {small.icustays.height:,} unit stays whose admission is not in hosp")
+        raise _mixed(f"{counted(strangers)} of {counted(small.icustays.height)} unit stays whose admission is not in hosp")
 
 
 def _named(folder: Path) -> str:
     """The release that a folder's path or CHANGELOG names; "" where neither does."""
     path = folder.resolve()
     for log in sorted(path.parent.glob("CHANGELOG*")):
-        found = re.search(r"v?([1-9]\.\d)", log.read_text(encoding="utf-8", errors="replace"))
-        if found:
-            return found[1]
+        told = re.findall(r"\bv?([1-9]\.\d)\b", log.read_text(encoding="utf-8", errors="replace"))
+        if told:
+            return str(max(told))
     for part in reversed(path.parts[:-1]):
         found = _NAME.match(part)
         if found:

@@ -87,7 +87,8 @@ def _begun(register: Register, table: str, frame: pl.DataFrame, known: tuple[Con
     placed = register.place(
         table, rows, moment("starttime"), pl.coalesce(moment("storetime"), moment("endtime"))
     )
-    return as_events(placed, table, pl.col("code"), pl.lit(1.0))
+    # two infusions of one class begun in one minute stay two
+    return as_events(placed, table, pl.col("code"), pl.lit(1.0), text=pl.col("itemid"))
 
 
 def _prescribed(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
@@ -109,7 +110,8 @@ def _of_classes(register: Register, table: str, rows: pl.DataFrame, known: tuple
     rows = rows.filter(name.str.contains("|".join(c.names for c in classes)))
     placed = register.place(table, rows, moment("at"), moment("stored"))
     return pl.concat(
-        as_events(placed.filter(name.str.contains(c.names)), table, pl.lit(c.code), pl.lit(1.0)) for c in classes
+        as_events(placed.filter(name.str.contains(c.names)), table, pl.lit(c.code), pl.lit(1.0), text=name)
+        for c in classes
     )
 
 
