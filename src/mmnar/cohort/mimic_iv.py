@@ -94,7 +94,7 @@ def mimic_iv_questions(mortality_at: int = 48, planned: bool = True) -> tuple[Qu
         Question(
             mortality,
             at,
-            (Criterion(f"alive and in hospital at {mortality_at} h", (_DISCHARGE > at) & still_alive),),
+            (Criterion(f"alive and in hospital at {mortality_at} h", (at < _DISCHARGE) & still_alive),),
             _dies_in_hospital,
         ),
     )

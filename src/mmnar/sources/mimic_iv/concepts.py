@@ -162,6 +162,4 @@ def aggregate_rules(table: tuple[Concept, ...], source: str) -> list[FeatureRule
 
 def series_rules(table: tuple[Concept, ...]) -> list[SeriesRule]:
     """One series per concept; of treatments every event is a 1."""
-    return [
-        SeriesRule(STRUCTURED, feature_name(c.code), (c.code,), unit=c.unit, low=c.low, high=c.high) for c in table
-    ]
+    return [SeriesRule(STRUCTURED, feature_name(c.code), (c.code,), unit=c.unit, low=c.low, high=c.high) for c in table]

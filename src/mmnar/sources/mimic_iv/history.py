@@ -75,9 +75,7 @@ def diagnosis_rules(modality: str) -> list[FeatureRule]:
     for row in code_table("icd"):
         code = f"DIAGNOSIS//{row['group']}"
         name = f"history_{feature_name(row['group'])}"
-        rules.append(
-            FeatureRule(modality, name, (code,), "count", zero_if_recorded="diagnoses_icd", history=True)
-        )
+        rules.append(FeatureRule(modality, name, (code,), "count", zero_if_recorded="diagnoses_icd", history=True))
     return rules
 
 

@@ -142,7 +142,9 @@ def _described() -> list[pl.Expr]:
     )
     return [
         age.cast(pl.Float64).alias("age"),
-        pl.col("gender").replace_strict({"F": "female", "M": "male"}, default=None, return_dtype=pl.String).alias("sex"),
+        pl.col("gender")
+        .replace_strict({"F": "female", "M": "male"}, default=None, return_dtype=pl.String)
+        .alias("sex"),
         group.alias("race"),
         _said("insurance"),
         _said("marital_status"),
@@ -172,7 +174,7 @@ def _histories(admissions: pl.DataFrame) -> pl.DataFrame:
 
 
 def _lives(admissions: pl.DataFrame) -> pl.DataFrame:
-    """``subject_id, born, ended``: born on 1 January; dead at ``deathtime``, else by the end of the day after ``dod``."""
+    """``subject_id, born, ended``: born on 1 January; dead at ``deathtime``, else when the day ``dod`` is over."""
     ended = pl.coalesce(pl.col("deathtime").max(), pl.col("dod").first() + _DAY)
     born = pl.datetime(pl.col("anchor_year").first() - pl.col("anchor_age").first(), 1, 1, time_unit="us")
     return admissions.group_by("subject_id").agg(born=born, ended=ended).sort("subject_id")

@@ -6,8 +6,6 @@ import re
 from pathlib import Path
 from typing import Final
 
-import polars as pl
-
 from mmnar.errors import SourceError
 from mmnar.privacy import counted
 from mmnar.sources.mimic_iv.people import SmallTables
@@ -66,7 +64,9 @@ def _check_joins(small: SmallTables) -> None:
     keys = ["subject_id", "hadm_id"]
     strangers = small.icustays.join(small.admissions, on=keys, how="anti").height
     if strangers > max(1, _STRANGERS * small.icustays.height):
-        raise _mixed(f"{counted(strangers)} of {counted(small.icustays.height)} unit stays whose admission is not in hosp")
+        raise _mixed(
+            f"{counted(strangers)} of {counted(small.icustays.height)} unit stays whose admission is not in hosp"
+        )
 
 
 def _named(folder: Path) -> str:

@@ -56,7 +56,7 @@ def _measured(register: Register, table: str, frame: pl.DataFrame, known: tuple[
     found = one_spelling if units else pl.col("unit")
     matched = numeric.with_columns(unit_found=found).join(ways, on=["itemid", "unit_found"], how="left")
     converted = matched.filter(pl.col("code").is_not_null())
-    register.ledger.drop(table, matched.height - converted.height, "rows dropped: a unit that is not known for the item")
+    register.ledger.drop(table, matched.height - converted.height, "rows dropped: in a unit not known for the item")
     number = pl.col("number") * pl.col("factor") + pl.col("offset")
     is_fraction = pl.col("fraction") & (number <= 1) & (number > 0)
     return converted.with_columns(number=pl.when(is_fraction).then(number * 100).otherwise(number))
@@ -84,9 +84,7 @@ def _output(register: Register, table: str, frame: pl.DataFrame, known: tuple[Co
 def _begun(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
     """Infusions and procedures: that one began. The row is written, or rewritten, when it ends."""
     rows = register.of_subjects(frame.join(codes.coded(known), on="itemid", how="inner"))
-    placed = register.place(
-        table, rows, moment("starttime"), pl.coalesce(moment("storetime"), moment("endtime"))
-    )
+    placed = register.place(table, rows, moment("starttime"), pl.coalesce(moment("storetime"), moment("endtime")))
     # two infusions of one class begun in one minute stay two
     return as_events(placed, table, pl.col("code"), pl.lit(1.0), text=pl.col("itemid"))
 
