@@ -196,7 +196,7 @@ def _ranked(stays: pl.DataFrame) -> pl.DataFrame:
         .when(age >= 18)
         .then(pl.lit("18-44")),
     )
-    before = pl.col("icu_stay").count().over("subject_id", order_by="intime") - 1
+    before = pl.col("stay_id").cum_count().over("subject_id", order_by="intime") - 1
     return stays.with_columns(prior_icu_stays=before).sort("subject_id", "intime", "stay_id")
 
 
