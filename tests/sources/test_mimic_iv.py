@@ -79,9 +79,7 @@ def test_infusions_and_procedures_are_known_when_stored_else_when_they_end(tmp_p
             (1, 11, 110, 999999, "2150-03-01 13:00:00", "2150-03-01 17:00:00", "2150-03-01 14:00:00"),
         ),
         # as a spreadsheet writes dates
-        "procedureevents": rows(
-            "procedureevents", (1, 11, 110, 225792, "3/1/2150 13:00", "3/2/2150 4:05", None)
-        ),
+        "procedureevents": rows("procedureevents", (1, 11, 110, 225792, "3/1/2150 13:00", "3/2/2150 4:05", None)),
     }
     _, events = read_tree(tmp_path, tables)
     vasopressor = events.filter(code="INPUT//VASOPRESSOR")

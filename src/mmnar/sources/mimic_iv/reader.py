@@ -13,10 +13,11 @@ import polars as pl
 from mmnar.errors import SourceError
 from mmnar.sources.events import Extract, Rule
 from mmnar.sources.mimic_iv import concepts as codes
-from mmnar.sources.mimic_iv import history, notes, people
+from mmnar.sources.mimic_iv import history, notes, people, xray
 from mmnar.sources.mimic_iv.register import Register
 from mmnar.sources.mimic_iv.release import release_of
 from mmnar.sources.mimic_iv.tables import STREAMED, read_concepts
+from mmnar.sources.mimic_iv.xray import Embeddings
 from mmnar.sources.raw import DataRoot
 from mmnar.sources.shards import EventWriter
 
@@ -32,7 +33,7 @@ def read_mimic_iv(
     work: Path,
     notes: Path | None = None,
     cxr: Path | None = None,
-    embeddings: Path | None = None,
+    embeddings: Embeddings | None = None,
     structured: Structured = "aggregates",
 ) -> Extract:
     """Read MIMIC-IV tables into one extract of scope "subject".
@@ -43,8 +44,8 @@ def read_mimic_iv(
             it was.
         notes: Folder of MIMIC-IV-Note 2.2 (with ``note/`` or that folder itself): two modalities of text.
         cxr: Folder of MIMIC-CXR-JPG: a modality ``cxr`` of images.
-        embeddings: Folder of the released embeddings of those images: a modality ``cxr`` of vectors of width 1376;
-            ``cxr`` then says which image was taken when.
+        embeddings: Released embeddings of those images, packed: the modality ``cxr`` holds vectors instead; the
+            folder ``cxr`` says which image was taken when.
         structured: ``"aggregates"``: one static modality ``structured``; ``"series"``: a modality ``structured`` of
             series at their own times and a static one, ``demographics``.
 
@@ -69,6 +70,10 @@ def read_mimic_iv(
     roots = [data]
     if notes is not None:
         roots.append(build.notes(notes))
+    if cxr is not None:
+        roots.append(build.xrays(cxr, embeddings))
+    elif embeddings is not None:
+        raise SourceError("embeddings of X-rays", "the folder of MIMIC-CXR-JPG, which has the times", "none", "give it")
     events = writer.finish("MIMIC-IV", version, build.descriptions)
     return Extract(
         name="mimic-iv",
@@ -77,8 +82,8 @@ def read_mimic_iv(
         stays=stays.select(_STAY_COLUMNS),
         rules=tuple(build.rules),
         attributes=people.ATTRIBUTES,
-        fingerprint=hashlib.sha256("".join(r.fingerprint() for r in roots).encode()).hexdigest(),
-        warnings=(*(w for r in roots for w in r.warnings), *register.ledger.notes, *writer.notes),
+        fingerprint=_hashed(*(r.fingerprint() for r in roots), embeddings.fingerprint if embeddings else ""),
+        warnings=(*(w for r in roots for w in r.warnings), *register.ledger.notes, *events.notes, *build.dropped),
         details={"structured": structured, "tables": build.read},
     )
 
@@ -104,6 +109,7 @@ class _Build:
     rules: list[Rule] = field(default_factory=list)
     descriptions: dict[str, str] = field(default_factory=dict)
     read: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
 
     @property
     def _static(self) -> str:
@@ -164,6 +170,17 @@ class _Build:
             self.writer.table(table, fingerprint, self._note_frames(data, table, fingerprint))
             self.rules.append(rule)
             self.read.append(table)
+        return data
+
+    def xrays(self, root: Path, embeddings: Embeddings | None) -> DataRoot:
+        """Images or their embeddings."""
+        data = DataRoot(root)
+        events, dropped = xray.xray_events(self.register, data, embeddings)
+        made_from = _hashed(_FORM, data.fingerprint(), embeddings.fingerprint if embeddings else "", self.joined_with)
+        self.writer.table(xray.TABLE, made_from, [events])
+        self.rules.append(xray.xray_rule(root, embeddings))
+        self.dropped += dropped
+        self.read.append(xray.TABLE)
         return data
 
     def _note_frames(self, data: DataRoot, table: str, fingerprint: str) -> Iterator[pl.DataFrame]:

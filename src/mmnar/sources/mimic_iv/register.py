@@ -147,4 +147,4 @@ def as_events(
         "source": pl.lit(table),
     }
     frame = placed.select(*ids, **columns)
-    return frame.cast(dict(EVENT_SCHEMA)).select(*EVENT_SCHEMA).drop_nulls("code")
+    return frame.cast(EVENT_SCHEMA).select(*EVENT_SCHEMA).drop_nulls("code")  # type: ignore[arg-type]
