@@ -470,7 +470,7 @@ FAHRENHEIT, POUNDS, INCHES = 223761, 226531, 226707
 
 
 def test_raw_and_meds_agree_on_labs_and_charted_items(demo: tuple[Extract, pl.DataFrame]) -> None:
-    """Per concept: distinct (subject, time, value). The other conversion has its own codes and knows no availability."""
+    """Per concept: distinct (subject, time, value). The other conversion knows no concepts and no availability."""
     mine = demo[1].filter(pl.col("source").is_in(["labevents", "chartevents"]))
     table = pl.DataFrame(
         [(item, c.code) for name in ("labs", "chart") for c in concepts(name) for item in c.items],
