@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -145,6 +146,28 @@ def test_mortality_is_asked_of_those_alive_and_there(tmp_path: Path) -> None:
     tables["admissions"][4] |= {"deathtime": "2150-05-02 11:00:00"}
     tables["admissions"][-1] |= {"hospital_expire_flag": 1, "deathtime": DISCHARGE_OF_6}
     assert _labels(_cohort(tmp_path / "dead", tables), "mortality") == {110: False, 160: True}
+
+
+def test_death_in_a_later_admission_is_not_of_this_one(tmp_path: Path) -> None:
+    fatal = {"hospital_expire_flag": 1, "deathtime": "2150-09-20 09:00:00"}
+    tables = _with_6(admission(6, 61, "2150-09-10 09:00:00", "2150-09-20 09:00:00", **fatal))
+    assert _labels(_cohort(tmp_path, tables), "mortality") == {110: False, 120: True, 160: False}
+
+
+def test_comorbidities_come_from_earlier_admissions(tmp_path: Path) -> None:
+    codes = rows("diagnoses_icd", (1, 10, "4280", 9), (1, 11, "J449", 10), (6, 60, "I2101", 10))
+    extract, _ = read_tree(tmp_path, _with_6() | {"diagnoses_icd": codes})
+    data = dataset_of(extract, build_cohort(extract, mimic_iv_criteria(), mimic_iv_questions()))
+    structured = data.values["structured"]
+    assert isinstance(structured, np.ndarray)
+    names = data.schema.modalities[0].feature_names
+    of_1, of_6 = (structured[data.stay_id == stay] for stay in (110, 160))
+    assert len(of_1) == len(of_6) == 2  # at 48 h and at discharge
+    for feature, expected in (("heart_failure", 1.0), ("chronic_pulmonary", 0.0), ("codes", 1.0)):
+        column = names.index(f"history_{feature}")
+        assert of_1[:, column].tolist() == [expected, expected]
+        # nothing is known of a first admission: that is no zero
+        assert np.isnan(of_6[:, column]).all()
 
 
 def test_death_after_discharge_is_no_readmission(tmp_path: Path) -> None:

@@ -201,11 +201,12 @@ def _reduce(
 
 def _zeros(table: NDArray[np.float64], hits: pl.DataFrame, frame: pl.DataFrame, rules: Sequence[FeatureRule]) -> None:
     """0 where the source was kept for the sample and no event matched; an implausible match stays missing."""
-    recorded = frame.filter("recent").select("sample", "source").unique()
+    recorded = frame.group_by("sample", "source").agg(pl.col("recent").any())
     matched = hits.select("rule", "sample").unique()
     for i, rule in enumerate(rules):
         if not rule.zero_if_recorded:
             continue
-        kept = recorded.filter(source=rule.zero_if_recorded)["sample"].to_numpy()
+        counts = pl.col("recent") | rule.history
+        kept = recorded.filter(counts, source=rule.zero_if_recorded)["sample"].to_numpy()
         hit = matched.filter(rule=i)["sample"].to_numpy()
         table[i, np.setdiff1d(kept, hit)] = 0.0

@@ -27,11 +27,21 @@ def moment(column: str) -> pl.Expr:
     >>> [str(t) for t in pl.DataFrame({"t": times}).select(moment("t"))["t"]]
     ['2150-03-01 04:05:06', '2150-03-01 04:05:00', '2150-03-01 00:00:00', 'None']
     """
-    text = pl.col(column)
-    return pl.coalesce(
-        *(text.str.to_datetime(form, strict=False, time_unit="us") for form in _FORMS),
-        *(text.str.to_date(form, strict=False).cast(pl.Datetime("us")) for form in _DAYS),
-    )
+    return pl.col(column).map_batches(_parsed, return_dtype=pl.Datetime("us"))
+
+
+def _parsed(text: pl.Series) -> pl.Series:
+    """Form after form, until nothing is left to read: most tables have one form."""
+    found = pl.Series(text.name, [None] * len(text), pl.Datetime("us"))
+    for form in (*_FORMS, *_DAYS):
+        if found.null_count() == text.null_count():
+            break
+        if form in _DAYS:
+            read = text.str.to_date(form, strict=False).cast(pl.Datetime("us"))
+        else:
+            read = text.str.to_datetime(form, strict=False, time_unit="us")
+        found = found.fill_null(read)
+    return found
 
 
 class Ledger:
@@ -72,7 +82,6 @@ class Ledger:
         path = self._folder / f"{table}.json"
         record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         if record.get("fingerprint") == fingerprint:
-            self.begin(table)
             for reason, count in record["dropped"].items():
                 self._dropped[table, reason] = count
 
