@@ -37,6 +37,9 @@ from mmnar.sources.events import EVENT_SCHEMA, Events, Scope
 SHARD_EVENTS: Final = 3_000_000
 """Events per shard, about; a subject is never divided."""
 
+SPILL_EVENTS: Final = 500_000
+"""Events per spill file, about: many small files would have to be opened for each shard."""
+
 DISK_FACTOR: Final = 6
 """Bytes of free disk a build needs per byte of compressed raw tables: spill files, shards, and room to spare."""
 
@@ -124,6 +127,7 @@ class EventWriter:
         if self._finished:
             if self._finished["tables"].get(table) != fingerprint:
                 raise _other_content(self._folder)
+            self._tables[table] = {}
             return
         if table in self._tables:
             raise SchemaError(f"table '{table}'", "each table once", "it twice", "join its frames")
@@ -157,16 +161,13 @@ class EventWriter:
             StoreError: The disk is full, or the finished folder was built from other tables.
         """
         if self._finished:
-            if set(self._finished["tables"]) != set(self._tables_asked()):
+            if set(self._finished["tables"]) != set(self._tables):
                 raise _other_content(self._folder)
             return EventFolder.open(self._folder)
         with _writing(self._folder):
             self._merge(dataset_name, dataset_version, descriptions)
             shutil.rmtree(self._spill, ignore_errors=True)
         return EventFolder.open(self._folder)
-
-    def _tables_asked(self) -> Iterable[str]:
-        return self._finished["tables"] if self._finished else self._tables
 
     def _merge(self, dataset_name: str, dataset_version: str, descriptions: Mapping[str, str]) -> None:
         for name in ("data", "metadata"):
@@ -176,70 +177,67 @@ class EventWriter:
         counts = np.zeros(len(self._subjects), dtype=np.int64)
         for table in self._tables:
             counts += np.load(self._spill / table / "subjects.npy", allow_pickle=False)
-        vocabulary = _vocabulary([self._spill / t / "codes.parquet" for t in self._tables])
         starts = _starts(self._subjects, counts, self._shards)
         repeats: Counter[str] = Counter()
         kept: list[pl.DataFrame] = []
-        files: dict[str, int] = {}
         for number, (start, stop) in enumerate(zip(starts, [*starts[1:], None], strict=True)):
-            shard, repeated = _distinct(_range(spilled, start if number else None, stop), vocabulary)
+            shard, repeated = _distinct(_range(spilled, start if number else None, stop))
             repeats.update(repeated)
             kept.append(shard.group_by("code").len("count"))
             target = self._folder / "data" / f"{number}.parquet"
             write_whole(target, partial(_write_shard, shard))
-            files[f"data/{number}.parquet"] = target.stat().st_size
         _write_metadata(self._folder, kept, descriptions, dataset_name, dataset_version)
-        for path in sorted((self._folder / "metadata").iterdir()):
-            files[f"metadata/{path.name}"] = path.stat().st_size
+        written = [path for name in ("data", "metadata") for path in sorted((self._folder / name).iterdir())]
         manifest = {
             "build": self._build,
             "dataset": [dataset_name, dataset_version],
             "tables": {table: record["fingerprint"] for table, record in self._tables.items()},
             "starts": starts,
             "events": int(sum(int(frame["count"].sum()) for frame in kept)),
-            "files": files,
+            "files": {p.relative_to(self._folder).as_posix(): p.stat().st_size for p in written},
+            "sha256": {p.relative_to(self._folder).as_posix(): _sha256(p) for p in written},
             "dropped": [*_dropped(self._tables), *((t, _REPEATS, n) for t, n in sorted(repeats.items()))],
         }
         write_text(self._folder / _MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
 
 
 class _Spill:
-    """The spill files of one table: one per frame, sorted by subject."""
+    """The spill files of one table, each sorted by subject."""
 
     def __init__(self, place: Path, subjects: NDArray[np.int64]) -> None:
         self._place, self._subjects = place, subjects
         self._counts = np.zeros(len(subjects), dtype=np.int64)
-        self._codes: list[pl.DataFrame] = []
         self._files: dict[str, int] = {}
         self._unknown: Counter[str] = Counter()
+        self._waiting: list[pl.DataFrame] = []
 
     def add(self, table: str, frame: pl.DataFrame, scope: Scope) -> None:
         Events(frame, scope)
-        if frame.is_empty():
-            return
         subject = frame["subject_id"].to_numpy()
         place = np.searchsorted(self._subjects, subject)
-        known = (
-            np.zeros(len(subject), dtype=bool)
-            if not len(self._subjects)
-            else (self._subjects[np.minimum(place, len(self._subjects) - 1)] == subject)
-        )
+        known = np.isin(subject, self._subjects[np.unique(np.minimum(place, len(self._subjects) - 1))])
         if not known.all():
             self._unknown[table] += int((~known).sum())
             frame, place = frame.filter(pl.Series(known)), place[known]
+        self._counts += np.bincount(place, minlength=len(self._subjects))
+        self._waiting.append(frame)
+        if sum(f.height for f in self._waiting) >= SPILL_EVENTS:
+            self._write()
+
+    def _write(self) -> None:
+        frame = pl.concat(self._waiting)
+        self._waiting = []
         if frame.is_empty():
             return
-        self._counts += np.bincount(place, minlength=len(self._subjects))
-        self._codes.append(frame.select(pl.col("code").unique()))
-        name = f"{len(self._files)}.arrow"
         ordered = frame if frame["subject_id"].is_sorted() else frame.sort("subject_id")
         ordered = ordered.with_columns(pl.col("code", "source").cast(pl.Categorical()))
-        write_whole(self._place / name, lambda path: ordered.write_ipc(path, compression="uncompressed"))
+        name = f"{len(self._files)}.arrow"
+        write_whole(self._place / name, partial(ordered.write_ipc, compression="uncompressed"))
         self._files[name] = (self._place / name).stat().st_size
 
     def end(self) -> dict[str, Any]:
-        codes = pl.concat(self._codes).unique() if self._codes else pl.DataFrame(schema={"code": pl.String()})
-        write_whole(self._place / "codes.parquet", codes.sort("code").write_parquet)
+        if self._waiting:
+            self._write()
         write_whole(self._place / "subjects.npy", self._save_counts)
         dropped = [(table, _UNKNOWN, count) for table, count in self._unknown.items()]
         return {"files": self._files, "dropped": dropped}
@@ -263,7 +261,7 @@ class EventFolder:
 
         Args:
             path: Its place.
-            verify: Also read every shard and compare the number of events.
+            verify: Also recompute every file's hash.
 
         Raises:
             StoreError: Unfinished, of another version, or damaged.
@@ -277,10 +275,9 @@ class EventFolder:
             raise _damaged(path)
         scope = manifest["build"]["scope"]
         assert scope in get_args(Scope)
-        folder = cls(path, scope, manifest)
-        if verify:
-            folder._verify()
-        return folder
+        if verify and any(_sha256(path / name) != digest for name, digest in manifest["sha256"].items()):
+            raise _damaged(path)
+        return cls(path, scope, manifest)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -324,20 +321,8 @@ class EventFolder:
         except (pl.exceptions.PolarsError, OSError):
             raise _damaged(self.path) from None
 
-    def _verify(self) -> None:
-        shards = len(self.manifest["starts"])
-        if sum(self._shard(number, None).height for number in range(shards)) != len(self):
-            raise _damaged(self.path)
-
 
 # --- merging ---------------------------------------------------------------------------------------------------------
-
-
-def _vocabulary(files: list[Path]) -> pl.DataFrame:
-    """``code`` in lexical order with its ``rank``."""
-    codes = [pl.read_parquet(file) for file in files]
-    every = pl.concat(codes).unique().sort("code") if codes else pl.DataFrame(schema={"code": pl.String()})
-    return every.with_row_index("rank")
 
 
 def _starts(subjects: NDArray[np.int64], counts: NDArray[np.int64], shards: int | None) -> list[int]:
@@ -367,7 +352,7 @@ def _range(files: list[Path], start: int | None, stop: int | None) -> pl.DataFra
     return pl.concat(pieces) if pieces else pl.DataFrame(schema=EVENT_SCHEMA)
 
 
-def _distinct(frame: pl.DataFrame, vocabulary: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+def _distinct(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
     """Events in their one order, each once; how many repeats there were, by table."""
     ordered = frame.sort(*_ORDER, "source")
     same = pl.all_horizontal(pl.col(c).eq_missing(pl.col(c).shift()) for c in EVENT_SCHEMA)
@@ -448,6 +433,11 @@ def _check_disk(folder: Path, raw_bytes: int) -> None:
 def _whole(place: Path, files: Mapping[str, int]) -> bool:
     """Whether every file is there with its size."""
     return all((place / name).is_file() and (place / name).stat().st_size == size for name, size in files.items())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
