@@ -534,3 +534,32 @@ def test_rows_not_in_the_event_folder_are_accounted_for(demo: tuple[Extract, pl.
     repeats = [w for w in lost if "repeats" in w]
     n_repeats = int(repeats[0].split()[2].replace(",", "")) if repeats and "fewer" not in repeats[0] else 0
     assert demo[1].filter(source="labevents").height == pytest.approx(numbers - n_repeats, abs=9)
+
+
+# --- forms of a folder ------------------------------------------------------------------------------------------------
+
+
+def test_parquet_with_typed_columns_gives_the_same_events(tmp_path: Path) -> None:
+    labs = rows(
+        "labevents",
+        (1, 11, 50912, "2150-03-01 13:00:00", "2150-03-01 14:30:00", 1.1, "mg/dL"),
+        (1, None, 50983, "2150-03-02 13:00:00", None, 140.0, "mEq/L"),
+    )
+    _, expected = read_tree(tmp_path / "csv", {"labevents": labs})
+    root = write_mimic(tmp_path / "parquet", {"labevents": labs})
+    for file in root.rglob("*.csv*"):
+        frame = pl.read_csv(file, try_parse_dates=True)
+        name = file.name.removesuffix(".gz").removesuffix(".csv")
+        frame.write_parquet(file.with_name(f"{name.upper()}.parquet"))
+        file.unlink()
+    assert pl.read_parquet_schema(root / "hosp" / "LABEVENTS.parquet")["charttime"] == pl.Datetime("us")
+    read_mimic_iv(root, work=tmp_path / "work")
+    assert events_of(tmp_path / "work").equals(expected)
+
+
+def test_another_folder_is_refused_in_words(tmp_path: Path) -> None:
+    root = write_mimic(tmp_path / "root", {})
+    with pytest.raises(SourceError, match="hosp"):
+        read_mimic_iv(root / "hosp", work=tmp_path / "work")
+    with pytest.raises(SourceError, match="'discharge' or 'radiology'"):
+        read_mimic_iv(root, work=tmp_path / "work", notes=root)
