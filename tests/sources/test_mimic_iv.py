@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 
 from mmnar.errors import SourceError
-from mmnar.sources.events import EventSource, Extract
+from mmnar.sources.events import EventSource, Extract, ImageRule
 from mmnar.sources.mimic_iv import read_mimic_iv, release
 from mmnar.sources.mimic_iv.concepts import code_table, concepts
 from mmnar.sources.mimic_iv.history import expanded
 from tests.mimic import admission, events_of, found, people, read_tree, rows, unit_stay, write_mimic
-from tests.records import open_data
+from tests.records import open_data, write_tables
 
 
 def at(day: int, hour: int, minute: int = 0, month: int = 3) -> datetime:
@@ -334,6 +334,38 @@ def test_what_is_known_on_admission(tmp_path: Path) -> None:
     assert (stays["sex"], stays["age_group"], stays["race"]) == ("female", "45-64", "white")
 
 
+def test_every_code_is_described(demo: tuple[Extract, pl.DataFrame], tmp_path: Path) -> None:
+    tables = {
+        "inputevents": rows("inputevents", (1, 11, 110, 221906, "2150-03-01 13:00:00", None, "2150-03-01 14:00:00")),
+        "radiology": rows("radiology", (1, 11, "2150-03-01 13:00:00", "2150-03-01 16:00:00", "clear")),
+    }
+    read_tree(tmp_path, tables)
+    for folder in (tmp_path / "work" / "meds", demo[0].events.path):  # type: ignore[attr-defined]
+        codes = pl.read_parquet(folder / "metadata" / "codes.parquet")
+        assert codes["description"].null_count() == 0, codes.filter(pl.col("description").is_null())["code"].to_list()
+
+
+def test_xrays_are_events_with_a_path(tmp_path: Path) -> None:
+    names = ["dicom_id", "subject_id", "study_id", "ViewPosition", "StudyDate", "StudyTime"]
+    images = [
+        ("a-1", 1, 501, "AP", 21500302, 80556.875),
+        ("a-2", 1, 501, "LATERAL", 21500302, 80656.875),
+        *[(f"b-{i}", 2, 600 + i, "PA", 21500506, 100000.0) for i in range(11)],  # after death
+        ("c-1", 5, 701, "PA", 21500302, 100000.0),  # never in a unit
+    ]
+    cxr = tmp_path / "cxr"
+    table = [dict(zip(names, image, strict=True)) for image in images]
+    write_tables(cxr, {"mimic-cxr-2.0.0-metadata": table}, ".csv.gz")
+    extract, events = read_tree(tmp_path, {}, cxr=cxr)
+    assert [(r.modality, r.root) for r in extract.rules if isinstance(r, ImageRule)] == [("cxr", cxr)]
+    seen = events.filter(pl.col("code").str.starts_with("CXR//"))
+    moment = at(2, 8, 5).replace(second=56, microsecond=875_000)
+    assert seen.select("subject_id", "time", "available_time", "text_value").rows() == [
+        (1, moment, moment, "files/p1/p1/s501/a-1.jpg")
+    ]
+    assert "11 rows dropped: after the subject's death" in dropped(extract, "mimic-cxr")
+
+
 def test_outcomes_are_events_that_no_rule_reads(tmp_path: Path) -> None:
     for structured in ("aggregates", "series"):
         extract, events = read_tree(tmp_path / structured, {}, structured=structured)
@@ -559,7 +591,7 @@ def test_parquet_with_typed_columns_gives_the_same_events(tmp_path: Path) -> Non
 
 def test_another_folder_is_refused_in_words(tmp_path: Path) -> None:
     root = write_mimic(tmp_path / "root", {})
-    with pytest.raises(SourceError, match="hosp"):
+    with pytest.raises(SourceError, match="no hosp and no icu; give the folder that holds both"):
         read_mimic_iv(root / "hosp", work=tmp_path / "work")
     with pytest.raises(SourceError, match="'discharge' or 'radiology'"):
         read_mimic_iv(root, work=tmp_path / "work", notes=root)

@@ -29,6 +29,9 @@ _OMR: Final = (
 )
 
 
+OMR_DESCRIPTIONS: Final = {row[1]: f"{row[0].capitalize()} of a visit, in {row[3]}" for row in _OMR}
+
+
 def expanded(prefixes: str) -> tuple[str, ...]:
     """The prefixes of a cell of the ICD table; ``a-b`` counts up the digits at the end.
 
@@ -77,6 +80,12 @@ def diagnosis_rules(modality: str) -> list[FeatureRule]:
         name = f"history_{feature_name(row['group'])}"
         rules.append(FeatureRule(modality, name, (code,), "count", zero_if_recorded="diagnoses_icd", history=True))
     return rules
+
+
+def diagnosis_descriptions() -> dict[str, str]:
+    """Code → what it is."""
+    groups = {f"DIAGNOSIS//{row['group']}": f"{row['description']} (billing codes)" for row in code_table("icd")}
+    return {"DIAGNOSIS//CODES": "Number of billing codes of an admission"} | groups
 
 
 def omr_events(register: Register, frame: pl.DataFrame) -> pl.DataFrame:

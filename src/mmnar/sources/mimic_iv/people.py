@@ -71,6 +71,31 @@ _UNITS: Final = (
     *("trauma sicu (tsicu)", "neuro surgical intensive care unit (neuro sicu)", "neuro stepdown"),
     *("neuro intermediate", "other"),
 )
+DESCRIPTIONS: Final = {
+    "ADMISSION//AGE": "Age at admission, in years; above 89 it is 91",
+    "ADMISSION//SEX": "Sex",
+    "ADMISSION//RACE": "Race, in five groups",
+    "ADMISSION//INSURANCE": "Insurance",
+    "ADMISSION//LANGUAGE": "Language: English or another",
+    "ADMISSION//MARITAL_STATUS": "Marital status",
+    "ADMISSION//TYPE": "Type of admission",
+    "ADMISSION//LOCATION": "Where the patient was before admission",
+    "ADMISSION//UNIT": "First care unit of the unit stay",
+    "ADMISSION//ED_HOURS": "Hours in the emergency department",
+    "ADMISSION//PRIOR_ADMISSIONS": "Earlier admissions that were over",
+    "ADMISSION//PRIOR_ICU_STAYS": "Earlier unit stays",
+    "ADMISSION//DAYS_SINCE_DISCHARGE": "Days since the latest discharge",
+    "HOSPITAL_ADMISSION": "Admission to hospital; the text is its type",
+    "HOSPITAL_DISCHARGE//ALIVE": "Discharge alive",
+    "HOSPITAL_DISCHARGE//EXPIRED": "Discharge after death in hospital",
+    "HOSPITAL_DISCHARGE//UNKNOWN": "Discharge, outcome not recorded",
+    "ICU_ADMISSION": "Begin of a unit stay",
+    "ICU_DISCHARGE": "End of a unit stay",
+    "MEDS_BIRTH": "1 January of the year of birth",
+    "MEDS_DEATH": "Death: in hospital to the minute, else the end of the day",
+}
+"""Code → what it is."""
+
 _UNSAID: Final = "unknown|unable to obtain|declined|information not available|^\\?$"
 
 

@@ -56,7 +56,7 @@ def read_mimic_iv(
         SourceError: ``patients``, ``admissions`` or ``icustays`` is absent; a table is damaged or lacks a column;
             ``hosp`` and ``icu`` are of different releases; embeddings are given without the images' times.
     """
-    data = DataRoot(root, ("hosp", "icu"))
+    data = _opened(Path(root))
     small = people.read_small(data)
     version = release_of(Path(root), small)
     register, stays = people.admit(small, work)
@@ -86,6 +86,18 @@ def read_mimic_iv(
         warnings=(*(w for r in roots for w in r.warnings), *register.ledger.notes, *events.notes, *build.dropped),
         details={"structured": structured, "tables": build.read},
     )
+
+
+def _opened(root: Path) -> DataRoot:
+    absent = [module for module in ("hosp", "icu") if not (root / module).is_dir()]
+    if absent:
+        raise SourceError(
+            f"MIMIC-IV root '{root}'",
+            "the folders 'hosp' and 'icu'",
+            f"no {' and no '.join(absent)}",
+            "give the folder that holds both",
+        )
+    return DataRoot(root, ("hosp", "icu"))
 
 
 _STAY_COLUMNS: Final = (
@@ -120,16 +132,19 @@ class _Build:
         """What the small tables tell: admissions, outcomes, history."""
         events = [people.admission_events(self.register, self.stays), people.outcome_events(self.register, self.stays)]
         self.rules += people.admission_rules(self._static)
+        self.descriptions |= people.DESCRIPTIONS
         self.read += ["patients", "admissions", "icustays"]
         diagnoses = data.read("diagnoses_icd", history.DIAGNOSES, required=False)
         if diagnoses is not None:
             events.append(history.diagnosis_events(self.register, diagnoses))
             self.rules += history.diagnosis_rules(self._static)
+            self.descriptions |= history.diagnosis_descriptions()
             self.read.append("diagnoses_icd")
         omr = data.read("omr", history.OMR, required=False)
         if omr is not None:
             events.append(history.omr_events(self.register, omr))
             self.rules += history.omr_rules(self._static)
+            self.descriptions |= history.OMR_DESCRIPTIONS
             self.read.append("omr")
         self.writer.table("small", _hashed(_FORM, data.fingerprint(), codes.digest("icd")), events)
 
@@ -169,6 +184,7 @@ class _Build:
             self.register.ledger.recall(table, fingerprint)
             self.writer.table(table, fingerprint, self._note_frames(data, table, fingerprint))
             self.rules.append(rule)
+            self.descriptions |= dict.fromkeys(rule.codes, f"Text of table '{table}'")
             self.read.append(table)
         return data
 
@@ -179,6 +195,7 @@ class _Build:
         made_from = _hashed(_FORM, data.fingerprint(), embeddings.fingerprint if embeddings else "", self.joined_with)
         self.writer.table(xray.TABLE, made_from, [events])
         self.rules.append(xray.xray_rule(root, embeddings))
+        self.descriptions |= xray.DESCRIPTIONS
         self.dropped += dropped
         self.read.append(xray.TABLE)
         return data

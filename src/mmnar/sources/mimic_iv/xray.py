@@ -15,6 +15,7 @@ from mmnar.sources.raw import DataRoot
 
 TABLE: Final = "mimic-cxr"
 MODALITY: Final = "cxr"
+DESCRIPTIONS: Final = {code: f"Frontal chest X-ray, view {code.removeprefix('CXR//')}" for code in CODES}
 
 
 class Embeddings(Protocol):
