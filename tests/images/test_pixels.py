@@ -162,10 +162,19 @@ def _damaged(folder: Path) -> Iterator[tuple[Path, str]]:
     yield write_dicom(folder / "palette.dcm", TWELVE, "PALETTE COLOR"), "are DICOM files of something other"
     frames = write_dicom(folder / "frames.dcm", TWELVE, NumberOfFrames=4, Rows=16)
     yield frames, "are DICOM files of something other"
-    # a syntax that needs a decoder
-    lossless = dicom.replace(b"1.2.840.10008.1.2.1\x00", b"1.2.840.10008.1.2.5\x00")
-    (folder / "rle.dcm").write_bytes(lossless)
-    yield folder / "rle.dcm", "are "
+    yield _jpeg_ls(folder / "whole.dcm", folder / "jpeg_ls.dcm"), "are DICOM files of a compression that is not read"
+
+
+def _jpeg_ls(dicom: Path, target: Path) -> Path:
+    """A DICOM of a compression whose decoders no extra of ours installs."""
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGLSLossless
+
+    dataset = pydicom.dcmread(dicom)
+    dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
+    dataset.PixelData = encapsulate([bytes(64)])
+    dataset.save_as(target)
+    return target
 
 
 def test_what_does_not_decode_is_named_without_its_path(tmp_path: Path) -> None:

@@ -34,3 +34,22 @@ def mimic_iv(
 
     write_mimic_iv(out, patients, seed=seed, gamma=gamma, eta=eta, mcar=mcar, images=images)
     print(f"simulated records: {out}")
+
+
+@simulate.command
+def eicu(*, patients: int, out: Path, seed: int = 0, gamma: float = 1.0, eta: float = 0.5, mcar: float = 0.0) -> None:
+    """eICU-CRD 2.0 with its ten virtual modalities; exact risks in truth/, outside the records.
+
+    Parameters
+    ----------
+    patients: N.
+    out: A new folder.
+    seed: Of the patients; the world they live in stays the same.
+    gamma: How strongly illness drives what is recorded; 0 = missing at random.
+    eta: Direct effect of the pattern on outcomes.
+    mcar: Share of patients whose pattern ignores their illness.
+    """
+    from mmnar.sources.trees.eicu import write_eicu
+
+    write_eicu(out, patients, seed=seed, gamma=gamma, eta=eta, mcar=mcar)
+    print(f"simulated records: {out}")

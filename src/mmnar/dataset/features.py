@@ -218,12 +218,13 @@ def _zeros(
     number: Sequence[int],
 ) -> None:
     """0 where the source was kept for the sample and no event matched; an implausible match stays missing."""
-    recorded = frame.group_by("sample", "source").agg(pl.col("recent").any())
+    of_stay = frame.filter("recent").select("sample", "source").unique()
+    ever = frame.select("sample", "source").unique()
     matched = hits.select("rule", "sample").unique()
     for i, rule in enumerate(rules):
         if not rule.zero_if_recorded:
             continue
-        counts = pl.col("recent") | rule.history
-        kept = recorded.filter(counts, source=rule.zero_if_recorded)["sample"].to_numpy()
+        recorded = ever if rule.history else of_stay
+        kept = recorded.filter(source=rule.zero_if_recorded)["sample"].to_numpy()
         hit = matched.filter(rule=number[i])["sample"].to_numpy()
         table[i, np.setdiff1d(kept, hit)] = 0.0

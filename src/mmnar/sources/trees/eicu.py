@@ -1,4 +1,30 @@
-"""eICU placeholder."""
+"""A tree like eICU-CRD 2.0, of simulated patients.
+
+``OUT/eicu-collaborative-research-database/2.0/*.csv.gz``, all columns of the release, and ``OUT/truth/eicu.parquet``.
+Each patient has one unit stay; the simulator's ten modalities are the ten virtual modalities of ``sources.eicu``, in
+that order, and each of the five contents of a modality moves cells of its tables (``eicu_tables``).
+
+**Pattern.** A modality that the simulation says is absent has no rows, or -1 in the APACHE tables, which five
+modalities share. ``prepare eicu`` finds the same pattern for every patient, with one exception: APACHE's first day is
+over only after 24 h, so a patient who leaves the unit sooner has no APACHE modality at discharge.
+
+**Questions.** Death is asked 24 h after unit admission; everyone who dies does so in the unit, later than that. Return
+to the unit is asked at unit discharge of those who leave it alive; a return is a second unit stay of the same hospital
+stay. Lengths of stay depend on nothing simulated. The second stays, and stays of other hospital stays of the same
+person (which are no return), are shorter than twelve hours: outside the cohort.
+
+**Truth.** ``mortality``: P(death | contents and pattern of all ten modalities). ``readmission``: P(return | the same,
+and alive), APACHE's presence and content integrated out for those who leave before it is known. The simulator's third
+outcome, ``icu_admission``, is not realised: eICU does not say what happens after the hospital.
+
+**What the layout loses.** Age, height and weight tell three demographic contents exactly; size and region of the
+hospital tell the other two in four steps. Sources and type of unit, numbers of diagnoses, orders and diseases tell
+theirs in four to nine steps. A model can come near the exact risks, not reach them.
+
+**Traps**, for whoever reads past the question: labs revised and heart rates entered after it, diagnoses and drips
+written after it (all of these tell the outcome), vital signs of the last day of those who die, ``actual…`` and
+``unabridged…`` columns, ``diedinhospital``, discharge columns, ``uniquepid`` of other hospital stays.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +37,7 @@ import polars as pl
 from mmnar.sources.simulator import Simulation, simulate
 from mmnar.sources.synthetic import OUTCOMES
 from mmnar.sources.trees import eicu_tables as tables
-from mmnar.sources.trees.eicu_stays import MODALITIES, UnitStays, admit, hospital, patient
+from mmnar.sources.trees.eicu_stays import ASKED, MODALITIES, UnitStays, admit, hospital, patient
 from mmnar.sources.trees.files import fresh_folder, write_table
 from mmnar.sources.trees.risks import exact_risk
 
@@ -75,12 +101,19 @@ def truth(stays: UnitStays) -> pl.DataFrame:
     simulation = stays.simulation
     mortality, readmission = OUTCOMES.index("mortality"), OUTCOMES.index("readmission")
     everything = np.ones(len(MODALITIES), dtype=bool)
+    unscored = everything.copy()
+    unscored[MODALITIES.index("apache")] = False
+    at_discharge = np.where(
+        stays.left < ASKED,
+        exact_risk(simulation, readmission, unscored, among_survivors_of=mortality),
+        exact_risk(simulation, readmission, everything, among_survivors_of=mortality),
+    )
     columns: dict[str, object] = {
         "uniquepid": stays.uniquepid,
         "hadm_id": stays.hadm_id,
         "stay_id": stays.stay_id,
         "mortality": simulation.bayes[:, mortality],
-        "readmission": exact_risk(simulation, readmission, everything, among_survivors_of=mortality),
+        "readmission": at_discharge,
         "label:mortality": stays.died,
         "label:readmission": pl.Series(stays.readmitted).set(pl.Series(stays.died), None),
     }

@@ -71,7 +71,7 @@ class UnitStays:
 
 
 def admit(simulation: Simulation, rng: np.random.Generator) -> UnitStays:
-    """Lengths of stay depend on nothing simulated, so neither who is asked nor who is in the cohort tells an outcome."""
+    """Lengths of stay depend on nothing simulated: neither who is asked nor who is in the cohort tells an outcome."""
     n = len(simulation)
     outcome = dict(zip(OUTCOMES, simulation.labels.T, strict=True))
     died = outcome["mortality"]

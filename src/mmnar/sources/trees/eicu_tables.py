@@ -79,12 +79,22 @@ _DISEASES: Final = (
         *("Cardiovascular (R)/Hypertension Requiring Treatment", "Cardiovascular (R)/Congestive Heart Failure/CHF"),
         *("Cardiovascular (R)/Arrhythmias/atrial fibrillation", "Cardiovascular (R)/Myocardial Infarction/MI"),
     ),
-    ("Pulmonary/COPD/COPD  - moderate", "Pulmonary/Asthma/asthma", "Pulmonary/Home Oxygen/home oxygen", "Rheumatic/SLE"),
+    (
+        "Pulmonary/COPD/COPD  - moderate",
+        "Pulmonary/Asthma/asthma",
+        "Pulmonary/Home Oxygen/home oxygen",
+        "Rheumatic/SLE",
+    ),
     (
         *("Endocrine (R)/Non-Insulin Dependent Diabetes/medication dependent", "Endocrine (R)/Hypothyroidism"),
         *("Renal  (R)/Renal Insufficiency/renal insufficiency", "Gastrointestinal (R)/Cirrhosis/Cirrhosis"),
     ),
-    ("Neurologic/Strokes/stroke", "Neurologic/Seizures/seizures", "Neurologic/Dementia/dementia", "Neurologic/TIA(s)/TIA"),
+    (
+        "Neurologic/Strokes/stroke",
+        "Neurologic/Seizures/seizures",
+        "Neurologic/Dementia/dementia",
+        "Neurologic/TIA(s)/TIA",
+    ),
     (
         *("Hematology/Oncology (R)/Cancer/Cancer Therapy", "Gastrointestinal (R)/Peptic Ulcer Disease/peptic ulcer"),
         *("Cardiovascular (R)/Valve disease/valve disease", "Cardiovascular (R)/Peripheral Vascular Disease/PVD"),
@@ -97,7 +107,7 @@ def cell(made: _Cell, z: Float) -> Float:
     """The value of a cell at severity z of its dimension."""
     _, centre, scale, log, digits = made
     raw = centre * np.exp(scale * z) if log else centre + scale * z
-    found: Float = np.round(np.maximum(raw, 0.1), digits)
+    found: Float = np.round(np.maximum(raw, 0.1), digits).astype(np.float64)
     return found
 
 
@@ -108,7 +118,7 @@ def numbered(table: str, key: str, parts: list[dict[str, Any]], order: tuple[str
 
 
 def _times(stays: UnitStays, row: Ids, step: int, rng: np.random.Generator) -> tuple[Ids, Ids]:
-    """Row numbers and minutes: every ``step`` minutes from admission until the unit is left, the first within an hour."""
+    """Row numbers and minutes: every ``step`` minutes until the unit is left, the first within an hour."""
     count = stays.left[row] // step + 1
     who = np.repeat(row, count)
     nth = np.arange(len(who)) - np.repeat(np.cumsum(count) - count, count)
@@ -126,9 +136,7 @@ def _dying(stays: UnitStays, row: Ids, minute: Ids) -> Float:
 
 def _z(stays: UnitStays, modality: str, row: Ids, dimension: int, minute: Ids, rng: np.random.Generator) -> Float:
     level: Float = (
-        stays.severity(modality)[row, dimension]
-        + NOISE * rng.standard_normal(len(row))
-        + _dying(stays, row, minute)
+        stays.severity(modality)[row, dimension] + NOISE * rng.standard_normal(len(row)) + _dying(stays, row, minute)
     )
     return level
 
@@ -312,7 +320,9 @@ def diagnosis(stays: UnitStays, rng: np.random.Generator) -> pl.DataFrame:
 def admission_dx(stays: UnitStays, rng: np.random.Generator) -> pl.DataFrame:
     """Reason of admission: noise, of those who have the modality of diagnoses."""
     row = stays.present("diagnosis")
-    system = np.array(["Cardiovascular", "Respiratory", "Neurologic", "Gastrointestinal"])[rng.integers(4, size=len(row))]
+    system = np.array(["Cardiovascular", "Respiratory", "Neurologic", "Gastrointestinal"])[
+        rng.integers(4, size=len(row))
+    ]
     values = {
         "patientunitstayid": stays.stay_id[row],
         "admitdxenteredoffset": rng.integers(5, 300, size=len(row)),
@@ -412,7 +422,9 @@ def past_history(stays: UnitStays, rng: np.random.Generator) -> pl.DataFrame:
                 "pasthistoryvaluetext": value,
             }
         )
-    return numbered("pastHistory", "pasthistoryid", parts, ("patientunitstayid", "pasthistoryoffset", "pasthistorypath"))
+    return numbered(
+        "pastHistory", "pasthistoryid", parts, ("patientunitstayid", "pasthistoryoffset", "pasthistorypath")
+    )
 
 
 def intake_output(stays: UnitStays, rng: np.random.Generator) -> pl.DataFrame:
@@ -461,7 +473,7 @@ def apache_aps_var(stays: UnitStays, rng: np.random.Generator) -> pl.DataFrame:
     n = len(stays)
     everyone = np.arange(n)
 
-    def of(modality: str, values: Mapping[str, Float]) -> dict[str, Float]:
+    def of(modality: str, values: Mapping[str, Any]) -> dict[str, Float]:
         there = np.zeros(n, dtype=bool)
         there[stays.present(modality)] = True
         return {name: np.where(there, value, -1.0) for name, value in values.items()}
@@ -478,7 +490,11 @@ def apache_aps_var(stays: UnitStays, rng: np.random.Generator) -> pl.DataFrame:
     values |= of("vital_signs", {name: near("vital_signs", _PERIODIC[vital]) for name, vital in vitals.items()})
     values |= of("vital_signs", {"meanbp": near("vital_signs", (1, 82.0, -10.0, False, 0))})
     ventilated = (stays.severity("respiratory")[:, 0] > 0.5).astype(np.float64)
-    breath = {"vent": ventilated, "intubated": ventilated, "fio2": np.clip(near("respiratory", _RESPIRATORY["FiO2"]), 21, 100)}
+    breath = {
+        "vent": ventilated,
+        "intubated": ventilated,
+        "fio2": np.clip(near("respiratory", _RESPIRATORY["FiO2"]), 21, 100),
+    }
     values |= of("respiratory", breath)
     values |= of("fluid_balance", {"urine": np.rint(1400 * np.exp(-0.4 * stays.severity("fluid_balance")[:, 1]))})
     values |= of(

@@ -55,14 +55,10 @@ def frame(columns: tuple[str, ...], values: Mapping[str, Any]) -> pl.DataFrame:
     return made.with_columns(empty).select(columns)
 
 
-def write_table(path: Path, table: pl.DataFrame, *, quoted: bool = False) -> None:
+def write_table(path: Path, table: pl.DataFrame) -> None:
     """Write a ``.csv.gz`` whose bytes depend on the table alone (no time of writing, no name)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = table.write_csv(
-        datetime_format="%Y-%m-%d %H:%M:%S",
-        date_format="%Y-%m-%d",
-        quote_style="non_numeric" if quoted else "necessary",
-    )
+    text = table.write_csv(datetime_format="%Y-%m-%d %H:%M:%S", date_format="%Y-%m-%d")
     path.write_bytes(gzip.compress(text.encode(), _LEVEL, mtime=0))
 
 
@@ -82,14 +78,19 @@ def in_minutes(length: Minutes) -> NDArray[np.float64]:
     return found
 
 
-def spread_ids(rng: np.random.Generator, n: int, first: int, room: int, residue: int = 0) -> Ids:
-    """(n,) distinct ids, ascending, in ``first`` … ``first + room``, all equal to ``residue`` modulo 97."""
-    gap = room // 97 // max(n, 1)
-    if gap < 1:
-        raise SourceError("simulated records", f"at most {room // 97:,} rows of a kind", f"{n:,}", "ask for fewer")
-    return first + 97 * (np.arange(n) * gap + rng.integers(gap, size=n)) + residue % 97
+def subject_ids(rng: np.random.Generator, n: int, seed: int) -> Ids:
+    """(n,) ascending numbers of eight digits, equal to ``seed`` modulo 97: seeds have no patient in common."""
+    return _spread(rng, n, 10_000_000, 9_999_000, 97) + seed % 97
 
 
 def shuffled_ids(rng: np.random.Generator, n: int, first: int, room: int = 9_999_999) -> Ids:
-    """(n,) distinct ids whose order says nothing."""
-    return rng.permutation(spread_ids(rng, n, first, room))
+    """(n,) distinct ids of ``first`` … ``first + room`` whose order says nothing."""
+    return rng.permutation(_spread(rng, n, first, room, 1))
+
+
+def _spread(rng: np.random.Generator, n: int, first: int, room: int, step: int) -> Ids:
+    """(n,) distinct, ascending, ``first`` plus multiples of ``step``, one at a random place of each equal gap."""
+    gap = room // step // max(n, 1)
+    if gap < 1:
+        raise SourceError("simulated records", f"at most {room // step:,} rows of a kind", f"{n:,}", "ask for fewer")
+    return first + step * (np.arange(n) * gap + rng.integers(gap, size=n))

@@ -39,7 +39,8 @@ def chest_images(shows: Float, lateral: Bool, side: int, rng: np.random.Generato
     )
     picture = np.maximum(picture, 0.72 * heart)
     picture += 0.02 * rng.standard_normal(picture.shape)
-    return (255 * np.clip(picture, 0, 1)).astype(np.uint8)
+    pixels: NDArray[np.uint8] = (255 * np.clip(picture, 0, 1)).astype(np.uint8)
+    return pixels
 
 
 def _level(shows: Float) -> Float:

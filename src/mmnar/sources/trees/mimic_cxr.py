@@ -93,9 +93,7 @@ def take_films(stays: Stays, rng: np.random.Generator) -> Films:
     lateral = np.arange(len(row)) - np.repeat(np.cumsum(sides) - sides, sides)
     names = [rng.bytes(20).hex() for _ in range(len(row))]
     dicom = ["-".join(name[i : i + 8] for i in range(0, 40, 8)) for name in names]
-    return Films(
-        row, study, dicom, time + lateral * np.timedelta64(60, "s"), shows, lateral
-    )
+    return Films(row, study, dicom, time + lateral * np.timedelta64(60, "s"), shows, lateral)
 
 
 def metadata(stays: Stays, films: Films, rng: np.random.Generator) -> pl.DataFrame:

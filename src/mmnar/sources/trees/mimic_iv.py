@@ -1,4 +1,52 @@
-"""MIMIC placeholder docstring."""
+"""A tree like MIMIC-IV 3.1 with notes, chest X-rays and their released embeddings, of simulated patients.
+
+=====================================================  ============================================================
+``mimiciv/3.1/{hosp,icu}/*.csv.gz``                    19 tables, all columns of the release in its order
+``mimic-iv-note/2.2/note/{discharge,radiology}``       notes by a grammar (``text``)
+``mimic-cxr-jpg/2.1.0``                                metadata, split, chexpert; with ``images`` also JPEG files and
+                                                       IMAGE_FILENAMES
+``generalized-image-embeddings-…-1.0/files/p10/…``     one TFRecord per image, 1376 numbers
+``truth/mimic_iv.parquet``                             exact risks, labels, pattern; outside the records
+=====================================================  ============================================================
+
+Each patient has one index admission with one ICU stay: the first admission that has one. Some have an earlier admission
+without ICU stay, some a later one.
+
+**Modalities**, in the simulator's order: the structured record (everyone), chest X-ray, discharge summary, radiology
+report. Five contents each move vital signs, laboratory values, drugs and codes of procedures (``mimic_record``); the
+vector and the picture of an X-ray (``mimic_cxr``); the grades of five findings in a note (``text``). Demographics and
+all else are noise. The contents of record, X-ray and report are there in the first 16 h of the ICU stay; the summary is
+there at discharge and not before its last hours.
+
+**Questions and truth.** Column ``<task>`` is the exact risk, ``label:<task>`` what the tables say, null where not
+asked.
+
+* ``mortality``: death in hospital, asked 48 h after ICU admission. Everyone is in hospital then; whoever dies does so
+  after 54 h. The summary does not exist yet. Risk: P(death | contents and pattern of record, X-ray and report), the
+  summary's presence and content integrated out. It holds whether one asks everyone or those still in the unit: how long
+  a unit stay lasts up to 48 h depends on nothing simulated.
+* ``readmission``: an admission within 30 days of discharge; ``icu_admission``: an ICU stay that begins within 90 days
+  of it. Asked at discharge of those alive. Risk: P(outcome | contents and pattern of all four modalities, alive).
+
+``present:<modality>`` is the pattern at discharge; at 48 h it is the same without the summary.
+
+**Traps**, for whoever reads past the question; each tells the outcome unless said otherwise.
+
+* Lactates and heart rates measured before 48 h and stored after; lactates drawn before discharge and stored after.
+* Vital signs and laboratory values of the last day of the dying; X-rays of the dying after 48 h.
+* Blood cultures: the dying's grow, which is stored after 48 h.
+* Discharge summaries dated before discharge and stored after it, of patients without the modality and of the dead;
+  radiology reports dated before 48 h or before discharge and stored after.
+* ``diagnoses_icd`` of the index admission (written after discharge, no time); ``dod``, ``deathtime``,
+  ``hospital_expire_flag``, ``discharge_location``.
+* Later admissions with their notes and X-rays. Answers that are no: admissions without ICU stay after 30 days, and with
+  one after 95.
+* Notes and X-rays of earlier admissions: noise, which makes an absent modality look present.
+
+**What the layout loses.** Notes grade a content in nine words half a spread apart; measurements have noise; SpO₂ and
+FiO₂ end at 100 and 21 %. A model can come near the exact risks, not reach them. Not every film has a report nor every
+report a film, other than in the release: the simulator orders the two apart.
+"""
 
 from __future__ import annotations
 

@@ -539,9 +539,9 @@ def diagnoses_icd(stays: Stays, rng: np.random.Generator) -> pl.DataFrame:
     for row, hadm_id in ((everyone, stays.hadm_id), (before, stays.earlier.hadm_id)):
         which, code = np.nonzero(rng.random((len(row), len(codes))) < 0.35)
         parts.append(pl.DataFrame({"row": row[which], "hadm_id": hadm_id[row[which]], "icd_code": codes[code]}))
-    for label, (code, _) in _TELLING.items():
+    for label, (telling, _) in _TELLING.items():
         row = np.flatnonzero(getattr(stays, label) & (rng.random(n) < _TELLING_SHARE))
-        parts.append(pl.DataFrame({"row": row, "hadm_id": stays.hadm_id[row], "icd_code": np.full(len(row), code)}))
+        parts.append(pl.DataFrame({"row": row, "hadm_id": stays.hadm_id[row], "icd_code": np.full(len(row), telling)}))
     rows = pl.concat(parts)
     rows = rows.with_columns(
         subject_id=pl.Series(stays.subject_id[rows["row"].to_numpy()]), key=pl.Series(rng.random(rows.height))

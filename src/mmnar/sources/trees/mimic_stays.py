@@ -10,7 +10,7 @@ import polars as pl
 
 from mmnar.sources.simulator import CONTENT_NOISE, Bool, Float, Simulation
 from mmnar.sources.synthetic import OUTCOMES
-from mmnar.sources.trees.files import Ids, Times, duration, frame, in_minutes, minutes, shuffled_ids, spread_ids
+from mmnar.sources.trees.files import Ids, Times, duration, frame, in_minutes, minutes, shuffled_ids, subject_ids
 from mmnar.sources.trees.mimic_columns import HOSP, ICU
 
 DAY: Final = 24 * 60
@@ -100,8 +100,8 @@ class Stays:
 def admit(simulation: Simulation, rng: np.random.Generator) -> Stays:
     """Place every patient on a calendar such that the tables' outcomes are the simulation's labels.
 
-    Lengths of stay up to the question do not depend on anything simulated: who is still in the unit at 48 h does not
-    tell who dies.
+    Everyone is in hospital when death is asked about, and who is still in the unit depends on nothing simulated: being
+    asked does not tell who dies.
     """
     n = len(simulation)
     outcome = dict(zip(OUTCOMES, simulation.labels.T, strict=True))
@@ -115,11 +115,12 @@ def admit(simulation: Simulation, rng: np.random.Generator) -> Stays:
     in_unit = long_stay & (rng.random(n) < 0.7)
     on_ward = np.where(long_stay, np.clip(length, 48 * 60 + 5, until_death - 60), length)
     outtime = intime + duration(np.where(died, np.where(in_unit, until_death, on_ward), length))
-    home = outtime + minutes(rng, n, 6 * 60, 8 * DAY)
+    # nobody leaves hospital before the question: else short stays would tell who lives
+    home = np.maximum(outtime, intime + ASKED) + minutes(rng, n, 6 * 60, 8 * DAY)
     dischtime = np.where(died, intime + duration(until_death), home)
     return Stays(
         simulation,
-        spread_ids(rng, n, 10_000_000, 9_999_000, simulation.seed),
+        subject_ids(rng, n, simulation.seed),
         shuffled_ids(rng, n, 20_000_000, 3_000_000),
         shuffled_ids(rng, n, 30_000_000, 3_000_000),
         admittime,

@@ -60,7 +60,7 @@ _EXAM: Final = (
     "GENERAL: lying in bed.\nHEENT: sclerae anicteric, MMM.\nCARDIAC: regular, no murmurs.\nABDOMEN: soft.\n"
     "EXTREMITIES: warm, pulses palpable.\nNEURO: moving all four limbs."
 )
-_LAB_NAMES: Final = ("MCV", "RDW", "PTT", "Calcium", "Phosphate", "Magnesium", "Eos", "Basos", "Monos", "Lymphs")
+_LAB_NAMES: Final = ("MCV", "RDW", "PTT", "Calcium", "Phosphate", "Magnesium")
 
 
 def grades(severity: Float) -> NDArray[np.int64]:
@@ -137,8 +137,8 @@ def _listed(drugs: list[str]) -> str:
 
 
 def _results(dice: Float) -> str:
-    """Laboratory lines that say nothing; many for a third of the notes, past 512 tokens."""
-    days = 9 if dice[34] < 0.33 else 1
+    """Laboratory lines that say nothing; for a third of the notes so many that the course comes after 512 tokens."""
+    days = 14 if dice[34] < 0.33 else 1
     lines = []
     for day in range(days):
         values = (f"{name}-{10 + 90 * dice[(35 + day + i) % 48]:.1f}" for i, name in enumerate(_LAB_NAMES))
