@@ -116,8 +116,9 @@ def _hits(frame: pl.DataFrame, rules: Sequence[FeatureRule]) -> pl.DataFrame:
     parts = []
     for events, history in ((recent, False), (frame, True)):
         numbers = [i for i, rule in enumerate(rules) if not rule.categories and rule.history is history]
+        value = pl.col("numeric_value").cast(pl.Float64)
         # of 0.0 and -0.0 at one time neither sorts first
-        value = pl.col("numeric_value").cast(pl.Float64) + 0.0
+        value = pl.when(value == 0.0).then(0.0).otherwise(value)
         parts.append(_matched(events, pairs.filter(pl.col("rule").is_in(numbers)), value))
     for i in categorical:
         events = frame if rules[i].history else recent
