@@ -80,7 +80,7 @@ def mimic_iv_questions(mortality_at: int = 48, planned: bool = True) -> tuple[Qu
         raise ConfigError("mortality_at", "hours after unit admission", str(mortality_at), "use 24 or 48")
     at = pl.col("intime") + pl.duration(hours=mortality_at, time_unit="us")
     still_alive = pl.col("deathtime").is_null() | (pl.col("deathtime") > at)
-    left_alive = Criterion("left hospital alive", ~pl.col("died"), hindsight=False)
+    left_alive = Criterion("left hospital alive", ~pl.col("died"))
     words = "readmission to hospital within 30 days" + ("" if planned else ", planned admissions left out")
     mortality = Task("mortality", f"{mortality_at} h after unit admission", "death before hospital discharge")
     return (
