@@ -78,7 +78,7 @@ def doctor(*, root: Path | None = None, store: Path | None = None) -> None:
 
     Parameters
     ----------
-    root: A folder of raw eICU records.
+    root: A folder of raw records: MIMIC-IV (hosp and icu), its notes, MIMIC-CXR, eICU.
     store: A prepared store; every file's hash is recomputed.
     """
     from mmnar.doctor import examine

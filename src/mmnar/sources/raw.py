@@ -1,8 +1,8 @@
 """Raw tables: find them in a read-only folder, read the columns asked for, say precisely what is wrong.
 
-A table is read in blocks of about 8 MB of text: one thread unpacks, another parses the block before, the caller casts the
-one before that. Memory does not depend on the table's size. Messages name tables, columns and counts. They never show a
-cell, because a cell may be a patient's.
+A table is read in blocks of about 8 MB of text: one thread unpacks, another parses the block before, the caller casts
+the one before that. Memory does not depend on the table's size. Messages name tables, columns and counts. They never
+show a cell, because a cell may be a patient's.
 """
 
 from __future__ import annotations

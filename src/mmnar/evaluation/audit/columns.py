@@ -37,7 +37,7 @@ def auroc_limits(a: float, positives: int, negatives: int) -> tuple[float, float
         positives, negatives: Patients with and without the outcome.
 
     >>> [round(v, 3) for v in auroc_limits(1.0, 10, 10)], [round(v, 3) for v in auroc_limits(0.8, 50, 50)]
-    ([0.792, 1.0], [0.699, 0.873])
+    ([0.8, 1.0], [0.697, 0.871])
     """
     star = (positives + negatives) / 2 - 1
 
