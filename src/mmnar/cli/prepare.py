@@ -30,6 +30,24 @@ def eicu(*, root: Path, out: Path, apache_prediction: bool = True) -> None:
 
 
 @prepare.command
+def physionet2012(*, root: Path, out: Path) -> None:
+    """PhysioNet/CinC Challenge 2012: in-hospital death asked 48 h after unit admission.
+
+    Parameters
+    ----------
+    root: Folder with set-a.tar.gz (or the folder set-a) and Outcomes-a.txt; so for sets b and c. Never written to.
+    out: The store to write; an older store there is replaced only when the new one is whole.
+    """
+    from mmnar.cli.inspect import describe
+    from mmnar.cohort.physionet2012 import physionet2012_criteria, physionet2012_questions
+    from mmnar.dataset.prepare import prepare as write
+    from mmnar.sources.physionet2012 import read_physionet2012
+
+    write(read_physionet2012(root), physionet2012_criteria(), physionet2012_questions(), out)
+    describe(out)
+
+
+@prepare.command
 def synthetic(
     *,
     out: Path,
