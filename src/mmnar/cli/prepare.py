@@ -48,6 +48,32 @@ def physionet2012(*, root: Path, out: Path) -> None:
 
 
 @prepare.command
+def table(spec: Path, *, out: Path, root: Path | None = None, dry_run: bool = False) -> None:
+    """A table of your own: one row a sample, columns grouped into modalities by a YAML spec (docs/own-tables.md).
+
+    Parameters
+    ----------
+    spec: What the columns mean. How they are understood is printed before anything is written.
+    out: The store to write; an older store there is replaced only when the new one is whole.
+    root: Folder the spec's files are relative to; by default the spec's own. Never written to.
+    dry_run: Print how the columns are understood, and stop.
+    """
+    from mmnar.cli.inspect import describe
+    from mmnar.cohort.table import table_criteria, table_questions
+    from mmnar.dataset.prepare import prepare as write
+    from mmnar.sources.table import plan_table
+    from mmnar.sources.table_spec import load_spec
+
+    understood = load_spec(spec)
+    plan = plan_table(understood, root or spec.parent)
+    print(plan.text(), flush=True)
+    extract = plan.extract()
+    if not dry_run:
+        write(extract, table_criteria(understood), table_questions(understood), out)
+        describe(out)
+
+
+@prepare.command
 def synthetic(
     *,
     out: Path,
