@@ -1,9 +1,10 @@
-"""Small populations for tests: three modalities, numbers and categories, cells and whole modalities missing."""
+"""Small populations for tests: numbers and categories, cells and whole modalities missing; and one of every kind."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from mmnar.dataset.content import Content, HashedArrays, ItemArrays, SeriesArrays
 from mmnar.dataset.store import PatientDataset, make_dataset
 from mmnar.schema import Feature, ModalitySpec, Schema, Task
 
@@ -19,6 +20,18 @@ SCHEMA = Schema(
     ),
     ("sex",),
 )
+
+MIXED = Schema(
+    (
+        *SCHEMA.modalities,
+        ModalitySpec("course", (Feature("hr"), Feature("urine"), Feature("never")), "series"),
+        ModalitySpec("note", kind="embedding", shape=(12,)),
+        ModalitySpec("report", kind="hashed", shape=(64, 4)),
+    ),
+    SCHEMA.tasks,
+    SCHEMA.attributes,
+)
+"""One modality of every kind."""
 
 
 def population(
@@ -54,3 +67,43 @@ def population(
         {"sex": np.where(rng.random(n) < 0.5, "Female", "Male")},
         {"source": source, "id_space": source},
     )
+
+
+def mixed_population(n: int = 400, seed: int = 0) -> PatientDataset:
+    """``population`` with a modality of every other kind; each tells of the first label."""
+    data = population(n, seed)
+    rng = np.random.default_rng([seed, 1])
+    told = data.labels[:, 0] + 0.5 * rng.normal(size=n)
+    values: dict[str, Content] = {**data.values}
+    offsets, hours, who = _items(rng, n, 9)
+    feature = rng.integers(0, 2, len(hours)).astype(np.int16)
+    values["course"] = SeriesArrays(
+        offsets, hours, feature, (told[who] + rng.normal(size=len(hours))).astype(np.float32)
+    )
+    offsets, hours, who = _items(rng, n, 3)
+    values["note"] = ItemArrays(offsets, hours, (told[who, None] + rng.normal(size=(len(who), 12))).astype(np.float32))
+    offsets, hours, who = _items(rng, n, 3)
+    words = rng.integers(1, 6, len(who))
+    starts = np.r_[0, np.cumsum(words)]
+    buckets = rng.integers(0, 64, starts[-1]).astype(np.int32)
+    values["report"] = HashedArrays(offsets, hours, starts, buckets, np.ones(starts[-1], dtype=np.float32))
+    return make_dataset(
+        MIXED,
+        values,
+        data.labels,
+        data.label_mask,
+        data.subject_id,
+        data.hadm_id,
+        data.stay_id,
+        data.prediction_time,
+        data.attributes,
+        data.manifest,
+    )
+
+
+def _items(rng: np.random.Generator, n: int, below: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Offsets of n samples with fewer than ``below`` items each, their hours, and whose each is."""
+    counts = rng.integers(0, below, n)
+    who = np.repeat(np.arange(n), counts)
+    hours = -rng.exponential(20, len(who)).astype(np.float32)
+    return np.r_[0, np.cumsum(counts)], hours[np.lexsort((hours, who))], who

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from mmnar.errors import SchemaError
-from mmnar.types import Modality, PatientBatch
+from mmnar.types import PatientBatch, Static
 from tests.conformance.test_models import batch
 
 
 def with_modality(b: PatientBatch, name: str, values: torch.Tensor, observed: torch.Tensor) -> PatientBatch:
-    return replace(b, modalities={**b.modalities, name: Modality(values, observed)}, checked=False)
+    return replace(b, modalities={**b.modalities, name: Static(values, observed)}, checked=False)
 
 
 def test_each_broken_invariant_is_named() -> None:
@@ -25,7 +25,7 @@ def test_each_broken_invariant_is_named() -> None:
         with_modality(b, "labs", torch.where(o, v, 1.0), o)
     with pytest.raises(SchemaError, match="nothing observed where absent"):
         with_modality(b, "labs", v, torch.ones_like(o))
-    with pytest.raises(SchemaError, match=r"\(\d+, 2\), got \(\d+, 1\)"):
+    with pytest.raises(SchemaError, match=r"\(\d+, 2\), got static \(\d+, 1\)"):
         with_modality(b, "labs", v[:, :1], o)
     with pytest.raises(SchemaError, match="modalities"):
         replace(b, modalities=dict(reversed(b.modalities.items())), checked=False)

@@ -60,7 +60,7 @@ def _records(root: Path) -> tuple[list[str], bool]:
         return [f"FAIL  records: {error}"], False
     lines = [
         f"ok    eICU records: release {extract.version}, {extract.stays.height} unit stays, "
-        f"{extract.events.frame.height} events"
+        f"{len(extract.rules)} features"
     ]
     return lines + [f"note  {warning}" for warning in extract.warnings], True
 

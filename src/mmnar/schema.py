@@ -13,7 +13,7 @@ from typing import Any, Literal
 from mmnar.errors import SchemaError
 
 FeatureKind = Literal["continuous", "categorical"]
-ModalityKind = Literal["static"]
+ModalityKind = Literal["static", "series", "embedding", "hashed", "image"]
 
 
 @dataclass(frozen=True)
@@ -44,30 +44,49 @@ class Feature:
 
 @dataclass(frozen=True)
 class ModalitySpec:
-    """A modality: a named, ordered group of features that is present or absent as a whole.
+    """A modality: something of the record that is present or absent as a whole.
+
+    ==========  =====================================================================================================
+    kind        content of one sample
+    ==========  =====================================================================================================
+    static      one row of F features, some of them observed
+    series      any number of measurements: hours before the prediction, which of F features, value
+    embedding   any number of vectors of ``shape`` (D,), each with its hours: segments of notes, X-ray embeddings
+    hashed      any number of notes as counts, ``shape`` (buckets, rank): in so many buckets, reduced to so many
+                components by a basis fitted on the training fold
+    image       one grey image of ``shape`` (side, side), 0-255
+    ==========  =====================================================================================================
 
     Args:
         name: Unique in the schema.
-        features: F features, in column order.
-        kind: How it is stored and encoded; ``static`` is one vector (F,) per sample.
-        max_missing: The modality is absent where more than this share of its features is missing
-            (paper C.1.2: 0.8). With nothing observed it is always absent.
+        features: F features in column order, of ``static`` and ``series``; empty for the others.
+        kind: How it is stored and encoded.
+        max_missing: A static modality is absent where more than this share of its features is missing (paper C.1.2:
+            0.8); with nothing observed it is always absent. The others are present with their first item.
+        shape: Of one item, for ``embedding``, ``hashed`` and ``image``; empty for the others.
     """
 
     name: str
-    features: tuple[Feature, ...]
+    features: tuple[Feature, ...] = ()
     kind: ModalityKind = "static"
     max_missing: float = 0.8
+    shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         names = [f.name for f in self.features]
-        if not names or len(set(names)) != len(names):
+        of_features = self.kind in ("static", "series")
+        if of_features != bool(names) or len(set(names)) != len(names):
             raise SchemaError(
                 f"modality '{self.name}'",
-                "at least one feature, each name once",
+                "at least one feature, each name once" if of_features else f"no features ({self.kind})",
                 f"{len(names)} features, {len(set(names))} distinct names",
                 "correct the source's feature rules",
             )
+        if self.kind == "series" and any(f.categories for f in self.features):
+            raise SchemaError(f"modality '{self.name}'", "numbers", "categories in a series", "make the feature static")
+        axes = {"embedding": 1, "hashed": 2, "image": 2}.get(self.kind, 0)
+        if len(self.shape) != axes or any(size < 1 for size in self.shape):
+            raise SchemaError(f"modality '{self.name}'", f"a shape of {axes} axes", f"{self.shape}", "give its shape")
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -121,6 +140,7 @@ class Schema:
                 tuple(Feature(f["name"], f["kind"], tuple(f["categories"]), f["unit"]) for f in m["features"]),
                 m["kind"],
                 m["max_missing"],
+                tuple(m["shape"]),
             )
             for m in raw["modalities"]
         )

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from mmnar.errors import SchemaError
-from mmnar.schema import Schema
+from mmnar.schema import ModalitySpec, Schema
 
 
 @dataclass(frozen=True)
-class Modality:
-    """Content of one static modality.
+class Static:
+    """Content of a static modality.
 
     Args:
         values: (B, F) float32; standardised numbers, or category indices; 0 wherever not observed.
@@ -26,18 +26,127 @@ class Modality:
     values: Tensor
     observed: Tensor
 
-    def take(self, rows: Tensor) -> Modality:
-        return Modality(self.values[rows], self.observed[rows])
+    def __len__(self) -> int:
+        return len(self.values)
 
-    def blank(self, keep: Tensor) -> Modality:
+    def take(self, rows: Tensor) -> Static:
+        return Static(self.values[rows], self.observed[rows])
+
+    def blank(self, keep: Tensor) -> Static:
         """Erase the rows where ``keep`` (B,) is false."""
         # multiplication would let a NaN through; where does not
-        return Modality(
+        return Static(
             torch.where(keep[:, None], self.values, torch.zeros_like(self.values)), self.observed & keep[:, None]
         )
 
-    def to(self, device: torch.device) -> Modality:
-        return Modality(self.values.to(device), self.observed.to(device))
+    def to(self, device: torch.device) -> Static:
+        return Static(self.values.to(device), self.observed.to(device))
+
+
+@dataclass(frozen=True)
+class Series:
+    """Content of a series modality: E measurements of B patients, packed patient by patient, in time order.
+
+    Args:
+        offsets: (B + 1,) int64; patient i's measurements are ``offsets[i]:offsets[i + 1]``.
+        hours: (E,) float32 hours before the prediction, ≤ 0.
+        feature: (E,) int64 column.
+        values: (E,) float32, standardised.
+    """
+
+    offsets: Tensor
+    hours: Tensor
+    feature: Tensor
+    values: Tensor
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def counts(self) -> Tensor:
+        """(B,) items per patient."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+    @property
+    def patient(self) -> Tensor:
+        """(E,) whose each item is."""
+        return _owners(self.counts)
+
+    def take(self, rows: Tensor) -> Series:
+        offsets, items = _gather(self.offsets, rows)
+        return Series(offsets, self.hours[items], self.feature[items], self.values[items])
+
+    def blank(self, keep: Tensor) -> Series:
+        """Erase the items of patients where ``keep`` (B,) is false."""
+        offsets, items = _kept(self, keep)
+        return Series(offsets, self.hours[items], self.feature[items], self.values[items])
+
+    def to(self, device: torch.device) -> Series:
+        return Series(self.offsets.to(device), self.hours.to(device), self.feature.to(device), self.values.to(device))
+
+
+@dataclass(frozen=True)
+class Items:
+    """Content of an embedding or image modality: E vectors or images of B patients, packed, in time order.
+
+    Args:
+        offsets: (B + 1,) int64.
+        hours: (E,) float32 hours before the prediction, ≤ 0.
+        values: (E, D) float32 vectors, or (E, side, side) uint8 images.
+    """
+
+    offsets: Tensor
+    hours: Tensor
+    values: Tensor
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def counts(self) -> Tensor:
+        """(B,) items per patient."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+    @property
+    def patient(self) -> Tensor:
+        """(E,) whose each item is."""
+        return _owners(self.counts)
+
+    def take(self, rows: Tensor) -> Items:
+        offsets, items = _gather(self.offsets, rows)
+        return Items(offsets, self.hours[items], self.values[items])
+
+    def blank(self, keep: Tensor) -> Items:
+        """Erase the items of patients where ``keep`` (B,) is false."""
+        offsets, items = _kept(self, keep)
+        return Items(offsets, self.hours[items], self.values[items])
+
+    def to(self, device: torch.device) -> Items:
+        return Items(self.offsets.to(device), self.hours.to(device), self.values.to(device))
+
+
+Content = Static | Series | Items
+
+
+def _owners(counts: Tensor) -> Tensor:
+    return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+
+
+def _offsets(counts: Tensor) -> Tensor:
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+def _gather(offsets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Offsets of the taken rows and the positions of their items."""
+    counts = (offsets[1:] - offsets[:-1])[rows]
+    new = _offsets(counts)
+    shift = offsets[:-1][rows] - new[:-1]
+    return new, torch.arange(int(new[-1]), device=offsets.device) + torch.repeat_interleave(shift, counts)
+
+
+def _kept(content: Series | Items, keep: Tensor) -> tuple[Tensor, Tensor]:
+    counts = content.counts
+    return _offsets(counts * keep), torch.repeat_interleave(keep, counts).nonzero().squeeze(1)
 
 
 @dataclass(frozen=True)
@@ -57,7 +166,7 @@ class PatientBatch:
     """
 
     schema: Schema
-    modalities: dict[str, Modality]
+    modalities: dict[str, Content]
     present: Tensor
     labels: Tensor
     label_mask: Tensor
@@ -123,20 +232,41 @@ class PatientBatch:
         if bool((self.labels[~self.label_mask] != 0).any()):
             raise SchemaError("batch.labels", "0 where label_mask is false", "another value", "mask before building")
         for i, spec in enumerate(self.schema.modalities):
-            content, shape = self.modalities[spec.name], (b, len(spec.features))
-            if tuple(content.values.shape) != shape or tuple(content.observed.shape) != shape:
-                raise SchemaError(
-                    f"modality '{spec.name}'", f"{shape}", f"{tuple(content.values.shape)}", "rebuild the batch"
-                )
-            # a NaN behind a `where` still poisons weight gradients, so none may exist at all
-            if not bool(torch.isfinite(content.values).all()):
-                raise SchemaError(f"modality '{spec.name}'", "finite values", "NaN or infinity", "impute or mask first")
-            if bool((content.values[~content.observed] != 0).any()):
-                raise SchemaError(f"modality '{spec.name}'", "0 where unobserved", "another value", "mask first")
-            if bool(content.observed[~self.present[:, i]].any()):
+            content = self.modalities[spec.name]
+            if len(content) != b:
+                raise SchemaError(f"modality '{spec.name}'", f"{b} patients", f"{len(content)}", "rebuild the batch")
+            _check_static(content, spec) if isinstance(content, Static) else _check_packed(content, spec)
+            has = content.observed.any(1) if isinstance(content, Static) else content.counts > 0
+            if bool(has[~self.present[:, i]].any()):
                 raise SchemaError(
                     f"modality '{spec.name}'", "nothing observed where absent", "observed cells", "use batch.drop"
                 )
+
+
+def _check_static(content: Static, spec: ModalitySpec) -> None:
+    name, shape = f"modality '{spec.name}'", (len(content), len(spec.features))
+    if tuple(content.values.shape) != shape or tuple(content.observed.shape) != shape or spec.kind != "static":
+        raise SchemaError(name, f"{spec.kind} {shape}", f"static {tuple(content.values.shape)}", "rebuild the batch")
+    # a NaN behind a `where` still poisons weight gradients, so none may exist at all
+    if not bool(torch.isfinite(content.values).all()):
+        raise SchemaError(name, "finite values", "NaN or infinity", "impute or mask first")
+    if bool((content.values[~content.observed] != 0).any()):
+        raise SchemaError(name, "0 where unobserved", "another value", "mask first")
+
+
+def _check_packed(content: Series | Items, spec: ModalitySpec) -> None:
+    name = f"modality '{spec.name}'"
+    if (spec.kind == "series") != isinstance(content, Series) or spec.kind == "static":
+        raise SchemaError(name, spec.kind, type(content).__name__, "rebuild the batch")
+    items = int(content.offsets[-1])
+    if len(content.hours) != items or len(content.values) != items or bool((content.counts < 0).any()):
+        raise SchemaError(name, f"{items} items", f"{len(content.values)}", "rebuild the batch")
+    if not bool((content.hours <= 0).all()):
+        raise SchemaError(name, "times at or before the prediction", "later ones", "use events.before")
+    if spec.kind == "image" and tuple(content.values.shape[1:]) != spec.shape:
+        raise SchemaError(name, f"images {spec.shape}", f"{tuple(content.values.shape[1:])}", "rebuild the batch")
+    if content.values.is_floating_point() and not bool(torch.isfinite(content.values).all()):
+        raise SchemaError(name, "finite values", "NaN or infinity", "impute or mask first")
 
 
 @dataclass(frozen=True)

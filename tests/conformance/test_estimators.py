@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mmnar.cohort.split import Split
+from mmnar.dataset.content import HashedArrays, gather
 from mmnar.dataset.store import Fold, PatientDataset
 from mmnar.errors import ConfigError, SchemaError, StoreError
 from mmnar.estimators.base import Estimator
@@ -17,7 +18,7 @@ from mmnar.estimators.registry import estimator, model_names
 from mmnar.estimators.storage import load_predictor, save_predictor
 from mmnar.models.registry import MODELS
 from mmnar.schema import Schema, Task
-from tests.populations import population
+from tests.populations import mixed_population, population
 
 SPLIT = Split(tune=0.2, test=0.3)
 
@@ -36,7 +37,7 @@ RECIPES = [(name, 1) for name in model_names()] + [("zero-fill", 2), ("boosting-
 
 @pytest.mark.parametrize(("name", "members"), RECIPES)
 def test_risks_are_risks_repeat_to_the_bit_and_survive_saving(name: str, members: int, tmp_path: Path) -> None:
-    train, tune, test = folds(population())
+    train, tune, test = folds(mixed_population(200))
     fitted = recipe(name, members).fit(train, tune, seed=3)
     p = fitted.predict_proba(test)
     assert p.shape == (len(test), 2)
@@ -54,7 +55,7 @@ def test_risks_are_risks_repeat_to_the_bit_and_survive_saving(name: str, members
 
 @pytest.mark.parametrize("name", model_names())
 def test_a_patients_risk_does_not_depend_on_who_is_scored_beside_them(name: str) -> None:
-    train, tune, test = folds(population())
+    train, tune, test = folds(mixed_population(200))
     fitted = recipe(name).fit(train, tune)
     together = fitted.predict_proba(test)
     for i in (0, 7, 20):
@@ -66,7 +67,7 @@ def test_a_patients_risk_does_not_depend_on_who_is_scored_beside_them(name: str)
 
 @pytest.mark.parametrize("name", model_names())
 def test_tampering_with_the_test_fold_moves_no_fitted_state(name: str, tmp_path: Path) -> None:
-    data = population()
+    data = mixed_population(200)
     train, tune, test = folds(data)
     recipe(name).fit(train, tune)
     files = []
@@ -82,9 +83,17 @@ def test_tampering_with_the_test_fold_moves_no_fitted_state(name: str, tmp_path:
 
 
 def _tampered(data: PatientDataset, test: Fold[Any]) -> PatientDataset:
-    values = {name: v.copy() for name, v in data.values.items()}
-    for v in values.values():
-        v[test.rows] = np.where(np.isnan(v[test.rows]), np.nan, 1.0)
+    values = dict(data.values)
+    for name, content in data.values.items():
+        if isinstance(content, np.ndarray):
+            values[name] = content.copy()
+            values[name][test.rows] = np.where(np.isnan(content[test.rows]), np.nan, 1.0)
+        else:
+            part = "weights" if isinstance(content, HashedArrays) else "values"
+            changed = getattr(content, part).copy()
+            own = gather(content.offsets, test.rows)[1]
+            changed[gather(content.starts, own)[1] if part == "weights" else own] = 7
+            values[name] = replace(content, **{part: changed})
     labels = data.labels.copy()
     labels[test.rows] = ~labels[test.rows] & data.label_mask[test.rows]
     return replace(data, values=values, labels=labels)

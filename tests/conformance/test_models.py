@@ -14,10 +14,11 @@ from mmnar.dataset.preprocess import Preprocessor
 from mmnar.models.base import Model
 from mmnar.models.registry import MODELS, model_class
 from mmnar.ops.losses import masked_label_loss
+from mmnar.schema import Schema
 from mmnar.training.loop import train
 from mmnar.training.monitor import Silent
-from mmnar.types import Modality, PatientBatch
-from tests.populations import SCHEMA, population
+from mmnar.types import Items, PatientBatch, Series, Static
+from tests.populations import MIXED, SCHEMA, mixed_population, population
 
 NAMES = sorted(MODELS)
 
@@ -28,10 +29,16 @@ def batch(n: int = 60, seed: int = 0) -> PatientBatch:
     return Preprocessor.fit(fold).transform(fold)
 
 
-def build(name: str, seed: int = 0) -> Model:
+def mixed(n: int = 60, seed: int = 0) -> PatientBatch:
+    """One modality of every kind."""
+    fold = mixed_population(n, seed).fold(Split(tune=0.1, test=0.1), "train")
+    return Preprocessor.fit(fold).transform(fold)
+
+
+def build(name: str, seed: int = 0, schema: Schema = MIXED) -> Model:
     torch.manual_seed(seed)
     kind = model_class(name)
-    return kind(SCHEMA, kind.Config(width=32))
+    return kind(schema, kind.Config(width=32))
 
 
 def task_loss(logits: torch.Tensor, b: PatientBatch) -> torch.Tensor:
@@ -47,7 +54,7 @@ def test_registry_and_folder_agree() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_finite_logits_and_representation(name: str) -> None:
-    b = batch()
+    b = mixed()
     out = build(name).eval()(b)
     assert out.logits.shape == (len(b), 2)
     assert out.representation.shape[0] == len(b)
@@ -57,24 +64,32 @@ def test_finite_logits_and_representation(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_content_behind_an_absent_modality_moves_nothing(name: str) -> None:
-    b = batch()
-    poisoned = {}
-    for i, (key, m) in enumerate(b.modalities.items()):
-        absent = ~b.present[:, i : i + 1].expand_as(m.values)
-        # category indices must stay legal, or the embedding would refuse before the model can be judged
-        poison = torch.ones_like(m.values) if key == "unit" else torch.full_like(m.values, 1e3)
-        poisoned[key] = Modality(torch.where(absent, poison, m.values), m.observed | absent)
+    b = mixed()
+    poisoned = {key: poison(key, m, b.present[:, i]) for i, (key, m) in enumerate(b.modalities.items())}
     model = build(name).eval()
-    assert any((poisoned[k].values != b.modalities[k].values).any() for k in poisoned)
+    assert all(len(poisoned[k].values) >= len(b.modalities[k].values) for k in poisoned)
+    assert not torch.equal(poisoned["labs"].values, b.modalities["labs"].values)
     assert torch.equal(model(replace(b, modalities=poisoned, checked=True)).logits, model(b).logits)
 
 
+def poison(name: str, m: Static | Series | Items, present: torch.Tensor) -> Static | Series | Items:
+    """Content in the rows that do not have the modality."""
+    if isinstance(m, Static):
+        absent = ~present[:, None].expand_as(m.values)
+        # category indices must stay legal, or the embedding would refuse before the model can be judged
+        bad = torch.ones_like(m.values) if name == "unit" else torch.full_like(m.values, 1e3)
+        return Static(torch.where(absent, bad, m.values), m.observed | absent)
+    donor = int(m.counts.argmax())  # every patient without items gets this one's
+    rows = torch.where(present, torch.arange(len(present)), donor)
+    return m.take(rows)
+
+
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("only", range(4))
+@pytest.mark.parametrize("only", range(7))
 def test_works_with_any_one_modality_or_none(name: str, only: int) -> None:
-    b = batch()
+    b = mixed()
     present = torch.zeros_like(b.present)
-    if only < 3:
+    if only < 6:
         present[:, only] = True
     out = build(name).eval()(b.drop(present))
     assert torch.isfinite(out.logits).all()
@@ -82,7 +97,7 @@ def test_works_with_any_one_modality_or_none(name: str, only: int) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_same_risk_alone_shuffled_or_in_company(name: str) -> None:
-    b, model = batch(), build(name).eval()
+    b, model = mixed(), build(name).eval()
     together = model(b).logits
     order = torch.randperm(len(b))
     assert torch.allclose(model(b.take(order)).logits, together[order], atol=1e-5)
@@ -92,7 +107,7 @@ def test_same_risk_alone_shuffled_or_in_company(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_masked_labels_give_no_gradient(name: str) -> None:
-    b = batch()
+    b = mixed()
     gradients = []
     for flip in (False, True):
         labels = torch.where(b.label_mask, b.labels, float(flip))
@@ -107,7 +122,7 @@ def test_masked_labels_give_no_gradient(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_trains_and_names_match(name: str) -> None:
-    model, b = build(name).train(), batch()
+    model, b = build(name).train(), mixed()
     empty = b.take(torch.arange(len(b))).drop(torch.zeros_like(b.present))
     for part in (b, empty):  # a null vector trains only where nothing is present
         for objective in model.objectives(part, model, task_loss):
@@ -122,7 +137,7 @@ def test_same_seed_same_bits(name: str) -> None:
     b = batch(120)
     states = []
     for _ in range(2):
-        model = build(name)
+        model = build(name, schema=SCHEMA)
         train(model, b, b, TrainConfig(min_steps=0, max_epochs=2, batch_size=32), 3, Silent())
         states.append(model.state_dict())
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])

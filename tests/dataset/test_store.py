@@ -31,7 +31,7 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     path = write_store(tmp_path / "s", population(300))
     manifest = json.loads((path / "manifest.json").read_text())
     (path / "manifest.json").write_text(json.dumps({**manifest, "store_version": 99}))
-    with pytest.raises(StoreError, match="expected store version 1, got 99; prepare it again"):
+    with pytest.raises(StoreError, match="expected store version 2, got 99; prepare it again"):
         open_store(path)
 
 

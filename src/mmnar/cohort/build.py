@@ -61,7 +61,8 @@ class Cohort:
 
     Args:
         samples: ``sample`` (0..N-1), ``subject_id, hadm_id, stay_id`` (int64), ``prediction_time``
-            (datetime[us]), per task a nullable Boolean column ``label:<task>`` (null = not asked or not
+            (datetime[us]), ``since`` (begin of the record that counts as this stay's; null = all of it), per task a
+            nullable Boolean column ``label:<task>`` (null = not asked or not
             known), per attribute a string column. Ordered by (subject_id, stay_id, prediction_time).
             Two questions asked of one stay at the same moment share one sample.
         tasks: K tasks in schema order.
@@ -121,18 +122,25 @@ def build_cohort(extract: Extract, criteria: Sequence[Criterion], questions: Seq
         .with_row_index("sample")
         .with_columns(pl.col("sample").cast(pl.Int64))
     )
-    future = extract.events.after(samples)
-    for question in questions:
-        samples = _with_label(samples, points.filter(task=question.task.name), question, future)
+    samples = samples.join(_since(extract.stays), on="stay_id", how="left", maintain_order="left")
+    futures = (events.after(part) for events, part in extract.answers.parts(samples))
+    answers = [[question.label(future) for question in questions] for future in futures]
+    for question, parts in zip(questions, zip(*answers, strict=True), strict=True):
+        samples = _with_label(samples, points.filter(task=question.task.name), question, pl.concat(parts))
     attributes = extract.stays.select("stay_id", *extract.attributes)
     samples = samples.join(attributes, on="stay_id", how="left", maintain_order="left")
     return Cohort(samples, tuple(q.task for q in questions), extract.attributes, attrition)
 
 
-def _with_label(samples: pl.DataFrame, points: pl.DataFrame, question: Question, future: FutureEvents) -> pl.DataFrame:
+def _since(stays: pl.DataFrame) -> pl.DataFrame:
+    since = pl.col("since") if "since" in stays.columns else pl.lit(None)
+    return stays.select("stay_id", since=since.cast(pl.Datetime("us")))
+
+
+def _with_label(samples: pl.DataFrame, points: pl.DataFrame, question: Question, answers: pl.DataFrame) -> pl.DataFrame:
     """Add ``label:<task>``: the answer where the question was asked, null elsewhere."""
     name = label_column(question.task.name)
-    answers = question.label(future).select("sample", "label", answered=pl.lit(True))
+    answers = answers.select("sample", "label", answered=pl.lit(True))
     asked = points.select("stay_id", "prediction_time", asked=pl.lit(True))
     out = (
         samples.join(asked, on=["stay_id", "prediction_time"], how="left", maintain_order="left")

@@ -18,7 +18,7 @@ _DAY: Final = pl.duration(hours=24, time_unit="us")
 
 def _answers(future: FutureEvents, found: pl.DataFrame, default: bool | None) -> pl.DataFrame:
     """``sample, label`` for every sample: ``found`` where there, else ``default``."""
-    everyone = pl.DataFrame({"sample": range(future.n_samples)}, schema={"sample": pl.Int64})
+    everyone = pl.DataFrame({"sample": future.samples}, schema={"sample": pl.Int64})
     return everyone.join(found, on="sample", how="left").with_columns(
         pl.col("label").fill_null(default) if default is not None else pl.col("label")
     )

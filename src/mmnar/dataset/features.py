@@ -10,25 +10,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mmnar.errors import SchemaError
-from mmnar.schema import Feature, ModalitySpec, Schema, Task
-from mmnar.sources.events import Extract, FeatureRule, PastEvents
+from mmnar.sources.events import FeatureRule, PastEvents
 
 _COUNTING: Final = ("count", "nunique")
 
 
-def schema_of(extract: Extract, tasks: Sequence[Task]) -> Schema:
-    """The schema that ``extract``'s rules make: modalities in order of first mention, features in rule order."""
-    by_modality: dict[str, list[Feature]] = {}
-    for rule in extract.rules:
-        feature = Feature(rule.feature, "categorical" if rule.categories else "continuous", rule.categories, rule.unit)
-        by_modality.setdefault(rule.modality, []).append(feature)
-    modalities = tuple(
-        ModalitySpec(name, tuple(features), max_missing=extract.max_missing) for name, features in by_modality.items()
-    )
-    return Schema(modalities, tuple(tasks), tuple(extract.attributes))
-
-
-def static_features(past: PastEvents, rules: Sequence[FeatureRule], n: int) -> dict[str, NDArray[np.float32]]:
+def static_features(past: PastEvents, rules: Sequence[FeatureRule]) -> dict[str, NDArray[np.float32]]:
     """Aggregate each sample's past events into features.
 
     Ties in time are ordered by value, so that no answer depends on the order of the rows. Sums run in that
@@ -37,24 +24,25 @@ def static_features(past: PastEvents, rules: Sequence[FeatureRule], n: int) -> d
     Args:
         past: Events known at prediction time.
         rules: Feature rules; columns come out in this order within each modality.
-        n: Number of samples N; ``past``'s sample numbers are below it.
 
     Returns:
-        modality → (N, F) float32; NaN where nothing was observed; a category is its index.
+        modality → (N, F) float32, N samples in the order of ``past.samples``; NaN where nothing was observed; a
+        category is its index.
 
     Raises:
         SchemaError: A categorical rule does not end in ``"other"``, or does not take ``last`` or ``first``.
     """
     _check(rules)
-    hits = _hits(past.frame, rules)
-    table = np.full((len(rules), n), np.nan, dtype=np.float64)
+    frame = numbered(past)
+    hits = _hits(frame, rules)
+    table = np.full((len(rules), len(past.samples)), np.nan, dtype=np.float64)
     for aggregation in dict.fromkeys(rule.aggregation for rule in rules):
         numbers = [i for i, rule in enumerate(rules) if rule.aggregation == aggregation]
         part = hits.filter(pl.col("rule").is_in(numbers))
         if aggregation not in _COUNTING:
             part = part.filter("plausible")
         _aggregate(table, part, aggregation)
-    _zeros(table, hits, past.frame, rules)
+    _zeros(table, hits, frame, rules)
     return {
         modality: np.ascontiguousarray(table[_rows(rules, modality)].T.astype(np.float32))
         for modality in dict.fromkeys(rule.modality for rule in rules)
@@ -71,9 +59,26 @@ def implausible(past: PastEvents, rules: Sequence[FeatureRule]) -> dict[str, int
         if rule.aggregation not in _COUNTING and not rule.categories:
             first.setdefault((rule.codes, rule.low, rule.high), rule)
     named = list(first.values())
-    outside = _hits(past.frame, named).filter(~pl.col("plausible") & pl.col("value").is_not_null())
+    outside = _hits(numbered(past), named).filter(~pl.col("plausible") & pl.col("value").is_not_null())
     counts = outside.group_by("rule").len().sort("rule")
     return {f"{named[i].modality}.{named[i].feature}": count for i, count in counts.iter_rows()}
+
+
+def numbered(past: PastEvents) -> pl.DataFrame:
+    """The events with ``sample`` as a position in ``past.samples``."""
+    order = pl.DataFrame({"sample": past.samples}).with_row_index("position")
+    positions = past.frame.select("sample").join(order, on="sample", how="left", maintain_order="left")["position"]
+    return past.frame.with_columns(sample=positions.cast(pl.Int64))
+
+
+def matches(codes: Sequence[str], wanted: Sequence[tuple[str, ...]]) -> pl.DataFrame:
+    """``code, rule`` pairs, each once: which of ``wanted`` (one tuple of codes or ``prefix*`` a rule) reads a code."""
+    pairs: set[tuple[str, int]] = set()
+    for i, own in enumerate(wanted):
+        exact = {c for c in own if not c.endswith("*")}
+        prefixes = tuple(c[:-1] for c in own if c.endswith("*"))
+        pairs.update((code, i) for code in codes if code in exact or (prefixes and code.startswith(prefixes)))
+    return pl.DataFrame(sorted(pairs), schema={"code": pl.String, "rule": pl.Int64}, orient="row")
 
 
 def _rows(rules: Sequence[FeatureRule], modality: str) -> list[int]:
@@ -93,14 +98,18 @@ def _check(rules: Sequence[FeatureRule]) -> None:
 
 def _hits(frame: pl.DataFrame, rules: Sequence[FeatureRule]) -> pl.DataFrame:
     """Events matched with rules: ``rule, sample, value, plausible, code``, ordered by rule, sample, time, value."""
-    matches = _matches(frame["code"].unique().to_list(), rules)
-    numbers = [i for i, rule in enumerate(rules) if not rule.categories]
+    pairs = matches(frame["code"].unique().to_list(), [rule.codes for rule in rules])
     categorical = [i for i, rule in enumerate(rules) if rule.categories]
     n = (frame["sample"].max() or 0) + 1  # type: ignore[operator]
-    parts = [
-        _matched(frame, matches.filter(pl.col("rule").is_in(numbers)), pl.col("numeric_value").cast(pl.Float64)),
-        *(_matched(frame, matches.filter(rule=i), _index(rules[i].categories)) for i in categorical),
-    ]
+    recent = frame.filter("recent")
+    parts = []
+    for events, history in ((recent, False), (frame, True)):
+        numbers = [i for i, rule in enumerate(rules) if not rule.categories and rule.history is history]
+        value = pl.col("numeric_value").cast(pl.Float64)
+        parts.append(_matched(events, pairs.filter(pl.col("rule").is_in(numbers)), value))
+    for i in categorical:
+        events = frame if rules[i].history else recent
+        parts.append(_matched(events, pairs.filter(rule=i), _index(rules[i].categories)))
     return (
         pl.concat(parts)
         .join(_bounds(rules), on="rule", how="left", maintain_order="left")
@@ -114,13 +123,13 @@ def _hits(frame: pl.DataFrame, rules: Sequence[FeatureRule]) -> pl.DataFrame:
     )
 
 
-def _matched(frame: pl.DataFrame, matches: pl.DataFrame, value: pl.Expr) -> pl.DataFrame:
+def _matched(frame: pl.DataFrame, pairs: pl.DataFrame, value: pl.Expr) -> pl.DataFrame:
     """``rule, sample, code, value``, ordered by time and value within each rule and sample."""
     return (
-        frame.filter(pl.col("code").is_in(matches["code"].unique().implode()))
+        frame.filter(pl.col("code").is_in(pairs["code"].unique().implode()))
         .select("sample", "time", "code", value=value)
         .sort("time", "value", nulls_last=True)
-        .join(matches, on="code", maintain_order="left")
+        .join(pairs, on="code", maintain_order="left")
         .select("rule", "sample", "code", "value")
     )
 
@@ -142,16 +151,6 @@ def _bounds(rules: Sequence[FeatureRule]) -> pl.DataFrame:
         },
         schema={"rule": pl.Int64, "low": pl.Float64, "high": pl.Float64},
     )
-
-
-def _matches(codes: list[str], rules: Sequence[FeatureRule]) -> pl.DataFrame:
-    """``code, rule`` pairs, each once."""
-    pairs: set[tuple[str, int]] = set()
-    for i, rule in enumerate(rules):
-        exact = {c for c in rule.codes if not c.endswith("*")}
-        prefixes = tuple(c[:-1] for c in rule.codes if c.endswith("*"))
-        pairs.update((code, i) for code in codes if code in exact or (prefixes and code.startswith(prefixes)))
-    return pl.DataFrame(sorted(pairs), schema={"code": pl.String, "rule": pl.Int64}, orient="row")
 
 
 def _aggregate(table: NDArray[np.float64], part: pl.DataFrame, aggregation: str) -> None:
@@ -202,7 +201,7 @@ def _reduce(
 
 def _zeros(table: NDArray[np.float64], hits: pl.DataFrame, frame: pl.DataFrame, rules: Sequence[FeatureRule]) -> None:
     """0 where the source was kept for the sample and no event matched; an implausible match stays missing."""
-    recorded = frame.select("sample", "source").unique()
+    recorded = frame.filter("recent").select("sample", "source").unique()
     matched = hits.select("rule", "sample").unique()
     for i, rule in enumerate(rules):
         if not rule.zero_if_recorded:

@@ -14,14 +14,24 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mmnar.cohort.build import Cohort, Criterion, Question, build_cohort, label_column
-from mmnar.dataset.features import implausible, schema_of, static_features
-from mmnar.dataset.store import PatientDataset, make_dataset, write_store
+from mmnar.dataset.gather import Gatherer, Gathering, gatherers
+from mmnar.dataset.store import PatientDataset, claim_store, make_dataset, write_store
 from mmnar.errors import SourceError
+from mmnar.notes.encoder import TextEncoder
 from mmnar.privacy import counted
+from mmnar.schema import Schema
 from mmnar.sources.events import Extract
 
 
-def prepare(extract: Extract, criteria: Sequence[Criterion], questions: Sequence[Question], out: str | Path) -> Path:
+def prepare(
+    extract: Extract,
+    criteria: Sequence[Criterion],
+    questions: Sequence[Question],
+    out: str | Path,
+    *,
+    notes: TextEncoder | None = None,
+    bin_hours: float = 0.0,
+) -> Path:
     """Build the dataset and write it to ``out``, whole or not at all.
 
     Args:
@@ -29,6 +39,8 @@ def prepare(extract: Extract, criteria: Sequence[Criterion], questions: Sequence
         criteria: Inclusion rules of the cohort.
         questions: Tasks; K, in schema order.
         out: Folder of the store; a store already there is replaced only when the new one is whole.
+        notes: Encoder of notes; None = hashed counts.
+        bin_hours: Series at native times (0), or means over bins of so many hours.
 
     Returns:
         ``out``.
@@ -37,19 +49,32 @@ def prepare(extract: Extract, criteria: Sequence[Criterion], questions: Sequence
         SourceError: Nothing is left of the cohort, or a task has one class only.
         StoreError: The store cannot be written.
     """
-    return write_store(Path(out), dataset_of(extract, build_cohort(extract, criteria, questions)))
+    return store_cohort(extract, build_cohort(extract, criteria, questions), out, notes=notes, bin_hours=bin_hours)
 
 
-def dataset_of(extract: Extract, cohort: Cohort) -> PatientDataset:
-    """The samples of ``cohort`` with their features, labels and manifest, in memory."""
+def store_cohort(
+    extract: Extract, cohort: Cohort, out: str | Path, *, notes: TextEncoder | None = None, bin_hours: float = 0.0
+) -> Path:
+    """``prepare`` for a cohort that is there already."""
+    out = Path(out)
+    claim_store(out)
+    how = Gathering(notes, out / "cache", bin_hours, out)
+    return write_store(out, dataset_of(extract, cohort, how))
+
+
+def dataset_of(extract: Extract, cohort: Cohort, how: Gathering | None = None) -> PatientDataset:
+    """The samples of ``cohort`` with their content, labels and manifest; one part of the events in memory at a time."""
     samples = cohort.samples
-    past = extract.events.before(samples)
-    values = static_features(past, extract.rules, samples.height)
+    modalities = gatherers(extract.rules, extract.max_missing, how or Gathering())
+    for events, part in extract.events.parts(samples):
+        past = events.before(part)
+        for modality in modalities:
+            modality.add(past)
     labels = samples.select(label_column(task.name) for task in cohort.tasks)
     subject_id, hadm_id, stay_id = (_ids(samples, name) for name in ("subject_id", "hadm_id", "stay_id"))
     return make_dataset(
-        schema_of(extract, cohort.tasks),
-        values,
+        Schema(tuple(m.spec for m in modalities), cohort.tasks, tuple(extract.attributes)),
+        {m.spec.name: m.content() for m in modalities},
         labels.with_columns(pl.all().fill_null(False)).to_numpy().astype(bool),
         labels.select(pl.all().is_not_null()).to_numpy().astype(bool),
         subject_id,
@@ -57,7 +82,7 @@ def dataset_of(extract: Extract, cohort: Cohort) -> PatientDataset:
         stay_id,
         samples["prediction_time"].cast(pl.Datetime("us")).cast(pl.Int64).to_numpy(),
         {name: samples[name].fill_null("").to_numpy().astype(np.str_) for name in extract.attributes},
-        _manifest(extract, cohort, implausible(past, extract.rules)),
+        _manifest(extract, cohort, modalities),
         _bayes(extract, cohort),
     )
 
@@ -81,9 +106,10 @@ def _bayes(extract: Extract, cohort: Cohort) -> NDArray[np.float64] | None:
     return risks.select(names).to_numpy().astype(np.float64)
 
 
-def _manifest(extract: Extract, cohort: Cohort, dropped: dict[str, int]) -> dict[str, Any]:
+def _manifest(extract: Extract, cohort: Cohort, modalities: Sequence[Gatherer]) -> dict[str, Any]:
     warnings = list(extract.warnings)
-    warnings.extend(f"feature '{name}': {counted(count)} implausible values dropped" for name, count in dropped.items())
+    for modality in modalities:
+        warnings.extend(what.replace("#", counted(count)) for what, count in modality.left_out().items())
     return {
         "source": extract.name,
         "source_version": extract.version,

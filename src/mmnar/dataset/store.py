@@ -21,25 +21,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmnar.cohort.split import Split, check_role
+from mmnar.dataset.content import Content, blanked, content_arrays, content_of, part_names, taken
 from mmnar.errors import LeakageError, SchemaError, StoreError
 from mmnar.files import write_text
 from mmnar.predictions import Predictions
 from mmnar.roles import ROLES, Calibration, R, Test, Train, Tune, subject_keys
 from mmnar.schema import ModalitySpec, Schema
 
-STORE_VERSION: Final = 1
+STORE_VERSION: Final = 2
+BESIDE: Final = ("events", "cache")
+"""Folders of a store that ``prepare`` fills before the arrays: the events as a MEDS dataset, encoded notes."""
 
 
-def presence(values: NDArray[np.float32], spec: ModalitySpec) -> NDArray[np.bool_]:
-    """(N,) δ of one modality: present unless more than ``max_missing`` of its features is missing (paper C.1.2).
-
-    Row by row and over all features of the schema, so that no patient's pattern depends on another's or on a fold.
+def presence(content: Content, spec: ModalitySpec) -> NDArray[np.bool_]:
+    """(N,) δ of one modality. Static: present unless more than ``max_missing`` of its features is missing (paper
+    C.1.2), row by row and over all features of the schema, so that no patient's pattern depends on another's or on a
+    fold. The other kinds: present with the first item.
 
     >>> spec = ModalitySpec("labs", tuple(__import__("mmnar.schema").schema.Feature(f"f{i}") for i in range(5)))
     >>> presence(np.array([[1, np.nan, np.nan, np.nan, np.nan], [np.nan] * 5], dtype=np.float32), spec).tolist()
     [True, False]
     """
-    missing = np.isnan(values)
+    if not isinstance(content, np.ndarray):
+        return content.counts > 0
+    missing = np.isnan(content)
     result: NDArray[np.bool_] = (missing.mean(axis=1) <= spec.max_missing + 1e-9) & ~missing.all(axis=1)
     return result
 
@@ -50,7 +55,8 @@ class PatientDataset:
 
     Args:
         schema: Names and order.
-        values: modality → (N, F) float32, NaN where not observed or where the modality is absent.
+        values: modality → (N, F) float32, NaN where not observed or where the modality is absent; of other kinds
+            than static, what ``dataset.content`` describes.
         labels, label_mask: (N, K) bool.
         present: (N, M) bool, δ.
         subject_id, hadm_id, stay_id: (N,) int64.
@@ -61,7 +67,7 @@ class PatientDataset:
     """
 
     schema: Schema
-    values: dict[str, NDArray[np.float32]]
+    values: dict[str, Content]
     labels: NDArray[np.bool_]
     label_mask: NDArray[np.bool_]
     present: NDArray[np.bool_]
@@ -136,9 +142,15 @@ class Fold(Generic[R]):
     def present(self) -> NDArray[np.bool_]:
         return self.dataset.present[self.rows]
 
+    def content(self, modality: str) -> Content:
+        """What ``dataset.content`` describes, of this fold's samples."""
+        return taken(self.dataset.values[modality], self.rows)
+
     def values(self, modality: str) -> NDArray[np.float32]:
-        """(n, F) with NaN where not observed."""
-        return self.dataset.values[modality][self.rows]
+        """(n, F) of a static modality, with NaN where not observed."""
+        content = self.content(modality)
+        assert isinstance(content, np.ndarray)
+        return content
 
     def keys(self) -> NDArray[np.uint64]:
         """Sorted subject keys of this fold."""
@@ -194,23 +206,11 @@ def write_store(path: Path, dataset: PatientDataset) -> Path:
         StoreError: The path exists and is not a store, or the disk is full.
     """
     path = Path(path)
-    if path.exists() and any(path.iterdir()) and not (path / "manifest.json").exists():
-        leftovers = all(p.name.startswith(("data-", ".tmp-")) for p in path.iterdir())
-        if not leftovers:
-            raise StoreError(f"'{path}'", "an empty folder or a store", "other files", "choose another --out")
-    path.mkdir(parents=True, exist_ok=True)
+    claim_store(path)
     temporary = path / f".tmp-{uuid.uuid4().hex[:12]}"
     placed: Path | None = None
     try:
-        temporary.mkdir()
-        for name, array in _arrays(dataset).items():
-            target = temporary / f"{name}.npy"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb") as handle:
-                np.save(handle, array, allow_pickle=False)
-                handle.flush()
-                os.fsync(handle.fileno())
-        files = {str(p.relative_to(temporary)): _sha256(p) for p in sorted(temporary.rglob("*.npy"))}
+        files = _write_arrays(temporary, dataset)
         fingerprint = hashlib.sha256(json.dumps([dataset.schema.to_dict(), files]).encode()).hexdigest()[:16]
         data = path / f"data-{fingerprint}"
         if data.exists() and not _is_whole(data, files):
@@ -239,13 +239,48 @@ def write_store(path: Path, dataset: PatientDataset) -> Path:
         raise StoreError(
             f"writing '{path}'", "room and permission to write", str(error), "the store that was there is unchanged"
         ) from error
+    _sweep(path, data.name)
+    return path
+
+
+def claim_store(path: Path) -> None:
+    """Make the folder of a store, or refuse one that holds something else, before any work is done.
+
+    Raises:
+        StoreError: The path exists and is not a store, or cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        others = [p.name for p in path.iterdir() if p.name not in BESIDE and not p.name.startswith(("data-", ".tmp-"))]
+    except OSError as error:
+        raise StoreError(f"'{path}'", "a folder that can be written", str(error), "choose another --out") from error
+    if others and "manifest.json" not in others:
+        raise StoreError(f"'{path}'", "an empty folder or a store", "other files", "choose another --out")
+
+
+def _write_arrays(folder: Path, dataset: PatientDataset) -> dict[str, str]:
+    """Every array as a file; name → hash."""
+    folder.mkdir()
+    files = {}
+    for name, array in sorted(_arrays(dataset).items()):
+        target = folder / f"{name}.npy"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as handle:
+            np.save(handle, array, allow_pickle=False)
+            handle.flush()
+            os.fsync(handle.fileno())
+        files[f"{name}.npy"] = _sha256(target)
+    return files
+
+
+def _sweep(path: Path, current: str) -> None:
+    """Delete older data folders and what kills left."""
     for stale in path.iterdir():
-        if stale.name != data.name and stale.name.startswith(("data-", ".tmp-")):
+        if stale.name != current and stale.name.startswith(("data-", ".tmp-")):
             if stale.is_dir():
                 shutil.rmtree(stale, ignore_errors=True)
             else:
                 stale.unlink(missing_ok=True)
-    return path
 
 
 def open_store(path: str | Path, verify: bool = False) -> PatientDataset:
@@ -284,7 +319,10 @@ def open_store(path: str | Path, verify: bool = False) -> PatientDataset:
     a = {name.removesuffix(".npy"): _load(data / name) for name in manifest["files"]}
     return PatientDataset(
         schema,
-        {m.name: a[f"values/{m.name}"] for m in schema.modalities},
+        {
+            m.name: content_of(m, {part: a[_array_name(m.name, part)] for part in part_names(m)})
+            for m in schema.modalities
+        },
         a["labels"],
         a["label_mask"],
         a["present"],
@@ -300,7 +338,7 @@ def open_store(path: str | Path, verify: bool = False) -> PatientDataset:
 
 def make_dataset(
     schema: Schema,
-    values: Mapping[str, NDArray[np.float32]],
+    values: Mapping[str, Content],
     labels: NDArray[np.bool_],
     label_mask: NDArray[np.bool_],
     subject_id: NDArray[np.int64],
@@ -318,22 +356,21 @@ def make_dataset(
     """
     n = len(subject_id)
     present = np.zeros((n, len(schema.modalities)), dtype=bool)
-    blanked: dict[str, NDArray[np.float32]] = {}
+    contents: dict[str, Content] = {}
     for i, spec in enumerate(schema.modalities):
-        v = np.asarray(values[spec.name], dtype=np.float32)
-        if v.shape != (n, len(spec.features)):
-            raise SchemaError(f"modality '{spec.name}'", f"{(n, len(spec.features))}", f"{v.shape}", "fix the source")
-        if np.isinf(v).any():
-            raise SchemaError(f"modality '{spec.name}'", "finite numbers or NaN", "infinity", "set plausible ranges")
-        present[:, i] = presence(v, spec)
-        blanked[spec.name] = np.where(present[:, i : i + 1], v, np.float32(np.nan))
+        content = values[spec.name]
+        if isinstance(content, np.ndarray):
+            content = content.astype(np.float32, copy=False)
+        _check_content(content, spec, n)
+        present[:, i] = presence(content, spec)
+        contents[spec.name] = blanked(content, present[:, i])
     k = len(schema.tasks)
     for name, array in (("labels", labels), ("label_mask", label_mask)):
         if array.shape != (n, k):
             raise SchemaError(name, f"{(n, k)}", f"{array.shape}", "fix the cohort")
     return PatientDataset(
         schema,
-        blanked,
+        contents,
         labels & label_mask,
         label_mask,
         present,
@@ -347,6 +384,20 @@ def make_dataset(
     )
 
 
+def _check_content(content: Content, spec: ModalitySpec, n: int) -> None:
+    if not isinstance(content, np.ndarray):
+        content.check(spec, n)
+        return
+    if content.shape != (n, len(spec.features)):
+        raise SchemaError(f"modality '{spec.name}'", f"{(n, len(spec.features))}", f"{content.shape}", "fix the source")
+    if np.isinf(content).any():
+        raise SchemaError(f"modality '{spec.name}'", "finite numbers or NaN", "infinity", "set plausible ranges")
+
+
+def _array_name(modality: str, part: str) -> str:
+    return f"values/{modality}/{part}" if part else f"values/{modality}"
+
+
 def _arrays(dataset: PatientDataset) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {
         "labels": dataset.labels,
@@ -357,7 +408,11 @@ def _arrays(dataset: PatientDataset) -> dict[str, NDArray[Any]]:
         "stay_id": dataset.stay_id,
         "prediction_time": dataset.prediction_time,
     }
-    arrays |= {f"values/{name}": v for name, v in dataset.values.items()}
+    arrays |= {
+        _array_name(name, part): array
+        for name, content in dataset.values.items()
+        for part, array in content_arrays(content).items()
+    }
     arrays |= {f"attributes/{name}": v for name, v in dataset.attributes.items()}
     if dataset.bayes is not None:
         arrays["truth/bayes"] = dataset.bayes
@@ -366,9 +421,12 @@ def _arrays(dataset: PatientDataset) -> dict[str, NDArray[Any]]:
 
 def _load(path: Path) -> NDArray[Any]:
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as handle:
+            np.lib.format.read_magic(handle)
+            empty = 0 in np.lib.format.read_array_header_1_0(handle)[0]
+        # nothing cannot be mapped
+        array: NDArray[Any] = np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
     except ValueError as error:
-        # an empty array cannot be mapped; anything else is damage
         raise StoreError(f"store file '{path.name}'", "a numpy array", str(error), "prepare again") from error
     return array
 

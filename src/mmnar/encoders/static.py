@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmnar.schema import ModalitySpec
-from mmnar.types import Modality
+from mmnar.types import Static
 
 
 class StaticEncoder(nn.Module):
@@ -32,7 +32,7 @@ class StaticEncoder(nn.Module):
             nn.Linear(inputs, width), nn.GELU(), nn.LayerNorm(width), nn.Dropout(dropout), nn.Linear(width, width)
         )
 
-    def forward(self, content: Modality) -> Tensor:
+    def forward(self, content: Static) -> Tensor:
         """(B, D)."""
         flags = content.observed.to(content.values.dtype)  # (B, F)
         parts = [content.values[:, self.continuous], flags] if self.categorical else [content.values, flags]
@@ -40,14 +40,3 @@ class StaticEncoder(nn.Module):
             # an unobserved category has index 0; its flag erases the vector
             parts.append(embedding(content.values[:, i].long()) * flags[:, i : i + 1])
         return self.mlp(torch.cat(parts, dim=1))  # type: ignore[no-any-return]
-
-
-def encode_present(encoder: nn.Module, content: Modality, present: Tensor, width: int) -> Tensor:
-    """Encode only the rows in which the modality is present; (B, D) with zeros elsewhere."""
-    rows = present.nonzero().squeeze(1)
-    if len(rows) == len(present):
-        return encoder(content)  # type: ignore[no-any-return]
-    if not len(rows):
-        return content.values.new_zeros(len(present), width)
-    encoded = encoder(content.take(rows))
-    return encoded.new_zeros(len(present), width).index_copy(0, rows, encoded)  # type: ignore[no-any-return]

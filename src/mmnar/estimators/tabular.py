@@ -1,6 +1,6 @@
 """Three controls without a network. What a deep model gains is what it gains over these.
 
-Axes: n samples, M modalities, F features of a modality, D columns of a design matrix, K tasks.
+Axes: n samples, M modalities, C columns of the table view, D columns of a design matrix, K tasks.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
 from mmnar.dataset.store import Fold
+from mmnar.dataset.table import TableView, column_features
 from mmnar.errors import ConfigError, RequirementError, StoreError, TrainingError
-from mmnar.estimators.base import Estimator, Predictor
+from mmnar.estimators.base import Estimator, Predictor, save_arrays
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
 from mmnar.training.monitor import Monitor, Silent
@@ -139,12 +140,15 @@ class LinearDesign:
     """How a fold becomes columns of a linear model; fitted on a training fold.
 
     Args:
-        mean, scale: (ΣF,) per feature in schema order, over observed training values. The column of a number is
+        view: What each modality's columns are.
+        mean, scale: (ΣC,) per column of the view, over observed training values. The column of a number is
             (x - mean) · scale, 0 where missing or absent; scale is 0 where training saw one value or none.
-        flagged: (ΣF,) whether the feature is sometimes missing within a present modality and gets an observed flag.
+        flagged: (ΣC,) whether the column is sometimes missing within a present modality, otherwise than the column
+            before it, and gets an observed flag.
         patterns: (G, M) patterns with a column of their own.
     """
 
+    view: TableView
     mean: Float
     scale: Float
     flagged: Bool
@@ -152,27 +156,29 @@ class LinearDesign:
 
     @classmethod
     def of(cls, train: Fold[Train], min_patients: int) -> LinearDesign:
+        view = TableView.fit(train)
         mean, scale, flagged = [], [], []
-        for m, spec in enumerate(train.schema.modalities):
-            values, present = _content(train, m), train.present[:, m]
+        for m in range(len(train.schema.modalities)):
+            values, present = view.columns(train, m), train.present[:, m]
             observed = ~np.isnan(values)
-            for f in range(len(spec.features)):
+            for f in range(values.shape[1]):
                 x = values[observed[:, f], f]
                 sd = x.std() if len(x) else 0.0
                 mean.append(x.mean() if len(x) else 0.0)
                 scale.append(1.0 / sd if sd > 0 else 0.0)
-                flagged.append(bool((present & ~observed[:, f]).any() and len(x)))
+                news = f == 0 or (observed[:, f] != observed[:, f - 1]).any()
+                flagged.append(bool(news and (present & ~observed[:, f]).any() and len(x)))
         patterns, counts = np.unique(train.present, axis=0, return_counts=True)
-        return cls(np.array(mean), np.array(scale), np.array(flagged), patterns[counts >= min_patients])
+        return cls(view, np.array(mean), np.array(scale), np.array(flagged), patterns[counts >= min_patients])
 
     def columns(self, fold: Fold[Any]) -> Float:
         """(n, D), each row from its own patient alone."""
         columns: list[Float] = []
         position = 0
         for m, spec in enumerate(fold.schema.modalities):
-            values = _content(fold, m)
+            values = self.view.columns(fold, m)
             observed = ~np.isnan(values)
-            for f, feature in enumerate(spec.features):
+            for f, feature in enumerate(self.view.features(spec)):
                 x, seen = values[:, f], observed[:, f]
                 if feature.categories:
                     columns += [(x == c).astype(np.float64) for c in range(len(feature.categories))]
@@ -224,12 +230,13 @@ class FittedLogistic(Predictor):
             coefficients=self.coefficients,
             intercepts=self.intercepts,
         )
+        save_arrays(folder / "view.npz", d.view.arrays())
         return {"name": self.name, "C": self.chosen}
 
     @classmethod
     def load_state(cls, folder: Path, schema: Schema, fitted_subjects: Keys, state: dict[str, Any]) -> FittedLogistic:
         with np.load(folder / "logistic-pattern.npz", allow_pickle=False) as a:
-            design = LinearDesign(a["mean"], a["scale"], a["flagged"], a["patterns"])
+            design = LinearDesign(_view(folder, schema), a["mean"], a["scale"], a["flagged"], a["patterns"])
             return cls(
                 state["name"], schema, fitted_subjects, design, a["coefficients"], a["intercepts"], list(state["C"])
             )
@@ -303,6 +310,7 @@ class FittedBoosting(Predictor):
     """Gradient-boosted trees, one ensemble per task.
 
     Args:
+        view: What each modality's columns are.
         kept: (D,) columns of which training saw a value.
         models: K fitted classifiers.
     """
@@ -312,20 +320,22 @@ class FittedBoosting(Predictor):
         name: str,
         schema: Schema,
         fitted_subjects: Keys,
+        view: TableView,
         kept: Bool,
         models: list[HistGradientBoostingClassifier],
     ) -> None:
         super().__init__(name, schema, fitted_subjects)
-        self.kept, self.models = kept, models
+        self.view, self.kept, self.models = view, kept, models
 
     def predict_proba(self, fold: Fold[Any]) -> Float:
-        x = _tree_columns(fold)[:, self.kept]
+        x = _tree_columns(self.view, fold)[:, self.kept]
         if not len(x):
             return np.empty((0, len(self.models)))
         return np.column_stack([model.predict_proba(x)[:, 1] for model in self.models])
 
     def _state(self, folder: Path) -> dict[str, Any]:
         np.savez(folder / "boosting-pattern.npz", kept=self.kept)
+        save_arrays(folder / "view.npz", self.view.arrays())
         for task, model in zip(self.schema.task_names, self.models, strict=True):
             skops.io.dump(model, folder / f"boosting-{task}.skops")
         return {"name": self.name, "trees": [int(model.n_iter_) for model in self.models]}
@@ -335,7 +345,7 @@ class FittedBoosting(Predictor):
         with np.load(folder / "boosting-pattern.npz", allow_pickle=False) as a:
             kept = a["kept"]
         models = [_load_trees(folder / f"boosting-{task}.skops") for task in schema.task_names]
-        return cls(state["name"], schema, fitted_subjects, kept, models)
+        return cls(state["name"], schema, fitted_subjects, _view(folder, schema), kept, models)
 
 
 @dataclass(frozen=True)
@@ -355,7 +365,7 @@ class BoostingPattern(Estimator):
     card: ClassVar[dict[str, Any]] = {
         "title": "Gradient boosting with pattern columns",
         "paper": "Control: Ke et al. (2017), LightGBM, as scikit-learn's HistGradientBoostingClassifier",
-        "missing": "missing values as they are, and an indicator per modality",
+        "missing": "missing values as they are, and an indicator per modality; series as window summaries",
         "deviations": ("Stops on the tune fold's log loss instead of a random part of the training fold.",),
         "control": True,
     }
@@ -380,8 +390,9 @@ class BoostingPattern(Estimator):
         monitor: Monitor | None = None,
     ) -> FittedBoosting:
         monitor = monitor or Silent()
-        categorical = _tree_categorical(train.schema)
-        x, x_tune = _tree_columns(train), _tree_columns(tune)
+        view = TableView.fit(train)
+        categorical = _tree_categorical(view)
+        x, x_tune = _tree_columns(view, train), _tree_columns(view, tune)
         kept: Bool = np.logical_not(np.isnan(x).all(axis=0))
         x, x_tune = x[:, kept], x_tune[:, kept]
         models = []
@@ -400,7 +411,7 @@ class BoostingPattern(Estimator):
             with threadpool_limits(_THREADS):
                 models.append(self._grow(blank, task, x[asked], y, x_tune[asked_tune], y_tune, monitor))
             monitor.stop()
-        return FittedBoosting(self.name, train.schema, _seen(train, tune), kept, models)
+        return FittedBoosting(self.name, train.schema, _seen(train, tune), view, kept, models)
 
     def _grow(
         self,
@@ -444,35 +455,33 @@ CONTROLS: Final[dict[str, type[PatternOnly] | type[LogisticPattern] | type[Boost
 """Registry name → recipe; ``CONTROLS[name].fitted.load_state`` reads what the fitted thing wrote."""
 
 
-def _content(fold: Fold[Any], modality: int) -> Float:
-    """(n, F) values, NaN where not observed; what lies behind an absent modality is never read."""
-    values = fold.values(fold.schema.modality_names[modality]).astype(np.float64)
-    return np.where(fold.present[:, modality : modality + 1], values, np.nan)
+def _view(folder: Path, schema: Schema) -> TableView:
+    with np.load(folder / "view.npz", allow_pickle=False) as arrays:
+        return TableView.from_arrays(schema, dict(arrays))
 
 
-def _tree_columns(fold: Fold[Any]) -> Float:
-    """(n, ΣF + M) contents with NaN, then presence."""
-    contents = [_content(fold, m) for m in range(len(fold.schema.modalities))]
+def _tree_columns(view: TableView, fold: Fold[Any]) -> Float:
+    """(n, ΣC + M) contents with NaN, then presence."""
+    contents = [view.columns(fold, m) for m in range(len(fold.schema.modalities))]
     return np.concatenate([*contents, fold.present.astype(np.float64)], axis=1)
 
 
-def _tree_categorical(schema: Schema) -> Bool:
-    """(ΣF + M,) which columns are categories.
+def _tree_categorical(view: TableView) -> Bool:
+    """(ΣC + M,) which columns are categories.
 
     Raises:
         RequirementError: A feature has more categories than boosting can bin.
     """
-    for spec in schema.modalities:
-        for feature in spec.features:
-            if len(feature.categories) > MAX_CATEGORIES:
-                raise RequirementError(
-                    f"feature '{spec.name}.{feature.name}'",
-                    f"at most {MAX_CATEGORIES} categories for gradient boosting",
-                    f"{len(feature.categories)}",
-                    "group rare categories in the source's feature rules",
-                )
-    flags = [bool(f.categories) for spec in schema.modalities for f in spec.features]
-    return np.array(flags + [False] * len(schema.modalities))
+    columns = column_features(view)
+    for spec, feature in columns:
+        if len(feature.categories) > MAX_CATEGORIES:
+            raise RequirementError(
+                f"feature '{spec.name}.{feature.name}'",
+                f"at most {MAX_CATEGORIES} categories for gradient boosting",
+                f"{len(feature.categories)}",
+                "group rare categories in the source's feature rules",
+            )
+    return np.array([bool(f.categories) for _, f in columns] + [False] * len(view.schema.modalities))
 
 
 def _load_trees(path: Path) -> HistGradientBoostingClassifier:

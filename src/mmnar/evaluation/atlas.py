@@ -10,9 +10,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mmnar.dataset.content import Content, SeriesArrays
 from mmnar.dataset.store import PatientDataset
 from mmnar.evaluation.result import Estimate
 from mmnar.privacy import FEW, FEW_OUTCOMES, SMALL_CELL, briefly
+from mmnar.schema import ModalitySpec
 
 Z_95: Final = 1.959963984540054
 POOLED: Final = f"other patterns (<{SMALL_CELL} patients each)"
@@ -153,18 +155,29 @@ def _outcome_rate(labels: NDArray[np.bool_], subjects: NDArray[np.int64]) -> Out
 def _modality_rows(dataset: PatientDataset) -> Iterator[ModalityRow]:
     for i, spec in enumerate(dataset.schema.modalities):
         has = dataset.present[:, i]
-        missing = float(np.isnan(dataset.values[spec.name][has]).mean()) if has.any() else None
+        unseen = _unseen(dataset.values[spec.name], spec)
+        missing = float(unseen[has].mean()) if has.any() and unseen.shape[1] else None
         yield ModalityRow(spec.name, len(spec.features), float(has.mean()) if len(has) else 0.0, missing)
 
 
 def _feature_rows(dataset: PatientDataset) -> Iterator[FeatureRow]:
     for i, spec in enumerate(dataset.schema.modalities):
         has = dataset.present[:, i]
-        empty = np.isnan(dataset.values[spec.name])
+        empty = _unseen(dataset.values[spec.name], spec)
         overall = empty.mean(axis=0) if len(empty) else np.zeros(len(spec.features))
         within = empty[has].mean(axis=0) if has.any() else None
         for j, name in enumerate(spec.feature_names):
             yield FeatureRow(spec.name, name, float(overall[j]), None if within is None else float(within[j]))
+
+
+def _unseen(content: Content, spec: ModalitySpec) -> NDArray[np.bool_]:
+    """(N, F) which features a sample has no value of; F = 0 for kinds without features."""
+    if isinstance(content, np.ndarray):
+        return np.isnan(content)
+    unseen = np.ones((len(content), len(spec.features)), dtype=bool)
+    if isinstance(content, SeriesArrays):
+        unseen[np.repeat(np.arange(len(content)), content.counts), content.feature] = False
+    return unseen
 
 
 def _pattern_rows(dataset: PatientDataset) -> Iterator[PatternRow]:

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmnar.encoders.static import StaticEncoder, encode_present
+from mmnar.encoders.modality import encode_present, encoder_of
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.losses import info_nce
 from mmnar.ops.masked import FusionLayer, masked_mean
@@ -90,7 +90,7 @@ class CRLMMNAR(Model):
         super().__init__(schema, config)
         self.c = config
         m, d, k = len(schema.modalities), config.width, len(schema.tasks)
-        self.encoders = nn.ModuleList(StaticEncoder(spec, d, config.dropout) for spec in schema.modalities)
+        self.encoders = nn.ModuleList(encoder_of(spec, d, config.dropout) for spec in schema.modalities)
         if config.pattern_input != "none":
             self.pattern_encoder = nn.Sequential(
                 nn.Linear(m, config.pattern_hidden), nn.GELU(), nn.Linear(config.pattern_hidden, d)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from mmnar.encoders.static import StaticEncoder, encode_present
+from mmnar.encoders.modality import encode_present, encoder_of
 from mmnar.models.base import Model, ModelCard
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
@@ -45,7 +45,7 @@ class ZeroFill(Model):
         super().__init__(schema, config)
         m, d = len(schema.modalities), config.width
         self.width, self.append_pattern = d, config.append_pattern
-        self.encoders = nn.ModuleList(StaticEncoder(spec, d, config.dropout) for spec in schema.modalities)
+        self.encoders = nn.ModuleList(encoder_of(spec, d, config.dropout) for spec in schema.modalities)
         self.trunk = nn.Sequential(
             nn.Linear(m * d + (m if config.append_pattern else 0), d),
             nn.GELU(),

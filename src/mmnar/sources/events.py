@@ -282,6 +282,9 @@ class Extract:
         warnings: What the user should know: absent optional tables, dropped rows with counts and reasons.
         truth: ``stay_id`` + one float64 column ``<task>`` per task with the exact Bayes risk, or None.
             Stored apart; never an input.
+        details: Options it was read with; plain JSON.
+        outcomes: Events that answer the cohort's questions, where they are few and kept apart from a large
+            ``events``; None = they are among ``events``.
     """
 
     name: str
@@ -295,3 +298,9 @@ class Extract:
     warnings: tuple[str, ...] = ()
     truth: pl.DataFrame | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    outcomes: EventSource | None = None
+
+    @property
+    def answers(self) -> EventSource:
+        """Where labels are looked up."""
+        return self.events if self.outcomes is None else self.outcomes

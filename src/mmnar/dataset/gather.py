@@ -1,0 +1,289 @@
+"""From past events to content, part by part: one gatherer per modality, chosen by the kind of its rules."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mmnar.dataset.content import Content, HashedArrays, ItemArrays, SeriesArrays
+from mmnar.dataset.features import implausible, static_features
+from mmnar.dataset.growing import Growing
+from mmnar.dataset.items import Found, found, series_content
+from mmnar.errors import SchemaError
+from mmnar.notes.clean import clean
+from mmnar.notes.encoder import TextEncoder
+from mmnar.notes.hashing import HashedText, HashingSVD
+from mmnar.schema import Feature, ModalitySpec
+from mmnar.sources.events import FeatureRule, ImageRule, PastEvents, Rule, SeriesRule, TextRule, VectorRule
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """How content is made where there is a choice.
+
+    Args:
+        notes: Encoder of notes; None = hashed counts, reduced by a basis fitted on the training fold.
+        cache: Folder of encoded notes.
+        bin_hours: Series at native times (0), or means over bins of so many hours.
+        folder: Disk for content that grows while it is gathered; None = the machine's own place.
+    """
+
+    notes: TextEncoder | None = None
+    cache: Path | None = None
+    bin_hours: float = 0.0
+    folder: Path | None = None
+
+
+class Gatherer(ABC):
+    """Content of one modality, growing part by part.
+
+    ``spec`` describes it; ``warnings`` says what was left out, once all parts are in.
+    """
+
+    spec: ModalitySpec
+
+    @abstractmethod
+    def add(self, past: PastEvents) -> None:
+        """Add the samples of a part."""
+
+    @abstractmethod
+    def content(self) -> Content:
+        """All samples added."""
+
+    def left_out(self) -> dict[str, int]:
+        """What → number of values or items left out."""
+        return {}
+
+
+class StaticGatherer(Gatherer):
+    """One row of features per sample."""
+
+    def __init__(self, rules: Sequence[FeatureRule], max_missing: float) -> None:
+        self.rules = rules
+        self.spec = ModalitySpec(
+            rules[0].modality,
+            tuple(_feature(rule) for rule in rules),
+            max_missing=max_missing,
+        )
+        self._blocks: list[NDArray[np.float32]] = []
+        self._implausible: Counter[str] = Counter()
+
+    def add(self, past: PastEvents) -> None:
+        self._blocks.append(static_features(past, self.rules)[self.spec.name])
+        self._implausible.update(implausible(past, self.rules))
+
+    def content(self) -> Content:
+        return np.concatenate(self._blocks)
+
+    def left_out(self) -> dict[str, int]:
+        return {f"feature '{name}': # implausible values dropped": n for name, n in self._implausible.items()}
+
+
+class _Items:
+    """Offsets and hours of packed items, growing."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.counts: list[NDArray[np.int64]] = []
+        self.hours = Growing(np.float32, folder=folder)
+
+    def add(self, counts: NDArray[np.int64], hours: NDArray[np.float32]) -> None:
+        self.counts.append(counts)
+        self.hours.append(hours)
+
+    def offsets(self) -> NDArray[np.int64]:
+        return _offsets(np.concatenate(self.counts))
+
+
+class SeriesGatherer(Gatherer):
+    """Measurements at their own times."""
+
+    def __init__(self, rules: Sequence[SeriesRule], how: Gathering) -> None:
+        self.rules, self.bin_hours = rules, how.bin_hours
+        self.spec = ModalitySpec(rules[0].modality, tuple(Feature(r.feature, unit=r.unit) for r in rules), "series")
+        self._items = _Items(how.folder)
+        self._feature, self._values = Growing(np.int16, folder=how.folder), Growing(np.float32, folder=how.folder)
+        self._implausible: Counter[str] = Counter()
+
+    def add(self, past: PastEvents) -> None:
+        part, outside = series_content(past, self.rules, self.bin_hours)
+        self._items.add(part.counts, part.hours)
+        self._feature.append(part.feature)
+        self._values.append(part.values)
+        self._implausible.update(outside)
+
+    def content(self) -> Content:
+        items = self._items
+        return SeriesArrays(items.offsets(), items.hours.array(), self._feature.array(), self._values.array())
+
+    def left_out(self) -> dict[str, int]:
+        return {f"feature '{name}': # implausible values dropped": n for name, n in self._implausible.items()}
+
+
+class TextGatherer(Gatherer, ABC):
+    """Notes; one that is blank once cleaned is no note."""
+
+    rule: TextRule
+    _blank = 0
+
+    def _written(self, past: PastEvents) -> Found:
+        notes = found(past, self.rule.codes)
+        words = np.array([clean(text) != "" for text in notes.text], dtype=bool)
+        self._blank += int((~words).sum())
+        offsets = np.r_[0, np.cumsum(words)][notes.offsets]
+        return Found(offsets, notes.hours[words], notes.text.filter(pl.Series(words, dtype=pl.Boolean)))
+
+    def left_out(self) -> dict[str, int]:
+        return {f"modality '{self.spec.name}': # notes left out: no text": self._blank} if self._blank else {}
+
+
+class NoteGatherer(TextGatherer):
+    """Notes as vectors of a frozen encoder, one or several a note."""
+
+    def __init__(self, rule: TextRule, encoder: TextEncoder, how: Gathering) -> None:
+        self.rule, self.encoder, self.cache = rule, encoder, how.cache
+        self.spec = ModalitySpec(rule.modality, kind="embedding", shape=(encoder.width,))
+        self._items = _Items(how.folder)
+        self._values = Growing(np.float32, (encoder.width,), how.folder)
+
+    def add(self, past: PastEvents) -> None:
+        from mmnar.notes.cache import encode_cached
+
+        notes = self._written(past)
+        vectors = encode_cached(notes.text.to_list(), self.encoder, self.cache)
+        segments = np.array([len(v) for v in vectors], dtype=np.int64)
+        self._items.add(_per_sample(notes.offsets, segments), np.repeat(notes.hours, segments))
+        for block in vectors:
+            self._values.append(block)
+
+    def content(self) -> Content:
+        return ItemArrays(self._items.offsets(), self._items.hours.array(), self._values.array())
+
+
+class HashedGatherer(TextGatherer):
+    """Notes as hashed counts of words and pairs of words."""
+
+    def __init__(self, rule: TextRule, how: Gathering) -> None:
+        self.rule, self.hash = rule, HashedText()
+        self.spec = ModalitySpec(rule.modality, kind="hashed", shape=(self.hash.buckets, HashingSVD().rank))
+        self._items = _Items(how.folder)
+        self._entries: list[NDArray[np.int64]] = []
+        self._buckets, self._weights = Growing(np.int32, folder=how.folder), Growing(np.float32, folder=how.folder)
+
+    def add(self, past: PastEvents) -> None:
+        notes = self._written(past)
+        hashed = self.hash.encode(notes.text.to_list())
+        self._items.add(np.diff(notes.offsets), notes.hours)
+        self._entries.append(np.diff(hashed.starts))
+        self._buckets.append(hashed.buckets)
+        self._weights.append(hashed.counts)
+
+    def content(self) -> Content:
+        starts = _offsets(np.concatenate(self._entries))
+        items = self._items
+        return HashedArrays(items.offsets(), items.hours.array(), starts, self._buckets.array(), self._weights.array())
+
+
+class VectorGatherer(Gatherer):
+    """Vectors computed by others."""
+
+    def __init__(self, rule: VectorRule, how: Gathering) -> None:
+        self.rule = rule
+        self.spec = ModalitySpec(rule.modality, kind="embedding", shape=(rule.width,))
+        self._array = np.load(rule.array, mmap_mode="r", allow_pickle=False)
+        if self._array.ndim != 2 or self._array.shape[1] != rule.width:
+            raise SchemaError(
+                f"vectors of modality '{rule.modality}'",
+                f"(V, {rule.width})",
+                f"{self._array.shape}",
+                "pack the embeddings again; vectors are never cut or padded",
+            )
+        self._items = _Items(how.folder)
+        self._values = Growing(np.float32, (rule.width,), how.folder)
+
+    def add(self, past: PastEvents) -> None:
+        rows = found(past, self.rule.codes)
+        self._items.add(np.diff(rows.offsets), rows.hours)
+        self._values.append(self._array[rows.text.cast(pl.Int64).to_numpy()])
+
+    def content(self) -> Content:
+        return ItemArrays(self._items.offsets(), self._items.hours.array(), self._values.array())
+
+
+class ImageGatherer(Gatherer):
+    """The latest image of each sample."""
+
+    def __init__(self, rule: ImageRule, how: Gathering) -> None:
+        self.rule = rule
+        self.spec = ModalitySpec(rule.modality, kind="image", shape=(rule.side, rule.side))
+        self._items = _Items(how.folder)
+        self._values = Growing(np.uint8, self.spec.shape, how.folder)
+        self._damaged = 0
+
+    def add(self, past: PastEvents) -> None:
+        from mmnar.images.pixels import read_images
+
+        images = found(past, self.rule.codes, latest=True)
+        paths = [self.rule.root / path for path in images.text]
+        whole = np.zeros(len(paths), dtype=bool)
+        for i, pixels in enumerate(read_images(paths, self.rule.side)):
+            if pixels is not None:
+                self._values.append(pixels[None])
+                whole[i] = True
+        self._damaged += int((~whole).sum())
+        self._items.add(_per_sample(images.offsets, whole.astype(np.int64)), images.hours[whole])
+
+    def content(self) -> Content:
+        return ItemArrays(self._items.offsets(), self._items.hours.array(), self._values.array())
+
+    def left_out(self) -> dict[str, int]:
+        name = f"modality '{self.spec.name}': # images left out: absent or not decodable"
+        return {name: self._damaged} if self._damaged else {}
+
+
+def gatherers(rules: Sequence[Rule], max_missing: float, how: Gathering) -> tuple[Gatherer, ...]:
+    """One per modality, in order of first mention.
+
+    Raises:
+        SchemaError: Rules of several kinds in one modality, or several rules for one of notes, vectors or images.
+    """
+    by_modality: dict[str, list[Rule]] = {}
+    for rule in rules:
+        by_modality.setdefault(rule.modality, []).append(rule)
+    return tuple(_gatherer(name, own, max_missing, how) for name, own in by_modality.items())
+
+
+def _gatherer(name: str, rules: Sequence[Any], max_missing: float, how: Gathering) -> Gatherer:
+    kinds = {type(rule) for rule in rules}
+    if kinds == {FeatureRule}:
+        return StaticGatherer(rules, max_missing)
+    if kinds == {SeriesRule}:
+        return SeriesGatherer(rules, how)
+    if len(rules) > 1:
+        raise SchemaError(f"modality '{name}'", "rules of one kind, one rule for items", f"{len(rules)}", "split it")
+    (rule,) = rules
+    if isinstance(rule, TextRule):
+        return HashedGatherer(rule, how) if how.notes is None else NoteGatherer(rule, how.notes, how)
+    return VectorGatherer(rule, how) if isinstance(rule, VectorRule) else ImageGatherer(rule, how)
+
+
+def _feature(rule: FeatureRule) -> Feature:
+    return Feature(rule.feature, "categorical" if rule.categories else "continuous", rule.categories, rule.unit)
+
+
+def _offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return offsets
+
+
+def _per_sample(offsets: NDArray[np.int64], pieces: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n,) pieces per sample, when item e falls into ``pieces[e]`` of them."""
+    return np.diff(_offsets(pieces)[offsets])
