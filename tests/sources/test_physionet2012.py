@@ -129,7 +129,7 @@ def test_answers_by_hand(tmp_path: Path) -> None:
     extract = read_physionet2012(_write(tmp_path))
     samples = _samples(extract)
     label = physionet2012_questions()[0].label
-    answers = pl.concat([label(events.after(part)) for events, part in extract.events.parts(samples)])
+    answers = pl.concat([label(events.after(part)) for events, part in extract.answers.parts(samples)])
     found = samples.select("sample", "stay_id").join(answers, on="sample").sort("stay_id")
     assert found["label"].to_list() == [True, False, False, False, None]
 
@@ -275,13 +275,14 @@ def test_a_folder_without_sets_is_refused(tmp_path: Path) -> None:
 def test_open_sets() -> None:
     extract = read_physionet2012(open_data("physionet2012"))
     assert isinstance(extract.events, ChallengeEvents)
-    deaths = extract.events.rows.filter(parameter="In-hospital_death")
+    assert isinstance(extract.outcomes, ChallengeEvents)
+    deaths = extract.outcomes.rows
     by_set = deaths.join(extract.stays.with_columns(record=pl.col("stay_id").cast(pl.Int32)), on="record")
     shares = by_set.group_by("set").agg(pl.len(), pl.col("value").mean()).sort("set").rows()
     # the challenge's own figures: 554 of 4,000 and 568 of 4,000
     assert [(s, n, round(v * n)) for s, n, v in shares] == [("a", 4000, 554), ("b", 4000, 568)]
     # wc -l over all files, less the headers, the RecordIDs and the descriptors of -1
-    assert extract.events.rows.height == 3_520_515 - 8_000 - (8 + 3_824 + 673) + 8_000
+    assert extract.events.rows.height == 3_520_515 - 8_000 - (8 + 3_824 + 673)
     assert not any("rows dropped" in w for w in extract.warnings)
     first = extract.events.rows.filter(record=132539, parameter="HR").sort("minute").row(0)
     assert first[1] == 7

@@ -125,7 +125,7 @@ def test_labels_and_exclusion_by_hand(tmp_path: Path) -> None:
     assert sorted(kept["stay_id"]) == [100 + i for i in range(N - 1)]
     samples = _samples(extract)
     label = table_questions(spec)[0].label
-    answers = pl.concat([label(e.after(s)) for e, s in extract.events.parts(samples)])
+    answers = pl.concat([label(e.after(s)) for e, s in extract.answers.parts(samples)])
     by_stay = dict(samples.join(answers, on="sample").select("stay_id", "label").iter_rows())
     assert by_stay == {100 + i: None if i == 8 else i % 3 == 0 for i in range(N)}
 

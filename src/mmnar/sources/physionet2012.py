@@ -90,8 +90,8 @@ def read_physionet2012(root: str | Path) -> Extract:
     outcomes = pl.concat([_outcomes(root, letter) for letter in found])
     reader = _Reader()
     blocks = [block for letter, path in found.items() for block in reader.blocks(letter, path)]
-    stays = _stays(reader, pl.concat(blocks), outcomes)
-    rows = pl.concat([*blocks, _outcome_rows(stays)])
+    rows = pl.concat(blocks)
+    stays = _stays(reader, rows, outcomes)
     notes = [
         "entry times are not told by the challenge: every value counts as known at the time it is charted",
         *reader.notes,
@@ -107,6 +107,7 @@ def read_physionet2012(root: str | Path) -> Extract:
         fingerprint=reader.fingerprint(outcomes),
         warnings=tuple(notes),
         details={"sets": list(found)},
+        outcomes=ChallengeEvents(_outcome_rows(stays)),
     )
 
 

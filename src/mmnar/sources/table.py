@@ -140,7 +140,7 @@ class TablePlan:
         return Extract(
             name=self.spec.name,
             version="table",
-            events=TableEvents(frame, used, tuple(o.name for o in self.spec.outcomes)),
+            events=TableEvents(frame, used, ()),
             stays=frame.select(
                 *_IDS,
                 *(pl.lit(None, pl.Datetime("us")).alias(name) for name in ("intime", "outtime")),
@@ -154,12 +154,13 @@ class TablePlan:
             max_missing=self.spec.max_missing,
             warnings=(*self.notes, *(f"column '{c.spec.name}': {_remark(c)}" for c in self.columns if _remark(c))),
             details={"spec": self.spec.digest, "files": list(self.spec.files), "not_used": list(self.unused)},
+            outcomes=TableEvents(frame, (), tuple(o.name for o in self.spec.outcomes)),
         )
 
 
 @dataclass(frozen=True)
 class TableEvents:
-    """A wide table, made events 5,000 samples at a time (``EventSource``)."""
+    """Some columns and outcomes of a wide table, made events 5,000 samples at a time (``EventSource``)."""
 
     frame: pl.DataFrame
     columns: tuple[PlannedColumn, ...]
