@@ -10,10 +10,14 @@ import tarfile
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
-from mmnar.cohort.physionet2012 import physionet2012_questions
+from mmnar.cohort.build import build_cohort
+from mmnar.cohort.physionet2012 import physionet2012_criteria, physionet2012_questions
+from mmnar.dataset.content import SeriesArrays
+from mmnar.dataset.prepare import dataset_of
 from mmnar.errors import SourceError
 from mmnar.sources.events import Extract, FeatureRule, SeriesRule
 from mmnar.sources.physionet2012 import ChallengeEvents, read_physionet2012
@@ -132,6 +136,31 @@ def test_answers_by_hand(tmp_path: Path) -> None:
     answers = pl.concat([label(events.after(part)) for events, part in extract.answers.parts(samples)])
     found = samples.select("sample", "stay_id").join(answers, on="sample").sort("stay_id")
     assert found["label"].to_list() == [True, False, False, False, None]
+
+
+def test_the_dataset_by_hand(tmp_path: Path) -> None:
+    extract = read_physionet2012(_write(tmp_path))
+    data = dataset_of(extract, build_cohort(extract, physionet2012_criteria(), physionet2012_questions()))
+    assert data.stay_id.tolist() == [101, 102, 103, 201, 202]
+    assert data.labels[:, 0].tolist() == [True, False, False, False, False]
+    assert data.label_mask[:, 0].tolist() == [True, True, True, True, False]
+    vitals = data.values["vitals"]
+    assert isinstance(vitals, SeriesArrays)
+    # three heart rates of stay 101; its temperature of -1 degrees is implausible
+    assert vitals.offsets.tolist() == [0, 3, 3, 3, 3, 3]
+    assert vitals.values.tolist() == [80, 90, 95]
+    assert vitals.hours.tolist() == pytest.approx([-48 + 1 / 6, -1 / 60, 0])
+    described = dict(zip(data.schema.modalities[0].feature_names, data.values["demographics"].T, strict=True))  # type: ignore[union-attr]
+    # of stay 201 one descriptor in six is known: too few for the modality to count as present
+    np.testing.assert_allclose(described["age"], [70, 30, np.nan, np.nan, np.nan])
+    np.testing.assert_allclose(described["height"], [170, np.nan, np.nan, np.nan, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(described["weight_first"], [np.nan, 80, np.nan, np.nan, np.nan])
+    np.testing.assert_allclose(described["weight_last"], [np.nan, 82.5, np.nan, np.nan, np.nan])
+    np.testing.assert_allclose(described["icu_type"], [2, np.nan, np.nan, np.nan, np.nan])
+    present = dict(zip(data.schema.modality_names, data.present.T.tolist(), strict=True))
+    assert present["vitals"] == [True, False, False, False, False]
+    assert present["urine"] == [False, False, False, True, False]
+    assert present["arterial_line"] == [False] * 5
 
 
 def test_the_outcome_and_what_goes_with_it_is_no_input(tmp_path: Path) -> None:

@@ -8,12 +8,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import yaml
 
 from mmnar.cohort.build import build_cohort
+from mmnar.cohort.split import Split
 from mmnar.cohort.table import table_criteria, table_questions
+from mmnar.dataset.prepare import dataset_of
+from mmnar.dataset.store import PatientDataset
 from mmnar.errors import ConfigError, SourceError
 from mmnar.sources.events import Extract, FeatureRule
 from mmnar.sources.table import TablePlan, plan_table
@@ -128,6 +132,47 @@ def test_labels_and_exclusion_by_hand(tmp_path: Path) -> None:
     answers = pl.concat([label(e.after(s)) for e, s in extract.answers.parts(samples)])
     by_stay = dict(samples.join(answers, on="sample").select("stay_id", "label").iter_rows())
     assert by_stay == {100 + i: None if i == 8 else i % 3 == 0 for i in range(N)}
+
+
+def _dataset(folder: Path) -> PatientDataset:
+    plan = _plan(folder)
+    extract = plan.extract()
+    return dataset_of(extract, build_cohort(extract, table_criteria(plan.spec), table_questions(plan.spec)))
+
+
+def test_the_dataset_by_hand(tmp_path: Path) -> None:
+    data = _dataset(_write(tmp_path))
+    rows = {int(s): i for i, s in enumerate(data.stay_id)}
+    assert len(data) == N - 1
+    blood, basics = data.values["blood"], data.values["basics"]
+    assert isinstance(blood, np.ndarray)
+    assert isinstance(basics, np.ndarray)
+    np.testing.assert_array_equal(blood[rows[102]], [1, 4])
+    np.testing.assert_array_equal(blood[rows[106]], [np.nan, 4])
+    np.testing.assert_array_equal(blood[rows[107]], [3.5, np.nan])  # a potassium of 400 is implausible
+    # icu was pooled into other, the third category
+    np.testing.assert_array_equal(basics[rows[100]], [0, 2])
+    np.testing.assert_array_equal(basics[rows[122]], [1, 1])
+    present = data.present[:, data.schema.modality_names.index("blood")]
+    assert sorted(data.stay_id[~present]) == [103, 104, 105]
+    assert data.attributes["sex"][rows[102]] == "Male"
+    kept = Split(seed=0).roles(data.subject_id)
+    assert all(len(set(kept[data.subject_id == s])) == 1 for s in data.subject_id)
+
+
+def test_what_is_known_later_moves_nothing(tmp_path: Path) -> None:
+    before = _dataset(_write(tmp_path))
+    rows = _rows()
+    for i, row in enumerate(rows):
+        if i % 2:
+            row["resulted"] = row["asked"].replace("12:00:00", "12:00:01")
+    late = _dataset(_write(tmp_path, rows))
+    for row in rows[1::2]:
+        row["crp"], row["k"] = 77, 11
+    other = _dataset(_write(tmp_path, rows))
+    for name in before.schema.modality_names:
+        np.testing.assert_array_equal(late.values[name], other.values[name])
+    assert not np.array_equal(late.present, before.present)
 
 
 def test_parts_hold_every_sample_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
