@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from scipy import stats
+from sklearn.preprocessing import QuantileTransformer
 
 from mmnar.cohort.split import Split
-from mmnar.dataset.preprocess import CLIP, Preprocessor
+from mmnar.dataset.content import SeriesArrays
+from mmnar.dataset.preprocess import CLIP, NormalScores, Preprocessor
 from mmnar.dataset.store import PatientDataset
 from tests.populations import population
 
@@ -68,3 +71,25 @@ def test_one_mistyped_number_is_clipped() -> None:
     changed = replace(data, values=values)
     batch = Preprocessor.fit(changed.fold(SPLIT, "train")).transform(changed.fold(SPLIT, "test"))
     assert float(batch.modalities["vitals"].values.abs().max()) == CLIP
+
+
+def test_measurements_become_normal_scores_of_the_training_fold() -> None:
+    rng = np.random.default_rng(3)
+    n = 4000
+    feature = rng.integers(0, 3, n).astype(np.int16)
+    raw = np.where(feature == 0, np.exp(rng.normal(size=n)), rng.integers(0, 2, n)).astype(np.float32)
+    series = SeriesArrays(np.array([0, n]), np.zeros(n, dtype=np.float32), feature, raw)
+    fitted = NormalScores.fit(series, 4)
+    z = fitted.transform(series)
+    skewed = feature == 0
+    want = QuantileTransformer(n_quantiles=101, output_distribution="normal").fit_transform(raw[skewed, None])[:, 0]
+    middle = np.abs(want) < 2
+    assert np.allclose(z[skewed][middle], want[middle], atol=0.03)
+    assert stats.kstest(z[skewed], "norm").statistic < 0.03
+    zero, one = (set(z[(feature > 0) & (raw == v)].tolist()) for v in (0, 1))
+    assert max(zero) < 0 < min(one)  # ties share one score
+    assert fitted.used.tolist()[3] == 0
+    unseen = SeriesArrays(
+        np.array([0, 2]), np.zeros(2, np.float32), np.array([3, 0], np.int16), np.array([5, 1e9], np.float32)
+    )
+    assert fitted.transform(unseen).tolist() == [0.0, float(z[skewed].max())]

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import hashlib
+import io
+import os
+import random
+import subprocess
+import sys
+import textwrap
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -184,3 +193,230 @@ def test_a_table_larger_than_memory_is_refused_before_it_is_read(
     assert _read(tmp_path, {"id": pl.Int64()}).height == 1000  # a quarter of the columns fits
     monkeypatch.setattr(raw, "memory", lambda: 6 * size)
     assert _read(tmp_path).height == 1000
+
+
+# --- blocks ----------------------------------------------------------------------------------------------------
+
+NOTES = {"note_id": pl.Int64(), "score": pl.Float64(), "charttime": pl.Datetime("us"), "text": pl.String()}
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raw, "_PIECE", 97)
+    monkeypatch.setattr(raw, "_BLOCK", 200)
+
+
+def _hostile_notes(rows: int, newline: str) -> tuple[bytes, list[tuple[int, float | None, datetime, str | None]]]:
+    """CSV written by the standard library with newlines, quotation marks and commas in the cells, and its truth."""
+    chance = random.Random(0)
+    parts = ["Seen today", "\n", '"', '""', ",", "\n\n", " 5'2\" tall", "é", "\t"]
+    truth: list[tuple[int, float | None, datetime, str | None]] = []
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator=newline)
+    writer.writerow(["NOTE_ID", "Extra", "text", "charttime", "Score"])
+    for row in range(rows):
+        note = "".join(chance.choices(parts, k=chance.randint(0, 12)))
+        score = chance.choice([None, 0.5, 7.25])
+        at = datetime(2180, 7, 23, 12, 36, row % 60)
+        writer.writerow([row, "x", note, at.isoformat(" "), score])
+        truth.append((row, score, at, note.strip(" \t\n\r") or None))
+    return text.getvalue().encode(), truth
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("form", ["csv", "gz", "members", "padded", "unended", "bom"])
+@pytest.mark.usefixtures("small_blocks")
+def test_blocks_hold_what_the_standard_library_wrote(tmp_path: Path, form: str, newline: str) -> None:
+    text, truth = _hostile_notes(300, newline)
+    content = {
+        "csv": text,
+        "gz": gzip.compress(text),
+        "members": gzip.compress(text[:1000]) + gzip.compress(b"") + gzip.compress(text[1000:]),
+        "padded": gzip.compress(text) + b"\0" * 600,
+        "unended": text.removesuffix(newline.encode()),
+        "bom": b"\xef\xbb\xbf" + text,
+    }[form]
+    suffix = ".csv" if form in ("csv", "unended", "bom") else ".csv.gz"
+    (tmp_path / f"Discharge{suffix}").write_bytes(content)
+    blocks = list(DataRoot(tmp_path).chunks("discharge", NOTES))
+    assert len(blocks) > 20
+    assert all(dict(block.schema) == NOTES for block in blocks)
+    assert pl.concat(blocks).rows() == truth
+
+
+def test_blocks_of_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raw, "_BATCH_ROWS", 100)
+    at = datetime(2180, 7, 23, 12, 36)
+    frame = pl.DataFrame({"Id": range(1050), "T": [at] * 1050, "word": [" a ", "", None] * 350})
+    frame.write_parquet(tmp_path / "Lab.parquet", row_group_size=400)
+    blocks = list(DataRoot(tmp_path).chunks("lab", {"id": pl.Int64(), "word": pl.String(), "t": pl.Datetime("us")}))
+    assert max(block.height for block in blocks) == 100
+    assert pl.concat(blocks).rows() == [(n, ["a", None, None][n % 3], at) for n in range(1050)]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
+def test_a_header_alone_gives_one_empty_block(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".parquet":
+        pl.DataFrame(schema={"id": pl.Int32(), "word": pl.String()}).write_parquet(tmp_path / "lab.parquet")
+    else:
+        (tmp_path / f"lab{suffix}").write_bytes(gzip.compress(b"id,word") if suffix == ".csv.gz" else b"id,word")
+    (block,) = DataRoot(tmp_path).chunks("lab", {"word": pl.String(), "id": pl.Int64()})
+    assert block.is_empty()
+    assert dict(block.schema) == {"word": pl.String(), "id": pl.Int64()}
+
+
+def test_an_absent_table_gives_no_block(tmp_path: Path) -> None:
+    root = DataRoot(tmp_path)
+    assert list(root.chunks("lab", COLUMNS, required=False)) == []
+    assert root.warnings == ("table 'lab' is absent: its features are left out",)
+    with pytest.raises(SourceError, match="no table at all"):
+        root.chunks("lab", COLUMNS)
+
+
+def test_of_two_columns_of_one_name_the_first(tmp_path: Path) -> None:
+    (tmp_path / "lab.csv").write_text("id,Value,value,other\n1,2,3,4\n")
+    (block,) = DataRoot(tmp_path).chunks("lab", {"value": pl.Int64(), "id": pl.Int64()})
+    assert block.rows() == [(2, 1)]
+
+
+def test_both_forms_of_dates(tmp_path: Path) -> None:
+    forms = ["2180-05-07 12:36:00", "5/7/2180", "12/17/2132 5:00", "2180-05-07", "", "05/07/2180 05:06:07"]
+    (tmp_path / "omr.csv").write_text("chartdate,x\n" + "".join(f"{form},1\n" for form in forms))
+    (block,) = DataRoot(tmp_path).chunks("omr", {"chartdate": pl.Datetime("us")})
+    assert block["chartdate"].to_list() == [
+        datetime(2180, 5, 7, 12, 36),
+        datetime(2180, 5, 7),
+        datetime(2132, 12, 17, 5),
+        datetime(2180, 5, 7),
+        None,
+        datetime(2180, 5, 7, 5, 6, 7),
+    ]
+
+
+@pytest.mark.parametrize("date", ["17/12/2132", "2180-13-01", SECRET, "2199"])
+def test_what_is_no_date_is_counted_not_shown(tmp_path: Path, date: str) -> None:
+    (tmp_path / "omr.csv").write_text(f"chartdate,x\n{date},1\n2180-05-07,1\n{date},1\n")
+    with pytest.raises(SourceError, match=r"'chartdate': expected dates .*got 2 of 3 cells of another form") as caught:
+        list(DataRoot(tmp_path).chunks("omr", {"chartdate": pl.Datetime("us")}))
+    assert date not in str(caught.value)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_bad_cell_far_down_stops_the_reading(tmp_path: Path) -> None:
+    lines = [f"{n},1.5" for n in range(400)] + [f"{SECRET},2"] + ["12.0, 3 "] * 5
+    (tmp_path / "lab.csv").write_text("id,value\n" + "\n".join(lines))
+    blocks = DataRoot(tmp_path).chunks("lab", {"id": pl.Int64(), "value": pl.Float64()})
+    seen: list[int] = []
+    with pytest.raises(SourceError, match="whole numbers, got 1 of 4") as caught:
+        seen.extend(block.height for block in blocks)
+    assert 300 < sum(seen) <= 400
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_where_keeps_rows_before_the_rest_is_read(tmp_path: Path) -> None:
+    (tmp_path / "lab.csv").write_text("id,value\n" + "".join(f"{n},{n if n % 3 else SECRET}\n" for n in range(300)))
+    columns = {"value": pl.Float64(), "id": pl.Int64()}
+    blocks = list(DataRoot(tmp_path).chunks("lab", columns, where=pl.col("id") % 3 == 1))
+    assert pl.concat(blocks).rows() == [(float(n), n) for n in range(1, 300, 3)]
+    with pytest.raises(SourceError, match="expected numbers"):
+        list(DataRoot(tmp_path).chunks("lab", columns, where=pl.col("id") % 3 == 0))
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_a_quotation_mark_that_is_never_closed(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = ("id,word\n" + "1,a\n" * 500 + f'2,"{SECRET}\n' + "1,a\n" * 5000).encode()
+    (tmp_path / f"lab{suffix}").write_bytes(gzip.compress(text) if suffix == ".csv.gz" else text)
+    for longest in (1 << 28, 2000):
+        monkeypatch.setattr(raw, "_LONGEST_ROW", longest)
+        with pytest.raises(SourceError, match="cannot be parsed") as caught:
+            list(DataRoot(tmp_path).chunks("lab", {"id": pl.Int64(), "word": pl.String()}))
+        assert SECRET not in str(caught.value)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_gzip_cut_off_anywhere(tmp_path: Path) -> None:
+    text, _ = _hostile_notes(200, "\n")
+    whole = gzip.compress(text)
+    for cut in [*range(1, 30, 3), *range(40, len(whole) - 20, 1501), *range(len(whole) - 12, len(whole))]:
+        (tmp_path / "discharge.csv.gz").write_bytes(whole[:cut])
+        with pytest.raises(SourceError, match="truncated or corrupt gzip"):
+            list(DataRoot(tmp_path).chunks("discharge", NOTES))
+
+
+def test_blocks_left_unread_leave_no_thread(tmp_path: Path) -> None:
+    import threading
+
+    text, _ = _hostile_notes(300, "\n")
+    (tmp_path / "discharge.csv").write_bytes(text)
+    before = threading.active_count()
+    blocks = DataRoot(tmp_path).chunks("discharge", NOTES)
+    next(blocks)
+    blocks.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+def test_folders_are_looked_into_in_their_order(tmp_path: Path) -> None:
+    write_tables(tmp_path / "hosp", {"labevents": [{"a": 1}], "both": [{"a": 2}]})
+    write_tables(tmp_path / "icu", {"chartevents": [{"a": 3}], "both": [{"a": 4}]}, ".csv.gz")
+    write_tables(tmp_path, {"outside": [{"a": 5}]})
+    root = DataRoot(tmp_path, ("hosp", "icu", "note"))
+    assert root.tables == ("both", "chartevents", "labevents")
+    assert root.has("LabEvents")
+    assert not root.has("outside")
+    assert [next(root.chunks(table, {"a": pl.Int64()})).item() for table in root.tables] == [2, 3, 1]
+    assert root.size("chartevents") == (tmp_path / "icu" / "chartevents.csv.gz").stat().st_size
+    assert root.size("outside") == 0
+
+
+def test_the_hash_is_taken_on_the_way_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tables(tmp_path, {"lab": ROWS_LOWER * 100}, ".csv.gz")
+    unread = DataRoot(tmp_path)
+    assert unread.identity("lab")
+    expected = unread.fingerprint()
+
+    def never(path: Path) -> str:
+        raise AssertionError("hashed in a second pass")
+
+    monkeypatch.setattr(raw, "_sha256", never)
+    root = DataRoot(tmp_path)
+    list(root.chunks("lab", COLUMNS))
+    assert root._sha256["lab.csv.gz"] == hashlib.sha256((tmp_path / "lab.csv.gz").read_bytes()).hexdigest()
+    assert root.fingerprint() == expected
+
+
+def test_identity_follows_name_size_and_time(tmp_path: Path) -> None:
+    write_tables(tmp_path, {"lab": ROWS_LOWER})
+    first = DataRoot(tmp_path).identity("Lab")
+    assert first == DataRoot(tmp_path).identity("lab")
+    os.utime(tmp_path / "lab.csv", (1, 1))
+    assert DataRoot(tmp_path).identity("lab") != first
+    assert DataRoot(tmp_path).identity("none") == ""
+
+
+PEAK = """
+    import resource, sys
+    import polars as pl
+    from mmnar.sources.raw import DataRoot
+    columns = {"id": pl.Int64(), "text": pl.String(), "at": pl.Datetime("us")}
+    rows = sum(block.height for block in DataRoot(sys.argv[1]).chunks("lab", columns))
+    print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_memory_does_not_depend_on_the_size_of_the_table(tmp_path: Path) -> None:
+    """Ten times the rows, 80 MB of text more in one column alone: less than 60 MB more memory."""
+    peaks = {}
+    block = b"".join(b"%d,some words of a note,2180-07-23 12:36:00\n" % n for n in range(100_000, 150_000))
+    for times in (6, 60):
+        folder = tmp_path / str(times)
+        folder.mkdir()
+        packed = gzip.compress(block, 1)
+        (folder / "lab.csv.gz").write_bytes(gzip.compress(b"id,text,at\n") + packed * times)
+        printed = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(PEAK), str(folder)], capture_output=True, text=True, check=True
+        ).stdout
+        rows, peaks[times] = (int(word) for word in printed.split())
+        assert rows == 50_000 * times
+    assert peaks[60] - peaks[6] < 60

@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from mmnar.dataset.content import Content, HashedArrays, ItemArrays, SeriesArrays
 from mmnar.dataset.store import Fold
@@ -19,6 +20,9 @@ from mmnar.types import Items, PatientBatch, Series, Static
 
 CLIP: Final = 8.0
 """Standardised values are clipped to ± this: one mistyped number must not own a patient's risk."""
+
+QUANTILES: Final = 101
+"""Knots of the map from a measurement to its normal score."""
 
 
 @dataclass(frozen=True)
@@ -41,22 +45,55 @@ class ColumnStatistics:
         scale = np.sqrt(np.where(observed, (values - mean) ** 2, 0).sum(0) / safe)
         return cls(kept, mean, np.where(scale > 1e-12, scale, 1.0))
 
-    @classmethod
-    def of_series(cls, series: SeriesArrays, spec: ModalitySpec) -> Self:
-        """Of all measurements; every column that training saw is kept."""
-        f, values = len(spec.features), series.values.astype(np.float64)
-        count = np.bincount(series.feature, minlength=f)
-        safe = np.maximum(count, 1)
-        mean = np.bincount(series.feature, weights=values, minlength=f) / safe
-        squares = np.bincount(series.feature, weights=(values - mean[series.feature]) ** 2, minlength=f)
-        scale = np.sqrt(squares / safe)
-        return cls(count > 0, mean, np.where(scale > 1e-12, scale, 1.0))
-
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {"kept": self.kept, "mean": self.mean, "scale": self.scale}
 
 
-State = ColumnStatistics | FittedHashing | None
+@dataclass(frozen=True)
+class NormalScores:
+    """Per feature of a series a rising piecewise linear map from training quantiles to normal scores.
+
+    Laboratory values have tails of several orders of magnitude, which mean and scale leave as they are; here a value is
+    placed by its rank among the training measurements. Beyond the smallest and largest of them the map is constant.
+
+    Args:
+        knots, scores: (F, Q) each; a row's first ``used`` entries count, knots strictly ascending.
+        used: (F,) int64; 0 where training saw no value.
+    """
+
+    knots: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    used: NDArray[np.int64]
+
+    @classmethod
+    def fit(cls, series: SeriesArrays, features: int) -> Self:
+        """From all measurements of the training fold; a value seen often gets the mean of the scores it spans."""
+        knots, scores = np.zeros((features, QUANTILES)), np.zeros((features, QUANTILES))
+        used = np.zeros(features, dtype=np.int64)
+        for f in range(features):
+            values = series.values[series.feature == f].astype(np.float64)
+            if not len(values):
+                continue
+            levels = np.clip(np.linspace(0, 1, QUANTILES), 0.5 / len(values), 1 - 0.5 / len(values))
+            distinct, which = np.unique(np.quantile(values, levels), return_inverse=True)
+            used[f] = len(distinct)
+            knots[f, : used[f]] = distinct
+            scores[f, : used[f]] = np.bincount(which, weights=ndtri(levels)) / np.bincount(which)
+        return cls(knots, scores, used)
+
+    def transform(self, series: SeriesArrays) -> NDArray[np.float32]:
+        """(E,) scores; 0 for a feature that training never saw, so that presence stays presence."""
+        out = np.zeros(len(series.values), dtype=np.float32)
+        for f in np.flatnonzero(self.used):
+            mine, n = np.flatnonzero(series.feature == f), self.used[f]
+            out[mine] = np.interp(series.values[mine], self.knots[f, :n], self.scores[f, :n])
+        return out
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {"knots": self.knots, "scores": self.scores, "used": self.used}
+
+
+State = ColumnStatistics | NormalScores | FittedHashing | None
 
 
 @dataclass(frozen=True)
@@ -68,7 +105,8 @@ class Preprocessor:
     over 80 % missing; counting patients without the modality too would drop every rare modality whole.)
 
     Args:
-        states: modality → column statistics (static, series), the basis of hashed notes, or None (vectors, images).
+        states: modality → column statistics (static), normal scores (series), the basis of hashed notes, or None
+            (vectors, images).
     """
 
     schema: Schema
@@ -98,8 +136,10 @@ class Preprocessor:
     def _content(self, content: Content, spec: ModalitySpec) -> BatchContent:
         state = self.states[spec.name]
         if isinstance(content, SeriesArrays):
-            assert isinstance(state, ColumnStatistics)
-            return _series(content, state)
+            assert isinstance(state, NormalScores)
+            values = torch.from_numpy(state.transform(content))
+            feature = torch.from_numpy(content.feature.astype(np.int64))
+            return Series(_tensor(content.offsets), _tensor(content.hours), feature, values)
         if isinstance(content, HashedArrays):
             assert isinstance(state, FittedHashing)
             vectors = state.transform(content.buckets, content.weights, content.starts)
@@ -124,8 +164,10 @@ class Preprocessor:
         for spec in schema.modalities:
             prefix = f"{spec.name}/"
             own = {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
-            if spec.kind in ("static", "series"):
+            if spec.kind == "static":
                 states[spec.name] = ColumnStatistics(**own)
+            elif spec.kind == "series":
+                states[spec.name] = NormalScores(**own)
             else:
                 states[spec.name] = FittedHashing.from_arrays(own) if spec.kind == "hashed" else None
         return cls(schema, states)
@@ -133,7 +175,7 @@ class Preprocessor:
 
 def _fitted(content: Content, present: NDArray[np.bool_], spec: ModalitySpec) -> State:
     if isinstance(content, SeriesArrays):
-        return ColumnStatistics.of_series(content, spec)
+        return NormalScores.fit(content, len(spec.features))
     if isinstance(content, HashedArrays):
         buckets, rank = spec.shape
         return HashingSVD(rank, buckets).fit(content.buckets, content.weights, content.starts)
@@ -148,14 +190,6 @@ def _static(raw: NDArray[np.float32], s: ColumnStatistics, spec: ModalitySpec) -
     categorical = np.array([f.kind == "categorical" for f in spec.features])
     values = np.where(observed, np.where(categorical, raw, z), 0.0).astype(np.float32)
     return Static(torch.from_numpy(values), torch.from_numpy(observed))
-
-
-def _series(raw: SeriesArrays, s: ColumnStatistics) -> Series:
-    """A column that training never saw has mean 0 and scale 1; it is left in, so that presence stays presence."""
-    f = raw.feature.astype(np.int64)
-    z = np.clip((raw.values.astype(np.float64) - s.mean[f]) / s.scale[f], -CLIP, CLIP)
-    z = np.where(s.kept[f], z, 0.0).astype(np.float32)
-    return Series(_tensor(raw.offsets), _tensor(raw.hours), torch.from_numpy(f), torch.from_numpy(z))
 
 
 def _items(raw: ItemArrays) -> Items:

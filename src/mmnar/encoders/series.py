@@ -26,7 +26,7 @@ class SeriesEncoder(nn.Module):
     """
 
     def __init__(
-        self, spec: ModalitySpec, width: int, dropout: float = 0.0, token_width: int = 64, heads: int = 4
+        self, spec: ModalitySpec, width: int, dropout: float = 0.0, token_width: int = 32, heads: int = 4
     ) -> None:
         super().__init__()
         self.features = len(spec.features)

@@ -31,25 +31,26 @@ def segment_softmax(scores: Tensor, patient: Tensor, patients: int) -> Tensor:
 
 
 class AttentionPool(nn.Module):
-    """Σ_e softmax_e(q_h · k_e / √(D/H)) v_e over the items of each patient, H learned queries (Lee et al. 2019, PMA).
+    """Σ_e softmax_e(q_h · u_e) u_e^h over the items e of each patient; head h has the h-th slice of an item.
+
+    Pooling by learned queries (Lee et al. 2019, PMA). Keys and values are the items themselves: queries that do not
+    depend on the data would absorb a projection of the keys, and the layer that follows one of the values.
 
     Args:
         width: D of items and result.
-        heads: H.
+        heads: H learned queries.
     """
 
     def __init__(self, width: int, heads: int = 4) -> None:
         super().__init__()
         self.heads = heads
-        self.key_value = nn.Linear(width, 2 * width)
-        self.query = nn.Parameter(torch.randn(heads, width // heads) / math.sqrt(width / heads))
+        self.score = nn.Linear(width, heads)
 
     def forward(self, items: Tensor, patient: Tensor, patients: int) -> Tensor:
         """(E, D) → (B, D)."""
-        keys, values = self.key_value(items).view(len(items), 2, self.heads, -1).unbind(1)  # each (E, H, D/H)
-        scores = (keys * self.query).sum(-1) / math.sqrt(keys.shape[-1])  # (E, H)
-        weights = segment_softmax(scores.float(), patient, patients).to(values.dtype)
-        return segment_sum(weights[..., None] * values, patient, patients).flatten(1)
+        weights = segment_softmax(self.score(items).float(), patient, patients).to(items.dtype)  # (E, H)
+        weighted = weights[..., None] * items.view(len(items), self.heads, -1)  # (E, H, D/H)
+        return segment_sum(weighted, patient, patients).flatten(1)
 
 
 def time_features(hours: Tensor) -> Tensor:

@@ -1,35 +1,37 @@
 """Raw tables: find them in a read-only folder, read the columns asked for, say precisely what is wrong.
 
-Messages name tables, columns and counts. They never show a cell, because a cell may be a patient's.
+A table is read in blocks of about 8 MB of text, unpacked by one thread while the block before is parsed, so memory
+does not depend on its size. Messages name tables, columns and counts. They never show a cell, because a cell may be a
+patient's.
 """
 
 from __future__ import annotations
 
-import gzip
+import csv
 import hashlib
 import json
 import os
-import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 import polars as pl
+from isal import isal_zlib
 
 from mmnar.errors import RequirementError, SourceError, nearest
 
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
 """Of several files with one stem the first suffix wins."""
 
-_CHUNK: Final = 1 << 20
+_PIECE: Final = 1 << 18
+_BLOCK: Final = 1 << 23
+"""Bytes of text per block. Larger ones leave the caches, and their memory is fetched anew from the system each time:
+64 MB take twice the time."""
 
-
-@dataclass(frozen=True)
-class _FileRecord:
-    name: str
-    size: int
-    sha256: str
+_LONGEST_ROW: Final = 1 << 28
+_BATCH_ROWS: Final = 100_000
+_BOM: Final = b"\xef\xbb\xbf"
 
 
 class DataRoot:
@@ -37,17 +39,21 @@ class DataRoot:
 
     Args:
         path: Folder that holds ``TABLE.csv``, ``TABLE.csv.gz`` or ``TABLE.parquet`` in any letter case.
+        folders: Subfolders to look into, e.g. ``("hosp", "icu")``; of two tables of one name the first wins.
 
     Raises:
         SourceError: The path is not a folder.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, folders: tuple[str, ...] = ("",)) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
             raise SourceError(f"data root '{self.path}'", "a folder", "none", "give the folder with the raw tables")
-        self._files = _tables(self.path)
-        self._read: dict[str, _FileRecord] = {}
+        self._files: dict[str, Path] = {}
+        for folder in folders:
+            self._files = _tables(self.path / folder) | self._files
+        self._asked: dict[str, Path] = {}
+        self._sha256: dict[str, str] = {}
         self._warnings: list[str] = []
 
     @property
@@ -60,6 +66,59 @@ class DataRoot:
         """Lower-case stems of the tables found."""
         return tuple(sorted(self._files))
 
+    def has(self, table: str) -> bool:
+        """Whether the table is there; letter case does not matter."""
+        return table.lower() in self._files
+
+    def size(self, table: str) -> int:
+        """Bytes on disk, 0 for a table that is absent."""
+        return self._files[table.lower()].stat().st_size if self.has(table) else 0
+
+    def identity(self, table: str) -> str:
+        """Hash of the file's name, size and time of change: known without reading it. "" for a table that is absent.
+
+        The table counts as read in ``fingerprint``, so that a build which skips it is of the same data.
+        """
+        if not self.has(table):
+            return ""
+        path = self._files[table.lower()]
+        self._asked[path.name] = path
+        return hashlib.sha256(
+            json.dumps([path.name, path.stat().st_size, path.stat().st_mtime_ns]).encode()
+        ).hexdigest()
+
+    def chunks(
+        self,
+        table: str,
+        columns: Mapping[str, pl.DataType],
+        required: bool = True,
+        where: pl.Expr | None = None,
+    ) -> Iterator[pl.DataFrame]:
+        """Some columns of a table in blocks of about 8 MB of text; memory does not depend on its size.
+
+        Args:
+            table: Its name; letter case does not matter.
+            columns: Lower-case column name → dtype. Blank strings become null, white space around text goes. Dates are
+                year-month-day or month/day/year, with or without a time of day.
+            required: Whether the table must be there.
+            where: The rows wanted, said in terms of ``columns``. The other columns' cells of rows that are not wanted
+                are not looked at, which saves half the time where few rows are wanted.
+
+        Returns:
+            Blocks with the columns in the order asked for, in the order of the file. A table without rows gives one
+            empty block, an absent optional table none.
+
+        Raises:
+            SourceError: The table is absent and required, empty, damaged, lacks a column, or holds a cell that is not
+                of the column's dtype; but for absence, while the blocks are read.
+        """
+        path = self._files.get(table.lower())
+        if path is None:
+            self._note_absent(table, required)
+            return iter(())
+        self._asked[path.name] = path
+        return self._typed_blocks(table, path, columns, where)
+
     def read(
         self,
         table: str,
@@ -67,39 +126,86 @@ class DataRoot:
         required: bool = True,
         key: str = "",
     ) -> pl.DataFrame | None:
-        """Read some columns of a table.
+        """Some columns of a small table, whole.
 
         Args:
-            table: Its name; letter case does not matter.
-            columns: Lower-case column name → dtype. Blank strings become null.
-            required: Whether the table must be there.
+            table, columns, required: As in ``chunks``.
             key: Column whose values must be distinct and not null; "" = no such column.
 
         Returns:
             The columns in the order asked for, or None where an optional table is absent.
 
         Raises:
-            SourceError: The table is absent and required, empty, damaged, lacks a column, holds a cell that is
-                not of the column's dtype, or repeats a key.
-            RequirementError: The table would not fit into this machine's memory.
+            SourceError: As in ``chunks``, or a key is repeated.
+            RequirementError: The table does not fit into this machine's memory.
         """
-        path = self._files.get(table.lower())
-        if path is None:
-            self._note_absent(table, required)
+        frames: list[pl.DataFrame] = []
+        held = 0.0
+        for frame in self.chunks(table, columns, required):
+            frames.append(frame)
+            held += frame.estimated_size()
+            _check_room(table, held)
+        if not frames:
             return None
-        _check_room(table, path, _check_whole(table, path), len(columns))
-        if path.name not in self._read:
-            self._read[path.name] = _FileRecord(path.name, path.stat().st_size, _sha256(path))
-        raw = _read_columns(table, path, list(columns))
-        frame = raw.select(_typed(table, raw[name], dtype) for name, dtype in columns.items())
+        whole = pl.concat(frames)
         if key:
-            _check_key(table, frame[key])
-        return frame
+            _check_key(table, whole[key])
+        return whole
 
     def fingerprint(self) -> str:
-        """Hash of name, size and content of every file read so far."""
-        records = [[r.name, r.size, r.sha256] for r in sorted(self._read.values(), key=lambda r: r.name)]
+        """Hash of name, size and content of every file asked for so far."""
+        records = []
+        for name, path in sorted(self._asked.items()):
+            if name not in self._sha256:
+                self._sha256[name] = _sha256(path)
+            records.append([name, path.stat().st_size, self._sha256[name]])
         return hashlib.sha256(json.dumps(records).encode()).hexdigest()
+
+    def _typed_blocks(
+        self,
+        table: str,
+        path: Path,
+        columns: Mapping[str, pl.DataType],
+        where: pl.Expr | None,
+    ) -> Iterator[pl.DataFrame]:
+        deciding = [] if where is None else where.meta.root_names()
+        rows = 0
+        for block in self._blocks(table, path, columns):
+            rows += block.height
+            typed = block.with_columns(_typed(table, block[name], columns[name], rows) for name in deciding)
+            wanted = typed if where is None else typed.filter(where)
+            yield wanted.select(
+                wanted[name] if name in deciding else _typed(table, wanted[name], dtype, rows)
+                for name, dtype in columns.items()
+            )
+
+    def _blocks(self, table: str, path: Path, columns: Mapping[str, pl.DataType]) -> Iterator[pl.DataFrame]:
+        """The wanted columns under their lower-case names: as text or number from CSV, as they are from parquet."""
+        try:
+            if path.name.lower().endswith(".parquet"):
+                yield from _parquet_blocks(table, path, list(columns))
+            else:
+                yield from _csv_blocks(table, self._pieces(path), columns)
+        except (EOFError, isal_zlib.IsalError) as error:  # type: ignore[misc] # a class, whatever isal's stub says
+            raise _damaged(table, path, f"a truncated or corrupt gzip ({type(error).__name__})") from None
+        except _NoHeaderError as error:
+            raise _damaged(table, path, str(error)) from None
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, csv.Error, OSError, ValueError) as error:
+            # the reader's own message quotes cells; some damage makes it panic, which is no Exception
+            raise _damaged(table, path, f"one that cannot be parsed ({type(error).__name__})") from None
+
+    def _pieces(self, path: Path) -> Iterator[bytes]:
+        """The file's text in pieces; its hash is taken on the way."""
+        digest = hashlib.sha256()
+
+        def hashed() -> Iterator[bytes]:
+            with path.open("rb") as handle:
+                while piece := handle.read(_PIECE):
+                    digest.update(piece)
+                    yield piece
+
+        yield from _unpacked(hashed()) if path.name.lower().endswith(".gz") else hashed()
+        self._sha256[path.name] = digest.hexdigest()
 
     def _note_absent(self, table: str, required: bool) -> None:
         if required:
@@ -112,11 +218,16 @@ class DataRoot:
         self._warnings.append(f"table '{table}' is absent: its features are left out")
 
 
+class _NoHeaderError(Exception):
+    """A file without a header line."""
+
+
 def _tables(path: Path) -> dict[str, Path]:
-    """Lower-case stem → file."""
+    """Lower-case stem → file; nothing for a folder that is not there."""
     found: dict[str, Path] = {}
+    files = sorted(path.iterdir()) if path.is_dir() else []
     for suffix in SUFFIXES:
-        for file in sorted(path.iterdir()):
+        for file in files:
             name = file.name.lower()
             if name.endswith(suffix) and file.is_file():
                 found.setdefault(name.removesuffix(suffix), file)
@@ -132,91 +243,179 @@ def memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _check_room(table: str, path: Path, size: int, wanted: int) -> None:
-    """Refuse a text table that would not fit into memory, before an hour is spent on finding out.
-
-    Args:
-        size: Bytes of the file, unpacked.
-        wanted: How many of its columns are read.
-    """
-    if path.name.lower().endswith(".parquet"):
-        return
-    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as handle:
-        columns = handle.readline().count(b",") + 1
-    # the wanted columns as text, once more as the events made of them, and what sorting takes
-    needed = 4 * size * min(1.0, wanted / columns)
-    if needed > 0.8 * memory():
+def _check_room(table: str, held: float) -> None:
+    """Refuse to go on with a table that will not fit: once as read, once as events, once more while sorting."""
+    if 3 * held > 0.8 * memory():
         raise RequirementError(
-            f"table '{table}' ({path.name})",
-            f"about {needed / 2**30:.1f} GiB of memory",
-            f"{memory() / 2**30:.1f} GiB",
+            f"table '{table}'",
+            "one that fits into memory three times",
+            f"more than {held / 2**30:.1f} GiB of {memory() / 2**30:.1f} GiB",
             "use a larger machine, or keep only the rows of the stays you need",
         )
 
 
-def _check_whole(table: str, path: Path) -> int:
-    """Bytes unpacked. Refuse an empty file and a cut-off gzip; polars reads the latter silently up to the cut."""
-    if path.stat().st_size == 0:
-        raise _damaged(table, path, "an empty file")
-    if not path.name.lower().endswith(".gz"):
-        return path.stat().st_size
-    size = 0
-    try:
-        with gzip.open(path) as handle:
-            while chunk := handle.read(_CHUNK):
-                size += len(chunk)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise _damaged(table, path, f"a truncated or corrupt gzip ({type(error).__name__})") from None
-    if size == 0:
-        raise _damaged(table, path, "an empty file")
-    return size
+# --- bytes → blocks of whole rows ----------------------------------------------------------------------------------
 
 
-def _read_columns(table: str, path: Path, wanted: list[str]) -> pl.DataFrame:
-    parquet = path.name.lower().endswith(".parquet")
-    try:
-        header = pl.read_parquet_schema(path) if parquet else pl.read_csv(path, n_rows=0, infer_schema=False).schema
-        original = _lower_cased(table, list(header), wanted)
-        if parquet:
-            raw = pl.read_parquet(path, columns=list(original.values()))
-        else:
-            # as text: a typed reader would print the offending cell and stop at the first
-            raw = pl.read_csv(path, columns=list(original.values()), infer_schema=False)
-    except pl.exceptions.NoDataError:
-        raise _damaged(table, path, "no header") from None
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, UnicodeDecodeError) as error:
-        # the reader's own message quotes cells; some damage makes it panic, which is no Exception
-        raise _damaged(table, path, f"one that cannot be parsed ({type(error).__name__})") from None
-    return raw.rename({v: k for k, v in original.items()}).select(wanted)
+def _unpacked(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Unpack a gzip of one or several members.
+
+    Raises:
+        EOFError: It is cut off. polars and some tools read such a file silently up to the cut.
+        IsalError: It is no gzip or its check sum is wrong.
+    """
+    member = isal_zlib.decompressobj(wbits=31)
+    fresh = True
+    for piece in pieces:
+        while piece:
+            if member.eof:
+                # some tools pad the end with zeros
+                if not piece.strip(b"\0"):
+                    break
+                member, fresh = isal_zlib.decompressobj(wbits=31), True
+            fresh = False
+            yield member.decompress(piece)
+            piece = member.unused_data
+    if not member.eof and not fresh:
+        raise EOFError
 
 
-def _lower_cased(table: str, header: list[str], wanted: list[str]) -> dict[str, str]:
-    """Lower-case name → name in the file, for the wanted columns."""
-    by_name: dict[str, str] = {}
-    for column in header:
-        by_name.setdefault(column.strip().lower(), column)
+def _whole_rows(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Join pieces to blocks that end with a row. A newline between quotation marks ends no row: notes have many.
+
+    Raises:
+        ValueError: A row longer than 256 MB: a quotation mark that is never closed.
+    """
+    held: list[bytes] = []
+    size, inside = 0, False
+    for piece in pieces:
+        size += len(piece)
+        end = _last_row_end(piece, inside) if size >= _BLOCK else 0
+        inside ^= piece.count(b'"') % 2 == 1
+        if end:
+            yield b"".join((*held, piece[:end]))
+            held, size = [], len(piece) - end
+        held.append(piece[end:])
+        if size > _LONGEST_ROW:
+            raise ValueError
+    if inside:
+        raise ValueError
+    if size:
+        yield b"".join(held)
+
+
+def _last_row_end(text: bytes, inside: bool) -> int:
+    """Bytes up to and including the last newline outside quotation marks; ``inside``: ``text`` begins within them."""
+    end = text.rfind(b"\n")
+    marks = inside + text.count(b'"', 0, max(end, 0))
+    while end >= 0 and marks % 2:
+        opening = text.rfind(b'"', 0, end)
+        end = text.rfind(b"\n", 0, max(opening, 0))
+        marks = inside + text.count(b'"', 0, max(end, 0))
+    return end + 1
+
+
+def _ahead(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same blocks; the next is made by another thread while the caller works on this one."""
+    with ThreadPoolExecutor(1, "unpack") as pool:
+        following = pool.submit(next, blocks, b"")
+        while block := following.result():
+            following = pool.submit(next, blocks, b"")
+            yield block
+
+
+# --- blocks → frames -----------------------------------------------------------------------------------------------
+
+
+def _csv_blocks(table: str, pieces: Iterator[bytes], columns: Mapping[str, pl.DataType]) -> Iterator[pl.DataFrame]:
+    header: list[str] = []
+    for block in _ahead(_whole_rows(pieces)):
+        if not header:
+            header, block = _split_header(block)
+            places = _positions(table, header, list(columns))
+            numbers = {place: columns[name] for name, place in places.items() if columns[name] in _NUMBERS}
+        try:
+            frame = _parsed(block, len(header), places, numbers)
+        except pl.exceptions.ComputeError:
+            # the typed reader would print the offending cell and stop at the first: as text, to count them
+            numbers = {}
+            frame = _parsed(block, len(header), places, numbers)
+        yield frame
+    if not header:
+        raise _NoHeaderError("an empty file")
+
+
+def _split_header(block: bytes) -> tuple[list[str], bytes]:
+    """Names of the columns, and the rows behind them."""
+    line, _, rows = block.removeprefix(_BOM).partition(b"\n")
+    names = next(csv.reader([line.decode().strip()]), [])
+    if not any(name.strip() for name in names):
+        raise _NoHeaderError("no header")
+    return names, rows
+
+
+def _positions(table: str, header: list[str], wanted: list[str]) -> dict[str, int]:
+    """Wanted name → place of the first column of that name."""
+    places: dict[str, int] = {}
+    for place, column in enumerate(header):
+        places.setdefault(column.strip().lower(), place)
     for name in wanted:
-        if name not in by_name:
+        if name not in places:
             raise SourceError(
                 f"table '{table}'",
                 f"a column '{name}'",
-                f"none of that name; {nearest(name, by_name)}",
+                f"none of that name; {nearest(name, places)}",
                 "check the release of the records",
             )
-    return {name: by_name[name] for name in wanted}
+    return {name: places[name] for name in wanted}
 
 
-def _typed(table: str, column: pl.Series, dtype: pl.DataType) -> pl.Series:
-    """Cast a column; count what cannot be cast."""
-    if column.dtype == pl.String:
-        column = column.str.strip_chars().replace("", None)
+def _parsed(
+    block: bytes,
+    width: int,
+    places: Mapping[str, int],
+    numbers: Mapping[int, pl.DataType],
+) -> pl.DataFrame:
+    """Columns by name: those of ``numbers`` with their dtype, the others as text."""
+    schema = {str(place): numbers.get(place, pl.String()) for place in range(width)}
+    if not block.strip():
+        return pl.DataFrame(schema={name: schema[str(place)] for name, place in places.items()})
+    # one thread: another unpacks the next block meanwhile
+    wanted = sorted(set(places.values()))
+    raw = pl.read_csv(block, has_header=False, schema=schema, columns=wanted, n_threads=1)
+    return raw.select(pl.col(str(place)).alias(name) for name, place in places.items())
+
+
+def _parquet_blocks(table: str, path: Path, wanted: list[str]) -> Iterator[pl.DataFrame]:
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        columns = {name: names[place] for name, place in _positions(table, names, wanted).items()}
+        empty = pl.DataFrame(pl.from_arrow(file.schema_arrow.empty_table()))
+        batches = file.iter_batches(_BATCH_ROWS, columns=list(columns.values())) if file.metadata.num_rows else ()
+        frames = (pl.DataFrame(pl.from_arrow(batch)) for batch in batches)
+        for frame in frames if file.metadata.num_rows else (empty,):
+            yield frame.select(pl.col(column).alias(name) for name, column in columns.items())
+
+
+def _typed(table: str, column: pl.Series, dtype: pl.DataType, rows: int) -> pl.Series:
+    """Cast a column; count what cannot be cast.
+
+    Args:
+        rows: How many rows were read so far, for the message.
+    """
     typed = _cast(column, dtype)
+    if column.dtype == pl.String and (dtype == pl.String() or typed.null_count() > column.null_count()):
+        column = column.str.strip_chars()
+        column = column.set(column == "", None)
+        typed = _cast(column, dtype)
     bad = typed.null_count() - column.null_count()
     if bad:
         raise SourceError(
             f"table '{table}', column '{column.name}'",
             _WORDS.get(dtype, str(dtype)),
-            f"{bad} of {len(column)} cells of another form",
+            f"{bad} of {rows} cells of another form",
             "repair the raw file",
         )
     return typed
@@ -226,22 +425,69 @@ _WORDS: Final[dict[pl.DataType, str]] = {
     pl.Int64(): "whole numbers",
     pl.Float64(): "numbers",
     pl.Time(): "times of the form HH:MM:SS",
+    pl.Datetime("us"): "dates of the form 2180-07-23 12:36:00 or 7/23/2180 12:36",
 }
+
+_NUMBERS: Final = (pl.Int64(), pl.Float64())
+
+_DATES: Final = (
+    "%Y-%m-%d %H:%M:%S",
+    "%Y-%m-%d",
+    "%Y-%m-%d %H:%M",
+    "%Y-%m-%dT%H:%M:%S",
+    "%Y-%m-%d %H:%M:%S%.f",
+    "%m/%d/%Y %H:%M",
+    "%m/%d/%Y",
+    "%m/%d/%Y %H:%M:%S",
+)
 
 
 def _cast(column: pl.Series, dtype: pl.DataType) -> pl.Series:
-    if dtype == pl.Time() and column.dtype == pl.String:
-        return column.str.to_time("%H:%M:%S", strict=False)
+    if column.dtype == pl.String:
+        return _READERS[dtype](column) if dtype in _READERS else column.cast(dtype, strict=False)
     if dtype == pl.Float64():
-        numbers = column.cast(dtype, strict=False)
-        return numbers.set(~numbers.is_finite(), None)
+        return _finite(column)
     if dtype == pl.Int64() and not column.dtype.is_integer():
-        # tables that went through pandas hold "12.0" where a column has gaps
-        numbers = column.cast(pl.Float64(), strict=False)
-        whole = numbers.set((numbers != numbers.floor()) | ~numbers.is_finite(), None).cast(dtype, strict=False)
-        exact = column.cast(dtype, strict=False) if column.dtype == pl.String else whole
-        return exact.fill_null(whole)
+        return _whole(column)
     return column.cast(dtype, strict=False)
+
+
+def _finite(column: pl.Series) -> pl.Series:
+    numbers = column.cast(pl.Float64(), strict=False)
+    return numbers.set(~numbers.is_finite(), None)
+
+
+def _whole(column: pl.Series) -> pl.Series:
+    numbers = _finite(column)
+    return numbers.set(numbers != numbers.floor(), None).cast(pl.Int64(), strict=False)
+
+
+def _int_text(column: pl.Series) -> pl.Series:
+    exact = column.cast(pl.Int64(), strict=False)
+    # tables that went through pandas hold "12.0" where a column has gaps
+    return exact if exact.null_count() == column.null_count() else exact.fill_null(_whole(column))
+
+
+def _datetime_text(column: pl.Series) -> pl.Series:
+    found = pl.Series(column.name, [], pl.Datetime("us"))
+    for form in _DATES:
+        read = column.str.to_datetime(form, time_unit="us", strict=False, exact=True)
+        found = read if found.is_empty() else found.fill_null(read)
+        if found.null_count() == column.null_count():
+            break
+    return found
+
+
+def _time_text(column: pl.Series) -> pl.Series:
+    return column.str.to_time("%H:%M:%S", strict=False)
+
+
+_READERS: Final[dict[pl.DataType, Callable[[pl.Series], pl.Series]]] = {
+    pl.Int64(): _int_text,
+    pl.Float64(): _finite,
+    pl.Time(): _time_text,
+    pl.Datetime("us"): _datetime_text,
+}
 
 
 def _check_key(table: str, key: pl.Series) -> None:
@@ -256,8 +502,5 @@ def _check_key(table: str, key: pl.Series) -> None:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as handle:
-        while chunk := handle.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(handle, "sha256").hexdigest()
