@@ -13,11 +13,12 @@ import polars as pl
 import pytest
 import yaml
 
+from mmnar.cli import main
 from mmnar.cohort.build import build_cohort
 from mmnar.cohort.split import Split
 from mmnar.cohort.table import table_criteria, table_questions
 from mmnar.dataset.prepare import dataset_of
-from mmnar.dataset.store import PatientDataset
+from mmnar.dataset.store import PatientDataset, open_store
 from mmnar.errors import ConfigError, SourceError
 from mmnar.sources.events import Extract, FeatureRule
 from mmnar.sources.table import TablePlan, plan_table
@@ -228,6 +229,26 @@ def test_several_files_are_read_one_after_the_other(tmp_path: Path) -> None:
     _write(tmp_path)
     together = _plan(tmp_path, files=["one.csv", "two.csv"]).frame
     assert together.equals(_plan(tmp_path).frame)
+
+
+def test_the_command_shows_first_and_writes_only_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _write(tmp_path)
+    spec, out = tmp_path / "spec.yaml", tmp_path / "store"
+    spec.write_text(yaml.safe_dump(_spec(), sort_keys=False))
+    command = ["prepare", "table", str(spec), "--out", str(out)]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--dry-run"])
+    assert not ended.value.code
+    assert "outcome 'death': 13 rows with it, 25 without" in capsys.readouterr().out
+    assert not out.exists()
+    with pytest.raises(SystemExit):
+        main(command)
+    assert open_store(out).schema.modality_names == ("basics", "blood")
+    spec.write_text(yaml.safe_dump(_spec(subjet="patient"), sort_keys=False))
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--dry-run"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 # --- bad tables -------------------------------------------------------------------------------------------------------
