@@ -219,31 +219,20 @@ class _Reader:
             batch = list(islice(stay_files, _FILES_PER_BLOCK))
 
     def _rows(self, letter: str, path: Path, batch: list[tuple[str, bytes]]) -> pl.DataFrame:
+        """``record, minute, parameter, value`` of some stays."""
         records, texts = [], []
         for name, content in batch:
             records.append(self._admit(letter, path, name))
             texts.append(_text(path, content))
             self._digests.append(hashlib.sha256(f"{letter}/{name}\n".encode() + content).digest())
-        frame = (
+        lines = (
             pl.DataFrame({"record": pl.Series(records, dtype=pl.Int32), "line": texts})
             .with_columns(pl.col("line").str.split("\n").list.slice(1))
             .explode("line", empty_as_null=False)
             .with_columns(pl.col("line").str.strip_chars())
             .filter(pl.col("line") != "")
         )
-        cells = pl.col("line").str.split(",")
-        frame = self._keep(frame, cells.list.len() == 3, "not of the form Time,Parameter,Value")
-        clock = cells.list.get(0).str.extract_groups(r"^\s*(\d{2,3}):([0-5]\d)\s*$")
-        frame = frame.select(
-            "record",
-            minute=clock.struct[0].cast(pl.Int32) * 60 + clock.struct[1].cast(pl.Int32),
-            name=cells.list.get(1).str.strip_chars(),
-            value=cells.list.get(2).str.strip_chars().cast(pl.Float64, strict=False),
-        )
-        frame = self._keep(frame, pl.col("minute").is_not_null(), "a time that is not HH:MM")
-        frame = self._keep(frame, pl.col("minute") <= HOURS * 60, f"a time after {HOURS} h")
-        frame = self._keep(frame, pl.col("value").is_finite(), "a value that is no number")
-        frame = self._own_record(path, frame)
+        frame = self._own_record(path, self._parsed(lines))
         frame = self._keep(frame, pl.col("name").is_in(_parameters()), "a parameter that the challenge does not name")
         # the challenge's way to say that a descriptor is not known
         frame = frame.filter(~(pl.col("name").is_in(_DESCRIPTORS) & (pl.col("value") == -1)))
@@ -254,6 +243,21 @@ class _Reader:
             parameter=pl.col("name").cast(_ENUM),
             value=pl.col("value").cast(pl.Float32),
         )
+
+    def _parsed(self, lines: pl.DataFrame) -> pl.DataFrame:
+        """Lines → ``record, minute, name, value``; a line that cannot be read is dropped and counted."""
+        cells = pl.col("line").str.split(",")
+        lines = self._keep(lines, cells.list.len() == 3, f"not of the form {_HEADER}")
+        clock = cells.list.get(0).str.extract_groups(r"^\s*(\d{2,3}):([0-5]\d)\s*$")
+        frame = lines.select(
+            "record",
+            minute=clock.struct[0].cast(pl.Int32) * 60 + clock.struct[1].cast(pl.Int32),
+            name=cells.list.get(1).str.strip_chars(),
+            value=cells.list.get(2).str.strip_chars().cast(pl.Float64, strict=False),
+        )
+        frame = self._keep(frame, pl.col("minute").is_not_null(), "a time that is not HH:MM")
+        frame = self._keep(frame, pl.col("minute") <= HOURS * 60, f"a time after {HOURS} h")
+        return self._keep(frame, pl.col("value").is_finite(), "a value that is no number")
 
     def _admit(self, letter: str, path: Path, name: str) -> int:
         digits = name.removesuffix(".txt")
