@@ -15,9 +15,10 @@ CLEANING: Final = "1"
 """Version of these rules; part of every encoder's identity. Raise it with any change that alters an output."""
 
 _OVER_AGE = re.compile(r"\[\*\*\s*Age over (\d+)\s*(?:\d+)?\s*\*\*\]", re.IGNORECASE)
-_BRACKETED = re.compile(r"\[\*\*.*?\*\*\]", re.DOTALL)
+_BRACKETED = re.compile(r"\[\*\*[^\[\]]{0,100}?\*\*\]")  # bounded: one left open must not swallow the note
 _RULED = re.compile(r"[_=~*#-]{3,}|\.{4,}")
 _BREAKS = re.compile(r"\r\n?|[\v\f\x1c-\x1e\x85\u2028\u2029]")
+_SPECIAL = re.compile(r"[^\n -~]")
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 
 
@@ -43,7 +44,7 @@ def clean(text: str) -> str:
     ''
     """
     text = unicodedata.normalize("NFC", _BREAKS.sub("\n", text).replace("\xad", ""))
-    text = "".join(" " if c != "\n" and unicodedata.category(c) in _INVISIBLE else c for c in text)
+    text = _SPECIAL.sub(lambda m: " " if unicodedata.category(m[0]) in _INVISIBLE else m[0], text)
     while True:
         bare = _RULED.sub(" ", _BRACKETED.sub(" ", _OVER_AGE.sub(r" over \1 ", text)))
         bare = _squeezed(bare)

@@ -70,6 +70,10 @@ class DataRoot:
         """Whether the table is there; letter case does not matter."""
         return table.lower() in self._files
 
+    def file(self, table: str) -> Path:
+        """Where a table lies that is there."""
+        return self._files[table.lower()]
+
     def size(self, table: str) -> int:
         """Bytes on disk, 0 for a table that is absent."""
         return self._files[table.lower()].stat().st_size if self.has(table) else 0
