@@ -18,13 +18,14 @@ from typing import Any, Final
 
 from mmnar.cohort.split import Split
 from mmnar.config import RectifierConfig, to_plain
-from mmnar.dataset.store import open_store
+from mmnar.dataset.store import PatientDataset, open_store
 from mmnar.errors import LeakageError, StoreError
 from mmnar.estimators.base import Predictor
 from mmnar.estimators.cross import cross_predict
 from mmnar.estimators.registry import build_estimator, model_settings, resolve_run
 from mmnar.estimators.storage import fit_or_load, load_predictor, save_predictor
 from mmnar.evaluation.evaluate import evaluate
+from mmnar.evaluation.export import write_full, write_labels, write_predictions, write_splits
 from mmnar.evaluation.result import Result
 from mmnar.files import write_text
 from mmnar.posthoc.base import Correction, FittedCorrection
@@ -195,6 +196,51 @@ def scored_predictions(run: Run, on: Path | None = None) -> list[Predictions[Tes
     base.refuse_overlap()
     correction = run.correction()
     return [base] + ([correction.apply(base)] if correction else [])
+
+
+def store_of(run: Run, moved: Path | None = None) -> PatientDataset:
+    """The store a run was trained on.
+
+    Args:
+        moved: Where it lies now, if it has moved since.
+
+    Raises:
+        StoreError: It is gone or has changed.
+    """
+    path = moved or run.folder / run.record["store"]
+    data = open_store(path)
+    if run.record["data"] != data.fingerprint:
+        raise StoreError(
+            f"store '{path}'",
+            f"the data run '{run.folder.name}' was trained on",
+            "another fingerprint",
+            "pass the right one with --store, or train again",
+        )
+    return data
+
+
+def export_run(run: Run, out: Path, *, store: Path | None = None) -> None:
+    """Write a run's splits, labels and test predictions as MEDS 0.4 files.
+
+    ``metadata/subject_splits.parquet``, ``labels/TASK/labels.parquet`` (every sample of the store),
+    ``predictions/MODEL/TASK/predictions.parquet`` (before and after the rectifier) and, beside them,
+    ``predictions_full.parquet`` (see ``evaluation.export``).
+
+    Args:
+        store: Where the run's store lies now, if it has moved since training.
+
+    Raises:
+        StoreError: ``out`` holds other files, or the store is gone or has changed.
+    """
+    data = store_of(run, store)
+    if out.exists() and any(out.iterdir()):
+        raise StoreError(f"'{out}'", "a new or empty folder", "other files", "choose another --out")
+    write_splits(data, Split(**run.record["config"]["split"]), out / "metadata" / "subject_splits.parquet")
+    write_labels(data, out / "labels")
+    named = {str(p.provenance["model"]): p for p in scored_predictions(run)}
+    for name, predictions in named.items():
+        write_predictions(predictions, out / "predictions" / name)
+    write_full(named, out / "predictions_full.parquet")
 
 
 def versions() -> dict[str, str]:

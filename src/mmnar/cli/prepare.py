@@ -106,3 +106,31 @@ def synthetic(
     simulation = simulate(patients, modalities, seed, gamma=gamma, eta=eta, mcar=mcar, sites=sites)
     write(read_synthetic(simulation), synthetic_criteria(), synthetic_questions(), out)
     print(f"store: {out}")
+
+
+@prepare.command
+def meds(
+    *, root: Path, labels: Path, out: Path, modalities: Path | None = None, since_days: float | None = None
+) -> None:
+    """Any MEDS 0.4 data set, asked what label files (of ACES, say) ask.
+
+    Parameters
+    ----------
+    root: The data set's folder, with `data` in it. Never written to.
+    labels: Folder of the tasks: TASK/**/*.parquet or TASK.parquet with subject_id, prediction_time, boolean_value.
+    out: The store to write; an older store there is replaced only when the new one is whole.
+    modalities: YAML file of modalities; without it they are made of the codes' first parts.
+    since_days: Read so many days before the prediction time only; default: the whole past.
+    """
+    from mmnar.cli.inspect import describe
+    from mmnar.cohort.meds import labelled_cohort
+    from mmnar.dataset.prepare import store_cohort
+    from mmnar.dataset.store import claim_store
+    from mmnar.sources.meds import read_meds
+    from mmnar.sources.meds_labels import read_labels
+
+    claim_store(out)
+    asked = read_labels(labels)
+    extract = read_meds(root, work=out / "events", labels=asked, modalities=modalities, since_days=since_days)
+    store_cohort(extract, labelled_cohort(extract, asked), out)
+    describe(out)

@@ -95,6 +95,22 @@ def report(*runs: Path, out: Path, on: Path | None = None, store: Path | None = 
 
 
 @app.command
+def export(run: Path, *, out: Path, store: Path | None = None) -> None:
+    """Splits, labels and test predictions as MEDS 0.4 files, which meds-evaluation and others read.
+
+    Parameters
+    ----------
+    run: A run folder.
+    out: A new folder to write to.
+    store: The store, if it has moved since training.
+    """
+    from mmnar.workflow import export_run, open_run
+
+    export_run(open_run(run), out, store=store)
+    print(f"MEDS files: {out}")
+
+
+@app.command
 def models() -> None:
     """Every registered method with its paper."""
     from mmnar.config import TrainConfig

@@ -152,12 +152,20 @@ def _with_label(samples: pl.DataFrame, points: pl.DataFrame, question: Question,
         )
         .drop("asked", "answered", "label")
     )
-    classes = out[name].drop_nulls().unique()
-    if len(classes) < 2:
+    check_classes(question.task.name, out[name])
+    return out
+
+
+def check_classes(task: str, labels: pl.Series) -> None:
+    """
+    Raises:
+        SourceError: ``labels`` (null = not known) are all of one class.
+    """
+    known = labels.drop_nulls()
+    if known.n_unique() < 2:
         raise SourceError(
-            f"task '{question.task.name}'",
+            f"task '{task}'",
             "samples with and without the outcome",
-            f"{out[name].drop_nulls().len()} samples of one class",
+            f"{known.len()} samples of one class",
             "drop the task or use more records",
         )
-    return out

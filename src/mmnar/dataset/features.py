@@ -201,11 +201,13 @@ def _reduce(
 
 def _zeros(table: NDArray[np.float64], hits: pl.DataFrame, frame: pl.DataFrame, rules: Sequence[FeatureRule]) -> None:
     """0 where the source was kept for the sample and no event matched; an implausible match stays missing."""
-    recorded = frame.filter("recent").select("sample", "source").unique()
+    of_stay = frame.filter("recent").select("sample", "source").unique()
+    ever = frame.select("sample", "source").unique()
     matched = hits.select("rule", "sample").unique()
     for i, rule in enumerate(rules):
         if not rule.zero_if_recorded:
             continue
+        recorded = ever if rule.history else of_stay
         kept = recorded.filter(source=rule.zero_if_recorded)["sample"].to_numpy()
         hit = matched.filter(rule=i)["sample"].to_numpy()
         table[i, np.setdiff1d(kept, hit)] = 0.0

@@ -18,6 +18,7 @@ from mmnar.dataset.features import implausible, static_features
 from mmnar.dataset.growing import Growing
 from mmnar.dataset.items import Found, found, series_content
 from mmnar.errors import SchemaError
+from mmnar.notes.cache import encode_cached
 from mmnar.notes.clean import clean
 from mmnar.notes.encoder import TextEncoder
 from mmnar.notes.hashing import HashedText, HashingSVD
@@ -31,7 +32,7 @@ class Gathering:
 
     Args:
         notes: Encoder of notes; None = hashed counts, reduced by a basis fitted on the training fold.
-        cache: Folder of encoded notes.
+        cache: Folder of encoded notes; None = they are not kept.
         bin_hours: Series at native times (0), or means over bins of so many hours.
         folder: Disk for content that grows while it is gathered; None = the machine's own place.
     """
@@ -154,10 +155,12 @@ class NoteGatherer(TextGatherer):
         self._values = Growing(np.float32, (encoder.width,), how.folder)
 
     def add(self, past: PastEvents) -> None:
-        from mmnar.notes.cache import encode_cached
-
         notes = self._written(past)
-        vectors = encode_cached(notes.text.to_list(), self.encoder, self.cache)
+        texts = notes.text.to_list()
+        if self.cache is None:
+            vectors = self.encoder.encode(texts)
+        else:
+            vectors = encode_cached(texts, self.encoder, self.cache)
         segments = np.array([len(v) for v in vectors], dtype=np.int64)
         self._items.add(_per_sample(notes.offsets, segments), np.repeat(notes.hours, segments))
         for block in vectors:

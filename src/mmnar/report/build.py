@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmnar.dataset.store import PatientDataset, open_store
-from mmnar.errors import StoreError
+from mmnar.dataset.store import open_store
 from mmnar.evaluation.atlas import availability
 from mmnar.files import write_whole
 from mmnar.posthoc.base import FittedCorrection
@@ -16,7 +15,7 @@ from mmnar.posthoc.chain import FittedChain
 from mmnar.posthoc.rectify import FittedLattice, FittedThreshold
 from mmnar.report.inputs import ReportInputs, RunRecord
 from mmnar.report.render import render_report
-from mmnar.workflow import Run, evaluate_runs, scored_predictions
+from mmnar.workflow import Run, evaluate_runs, scored_predictions, store_of
 
 
 def build_report(
@@ -40,7 +39,8 @@ def build_report(
     Raises:
         StoreError: The store is gone or has changed since the runs were trained.
     """
-    data = open_store(on) if on else _store_of(runs, store)
+    stores = [open_store(on)] if on else [store_of(run, store) for run in runs]
+    data = stores[0]
     result = evaluate_runs(runs, on=on, resamples=resamples)
     source = f"{data.manifest['source']} {data.manifest['source_version']}"
     inputs = ReportInputs(
@@ -54,20 +54,6 @@ def build_report(
     path = render_report(inputs, out)
     _write_predictions(runs, on, out / "predictions.parquet")
     return path
-
-
-def _store_of(runs: Sequence[Run], store: Path | None) -> PatientDataset:
-    path = store or runs[0].folder / runs[0].record["store"]
-    data = open_store(path)
-    for run in runs:
-        if run.record["data"] != data.fingerprint:
-            raise StoreError(
-                f"store '{path}'",
-                f"the data run '{run.folder.name}' was trained on",
-                "another fingerprint",
-                "pass the right one with --store, or train again",
-            )
-    return data
 
 
 def _record(run: Run) -> RunRecord:

@@ -1,0 +1,181 @@
+"""Label files of MEDS: who was asked what, when, and the answer. As written by ACES, by others, or by ``mmnar export``.
+
+Layout: ``TASKS/TASK/**/*.parquet``, or one file ``TASKS/TASK.parquet`` (what ``aces-cli`` writes of an unsharded data
+set). Columns read: ``subject_id``, ``prediction_time``, ``boolean_value``. The table that ACES itself works with is
+taken as it is: ``index_timestamp`` for ``prediction_time``, ``label`` (a count) for ``boolean_value``; its ``trigger``
+and ``*_summary`` columns are not read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from mmnar.errors import SourceError, nearest
+from mmnar.privacy import counted
+
+LABEL_SCHEMA: Final[dict[str, pl.DataType]] = {
+    "task": pl.String(),
+    "subject_id": pl.Int64(),
+    "prediction_time": pl.Datetime("us"),
+    "boolean_value": pl.Boolean(),
+}
+
+_SYNONYMS: Final = {
+    "subject_id": ("subject_id",),
+    "prediction_time": ("prediction_time", "index_timestamp"),
+    "boolean_value": ("boolean_value", "label"),
+}
+_OTHER_LABELS: Final = ("integer_value", "float_value", "categorical_value")
+_SPLITS: Final = frozenset({"train", "tuning", "held_out"})
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Answers of K tasks.
+
+    Args:
+        frame: Columns of ``LABEL_SCHEMA``; one row per task, subject and prediction time.
+        tasks: K names, in alphabetical order or that of the mapping they came from.
+        read: task → rows and subjects in its files, before anything was dropped.
+        fingerprint: Hash of the files' content.
+        warnings: What was dropped, with counts.
+    """
+
+    frame: pl.DataFrame
+    tasks: tuple[str, ...]
+    read: dict[str, tuple[int, int]]
+    fingerprint: str
+    warnings: tuple[str, ...] = ()
+
+    def moments(self) -> pl.DataFrame:
+        """``subject_id, prediction_time``: every moment at which anything is asked, once and in order."""
+        return self.frame.select("subject_id", "prediction_time").unique().sort("subject_id", "prediction_time")
+
+
+def read_labels(where: str | Path | Mapping[str, str | Path]) -> Labels:
+    """Read the label files of all tasks.
+
+    Args:
+        where: The folder of the tasks, or task name → its folder or file.
+
+    Raises:
+        SourceError: No task, a task without files or labels, columns of another form, labels that are not yes or no,
+            or two answers to one question.
+    """
+    files = _files_of(where)
+    digest = hashlib.sha256()
+    frames: list[pl.DataFrame] = []
+    read: dict[str, tuple[int, int]] = {}
+    warnings: list[str] = []
+    for task, paths in files.items():
+        raw = pl.concat([_read(task, path, digest) for path in paths])
+        read[task] = (raw.height, raw["subject_id"].n_unique())
+        frames.append(_once(task, raw, warnings))
+    return Labels(pl.concat(frames), tuple(files), read, digest.hexdigest(), tuple(warnings))
+
+
+def _files_of(where: str | Path | Mapping[str, str | Path]) -> dict[str, list[Path]]:
+    """Task → its files."""
+    if isinstance(where, Mapping):
+        if not where:
+            raise SourceError("labels", "at least one task", "none", "name a folder of label files")
+        return {task: _files(task, Path(path)) for task, path in where.items()}
+    root = Path(where)
+    if not root.is_dir():
+        raise SourceError(
+            f"labels '{root}'", "a folder of tasks", "none", "give the folder that holds the task folders"
+        )
+    single = {path.stem for path in root.glob("*.parquet")}
+    folders = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    tasks = sorted(folders | single)
+    if not tasks:
+        raise SourceError(f"labels '{root}'", "a folder or parquet file per task", "none", "extract the labels first")
+    if set(tasks) & _SPLITS or all(task.isdigit() for task in tasks):
+        raise SourceError(
+            f"labels '{root}'",
+            "a folder or parquet file per task",
+            "what looks like the shards of one task",
+            "give the folder above it",
+        )
+    # aces-cli keeps the logs of TASK.parquet in a folder of the same name
+    return {task: _files(task, root / f"{task}.parquet", root / task) for task in tasks}
+
+
+def _files(task: str, *places: Path) -> list[Path]:
+    files = [f for place in places for f in ([place] if place.is_file() else sorted(place.rglob("*.parquet")))]
+    if not files:
+        raise SourceError(f"task '{task}'", "parquet files", "none", "extract its labels or leave the task out")
+    return files
+
+
+def _read(task: str, path: Path, digest: hashlib._Hash) -> pl.DataFrame:
+    """The three columns of one file, typed."""
+    try:
+        digest.update(task.encode() + hashlib.sha256(path.read_bytes()).digest())
+        raw = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        # the reader's own message may quote cells, the path a patient
+        raise SourceError(
+            f"task '{task}'", "readable parquet files", f"one that is not ({type(error).__name__})", "extract it again"
+        ) from None
+    columns = [_column(task, raw, name) for name in _SYNONYMS]
+    return pl.DataFrame(columns).select(pl.lit(task).alias("task"), pl.all())
+
+
+def _column(task: str, raw: pl.DataFrame, name: str) -> pl.Series:
+    found = next((c for c in _SYNONYMS[name] if c in raw.columns), None)
+    if found is None:
+        instead = [c for c in _OTHER_LABELS if c in raw.columns] if name == "boolean_value" else []
+        raise SourceError(
+            f"task '{task}'",
+            f"a column '{name}'",
+            f"only {', '.join(instead)}" if instead else f"none of that name; {nearest(name, raw.columns)}",
+            "only yes-or-no tasks can be asked" if instead else "give label files of MEDS 0.4, as ACES writes them",
+        )
+    column, dtype = raw[found].alias(name), LABEL_SCHEMA[name]
+    if not _fits(column.dtype, name):
+        raise SourceError(
+            f"task '{task}', column '{found}'", str(dtype), str(column.dtype), "give label files of MEDS 0.4"
+        )
+    # a count of events, in the table that ACES works with
+    return column > 0 if name == "boolean_value" and column.dtype.is_integer() else column.cast(dtype)
+
+
+def _fits(dtype: pl.DataType, name: str) -> bool:
+    if name == "subject_id":
+        return dtype.is_integer()
+    if name == "prediction_time":
+        return dtype == pl.Date() or (isinstance(dtype, pl.Datetime) and dtype.time_zone is None)
+    return dtype == pl.Boolean() or dtype.is_integer() or dtype == pl.Null()
+
+
+def _once(task: str, raw: pl.DataFrame, warnings: list[str]) -> pl.DataFrame:
+    """One row per question; rows without an answer or an address are dropped and counted."""
+    whole = raw.drop_nulls()
+    if whole.is_empty():
+        raise SourceError(
+            f"task '{task}'", "at least one label", "none", "correct the task's definition or leave it out"
+        )
+    distinct = whole.unique(maintain_order=True)
+    key = ["subject_id", "prediction_time"]
+    contradictory = distinct.height - distinct.select(key).n_unique()
+    if contradictory:
+        raise SourceError(
+            f"task '{task}'",
+            "one label per subject and prediction time",
+            f"{counted(contradictory)} with both answers",
+            "correct the task's definition",
+        )
+    for dropped, reason in (
+        (raw.height - whole.height, "without a subject, a time or a label"),
+        (whole.height - distinct.height, "repeats of another"),
+    ):
+        if dropped:
+            warnings.append(f"labels of task '{task}': {counted(dropped)} rows dropped: {reason}")
+    return distinct
