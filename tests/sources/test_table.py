@@ -211,6 +211,20 @@ def test_a_table_without_times_says_so(tmp_path: Path) -> None:
     assert len(_seen(plan.extract(), "crp//blood")) == N - 1
 
 
+def test_columns_may_be_called_what_the_package_calls_its_own(tmp_path: Path) -> None:
+    names = {"patient": "subject_id", "visit": "hadm_id", "asked": "prediction_time", "ward": "stay_id"}
+    rows = [{names.get(k, k): v for k, v in row.items()} for row in _rows()]
+    spec = {"subject": "subject_id", "sample": "hadm_id", "prediction_time": "prediction_time"}
+    blood = _spec()["modalities"]["blood"]
+    plan = _plan(
+        _write(tmp_path, rows),
+        **spec,
+        modalities={"basics": [{"column": "stay_id", "type": "category"}], "blood": blood},
+    )
+    assert plan.columns[0].categories == ("a", "b", "other")
+    assert _seen(plan.extract(), "crp//blood") == {100 + i: i / 2 for i in range(N) if i not in (3, 4, 5, 6)}
+
+
 def test_parquet_and_gzip_give_the_same(tmp_path: Path) -> None:
     expected = _seen(_plan(_write(tmp_path)).extract(), "crp//blood")
     for name in ("other.csv.gz", "other2.parquet"):
@@ -426,6 +440,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
         ({"modalities": {"blood": ["status"]}}, "which is outcomes.death"),
         ({"modalities": {"blood": ["asked"]}}, "which is prediction_time"),
         ({"prediction_time": None}, "a prediction_time to compare with"),
+        ({"attributes": {"stay_id": "ward"}}, "does not use itself"),
         ({"max_missing": 2}, "a number from 0 to 1"),
         ({"exclude": [{"name": "x", "column": "left"}]}, "the key 'values'"),
         ({"exclude": {"name": "x"}}, "begin each line"),

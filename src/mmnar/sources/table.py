@@ -195,11 +195,14 @@ def plan_table(spec: TableSpec, root: str | Path) -> TablePlan:
     stored = frame.select(
         *_IDS,
         "prediction_time",
-        *(pl.col(c.name).alias(f"value:{c.name}") for c in spec.columns),
+        *(pl.col(_raw(c.name)).alias(f"value:{c.name}") for c in spec.columns),
         *(_known_from(spec, frame, c, notes) for c in spec.columns),
-        *(_answers(outcome, frame[outcome.column]) for outcome in spec.outcomes),
-        *(_excluded(rule.values, frame[rule.column]).alias(f"exclude:{i}") for i, rule in enumerate(spec.exclude)),
-        *(pl.col(column).alias(name) for name, column in spec.attributes),
+        *(_answers(outcome, frame[_raw(outcome.column)]) for outcome in spec.outcomes),
+        *(
+            _excluded(rule.values, frame[_raw(rule.column)]).alias(f"exclude:{i}")
+            for i, rule in enumerate(spec.exclude)
+        ),
+        *(pl.col(_raw(column)).alias(name) for name, column in spec.attributes),
     )
     kept = _included(stored)
     if kept.is_empty():
@@ -233,13 +236,18 @@ def _read(spec: TableSpec, root: Path) -> tuple[pl.DataFrame, tuple[str, ...], s
         columns: dict[str, pl.DataType] = {c.strip().lower(): pl.String() for c in wanted}
         frame = data.read(_stem(path), columns)
         assert frame is not None  # a required table is there or an error
-        frames.append(frame.rename({c.strip().lower(): c for c in wanted}))
+        frames.append(frame.rename({c.strip().lower(): _raw(c) for c in wanted}))
         prints.append(data.fingerprint())
         unused = tuple(c for c in header if c not in wanted)
     frame = pl.concat(frames)
     missing = pl.all().is_in(list(spec.missing))
     frame = frame.with_columns(pl.when(~missing).then(pl.all()))
     return frame, unused, hashlib.sha256("\n".join(prints).encode()).hexdigest()
+
+
+def _raw(column: str) -> str:
+    # a user's column may be called stay_id or prediction_time as well
+    return f"raw:{column}"
 
 
 def _stem(path: Path) -> str:
@@ -279,11 +287,11 @@ def _header(path: Path) -> list[str]:
 
 def _identified(spec: TableSpec, raw: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
     """Rows with a patient, and the three identifiers."""
-    kept = raw.filter(pl.col(spec.subject).is_not_null())
+    kept = raw.filter(pl.col(_raw(spec.subject)).is_not_null())
     if kept.height < raw.height:
         notes.append(f"{counted(raw.height - kept.height)} rows dropped: no '{spec.subject}'")
     if spec.sample:
-        cells = kept[spec.sample]
+        cells = kept[_raw(spec.sample)]
         repeated = len(cells) - cells.n_unique()
         if repeated or cells.null_count():
             raise SourceError(
@@ -296,7 +304,7 @@ def _identified(spec: TableSpec, raw: pl.DataFrame, notes: list[str]) -> pl.Data
     else:
         stay = pl.Series(range(kept.height), dtype=pl.Int64)
     return kept.with_columns(
-        _identifiers(kept[spec.subject]).alias("subject_id"), stay.alias("hadm_id"), stay.alias("stay_id")
+        _identifiers(kept[_raw(spec.subject)]).alias("subject_id"), stay.alias("hadm_id"), stay.alias("stay_id")
     )
 
 
@@ -308,7 +316,12 @@ def _identifiers(cells: pl.Series) -> pl.Series:
     words = cells.unique().to_list()
     ids = {w: int.from_bytes(hashlib.blake2b(w.encode(), digest_size=8).digest()) >> 11 for w in words}
     if len(set(ids.values())) < len(ids):
-        raise SourceError(f"column '{cells.name}'", "a distinct hash each", "a collision", "number the identifiers")
+        raise SourceError(
+            f"column '{cells.name.removeprefix('raw:')}'",
+            "a distinct hash each",
+            "a collision",
+            "number the identifiers",
+        )
     return cells.replace_strict(ids, return_dtype=pl.Int64)
 
 
@@ -325,9 +338,10 @@ def _timed(spec: TableSpec, frame: pl.DataFrame, notes: list[str]) -> pl.DataFra
     if not spec.prediction_time:
         notes.append("no prediction_time in the spec: every value is taken as known when the question is asked")
         return frame.with_columns(prediction_time=pl.lit(_NO_TIME).cast(pl.Datetime("us")))
-    times = _time(frame[spec.prediction_time], spec.time_format)
+    cells = frame[_raw(spec.prediction_time)]
+    times = _time(cells, spec.time_format)
     kept = frame.with_columns(times.alias("prediction_time")).drop_nulls("prediction_time")
-    absent = frame[spec.prediction_time].null_count()
+    absent = cells.null_count()
     for count, reason in ((absent, "is missing"), (frame.height - kept.height - absent, "is no time that can be read")):
         if count:
             notes.append(f"{counted(count)} rows dropped: '{spec.prediction_time}' {reason}")
@@ -338,7 +352,7 @@ def _known_from(spec: TableSpec, frame: pl.DataFrame, column: ColumnSpec, notes:
     """When the column's value was known; null = not told."""
     if not column.known_at:
         return pl.col("prediction_time").alias(f"at:{column.name}")
-    cells = frame[column.known_at]
+    cells = frame[_raw(column.known_at)]
     times = _time(cells, spec.time_format)
     note = f"column '{column.known_at}': {counted(times.null_count() - cells.null_count())} cells are no time"
     if times.null_count() > cells.null_count() and note not in notes:

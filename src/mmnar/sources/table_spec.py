@@ -21,6 +21,7 @@ ColumnType = Literal["number", "category"]
 MISSING: Final = ("", "?", "NA", "NaN")
 """Cells that mean "not known" unless the spec says otherwise."""
 
+_TAKEN: Final = {"subject_id", "hadm_id", "stay_id", "prediction_time", "intime", "outtime", "since", "sample", "task"}
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
@@ -263,6 +264,9 @@ def _check(spec: TableSpec) -> None:
                 f"'{column.name}', which is {reserved[column.name]}",
                 "take it out of the modality",
             )
+    taken = sorted({name for name, _ in spec.attributes} & _TAKEN)
+    if taken:
+        raise ConfigError("attributes", "names that the package does not use itself", f"{taken}", "write name: column")
     if any(c.known_at for c in spec.columns) and not spec.prediction_time:
         raise ConfigError("known_at", "a prediction_time to compare with", "none", "name its column")
 
