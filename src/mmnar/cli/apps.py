@@ -13,3 +13,5 @@ app = App(
 )
 prepare = App(name="prepare", help="Raw records → a store any model can train on.")
 app.command(prepare)
+simulate = App(name="simulate", help="Raw records that look like a credentialed release, with known risks.")
+app.command(simulate)

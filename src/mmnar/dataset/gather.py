@@ -228,27 +228,27 @@ class ImageGatherer(Gatherer):
         self.spec = ModalitySpec(rule.modality, kind="image", shape=(rule.side, rule.side))
         self._items = _Items(how.folder)
         self._values = Growing(np.uint8, self.spec.shape, how.folder)
-        self._damaged = 0
+        self._undecoded: Counter[str] = Counter()
 
     def add(self, past: PastEvents) -> None:
-        from mmnar.images.pixels import read_images
+        from mmnar.images.pixels import Undecoded, read_images
 
         images = found(past, self.rule.codes, latest=True)
         paths = [self.rule.root / path for path in images.text]
         whole = np.zeros(len(paths), dtype=bool)
         for i, pixels in enumerate(read_images(paths, self.rule.side)):
-            if pixels is not None:
+            if isinstance(pixels, Undecoded):
+                self._undecoded[pixels.reason] += 1
+            else:
                 self._values.append(pixels[None])
                 whole[i] = True
-        self._damaged += int((~whole).sum())
         self._items.add(_per_sample(images.offsets, whole.astype(np.int64)), images.hours[whole])
 
     def content(self) -> Content:
         return ItemArrays(self._items.offsets(), self._items.hours.array(), self._values.array())
 
     def left_out(self) -> dict[str, int]:
-        name = f"modality '{self.spec.name}': # images left out: absent or not decodable"
-        return {name: self._damaged} if self._damaged else {}
+        return {f"modality '{self.spec.name}': # images left out that {r}": n for r, n in self._undecoded.items()}
 
 
 def gatherers(rules: Sequence[Rule], max_missing: float, how: Gathering) -> tuple[Gatherer, ...]:
