@@ -63,6 +63,8 @@ class SplitConfig:
     test: float = 0.25
     fold: int = 0
     folds: int = 1
+    by: str = ""
+    held_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

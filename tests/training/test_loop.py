@@ -65,7 +65,15 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(StoreError, match="whole file"):
-        train(build("zero-fill", schema=SCHEMA), batch(), batch(), TrainConfig(min_steps=0, max_epochs=1), 0, Silent(), path)
+        train(
+            build("zero-fill", schema=SCHEMA),
+            batch(),
+            batch(),
+            TrainConfig(min_steps=0, max_epochs=1),
+            0,
+            Silent(),
+            path,
+        )
 
 
 def test_nan_in_weights_stops_with_a_place() -> None:
@@ -78,7 +86,14 @@ def test_nan_in_weights_stops_with_a_place() -> None:
 
 def test_unknown_task_weight_is_refused() -> None:
     with pytest.raises(ConfigError, match="mortality"):
-        train(build("zero-fill", schema=SCHEMA), batch(), batch(), TrainConfig(task_weights={"mortalty": 2.0}), 0, Silent())
+        train(
+            build("zero-fill", schema=SCHEMA),
+            batch(),
+            batch(),
+            TrainConfig(task_weights={"mortalty": 2.0}),
+            0,
+            Silent(),
+        )
 
 
 def test_focal_with_gamma_zero_is_bce_to_the_bit() -> None:

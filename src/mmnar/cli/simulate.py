@@ -20,15 +20,14 @@ def mimic_iv(
 ) -> None:
     """MIMIC-IV 3.1 with notes, chest X-rays and released embeddings; exact risks in truth/, outside the records.
 
-    Parameters
-    ----------
-    patients: N.
-    out: A new folder.
-    seed: Of the patients; the world they live in stays the same.
-    gamma: How strongly illness drives what is recorded; 0 = missing at random.
-    eta: Direct effect of the pattern on outcomes.
-    mcar: Share of patients whose pattern ignores their illness.
-    images: Also write JPEG files (needs the extra 'images').
+    Args:
+        patients: N.
+        out: A new folder.
+        seed: Of the patients; the world they live in stays the same.
+        gamma: How strongly illness drives what is recorded; 0 = missing at random.
+        eta: Direct effect of the pattern on outcomes.
+        mcar: Share of patients whose pattern ignores their illness.
+        images: Also write JPEG files (needs the extra 'images').
     """
     from mmnar.sources.trees.mimic_iv import write_mimic_iv
 
@@ -40,14 +39,13 @@ def mimic_iv(
 def eicu(*, patients: int, out: Path, seed: int = 0, gamma: float = 1.0, eta: float = 0.5, mcar: float = 0.0) -> None:
     """eICU-CRD 2.0 with its ten virtual modalities; exact risks in truth/, outside the records.
 
-    Parameters
-    ----------
-    patients: N.
-    out: A new folder.
-    seed: Of the patients; the world they live in stays the same.
-    gamma: How strongly illness drives what is recorded; 0 = missing at random.
-    eta: Direct effect of the pattern on outcomes.
-    mcar: Share of patients whose pattern ignores their illness.
+    Args:
+        patients: N.
+        out: A new folder.
+        seed: Of the patients; the world they live in stays the same.
+        gamma: How strongly illness drives what is recorded; 0 = missing at random.
+        eta: Direct effect of the pattern on outcomes.
+        mcar: Share of patients whose pattern ignores their illness.
     """
     from mmnar.sources.trees.eicu import write_eicu
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,14 @@ class Gathering:
         cache: Folder of encoded notes; None = they are not kept.
         bin_hours: Series at native times (0), or means over bins of so many hours.
         folder: Disk for content that grows while it is gathered; None = the machine's own place.
+        told: Called with the number of notes of a modality encoded so far.
     """
 
     notes: TextEncoder | None = None
     cache: Path | None = None
     bin_hours: float = 0.0
     folder: Path | None = None
+    told: Callable[[int], None] | None = None
 
 
 class Gatherer(ABC):
@@ -149,7 +151,7 @@ class NoteGatherer(TextGatherer):
     """Notes as vectors of a frozen encoder, one or several a note."""
 
     def __init__(self, rule: TextRule, encoder: TextEncoder, how: Gathering) -> None:
-        self.rule, self.encoder, self.cache = rule, encoder, how.cache
+        self.rule, self.encoder, self.how, self._done = rule, encoder, how, 0
         self.spec = ModalitySpec(rule.modality, kind="embedding", shape=(encoder.width,))
         self._items = _Items(how.folder)
         self._values = Growing(np.float32, (encoder.width,), how.folder)
@@ -157,14 +159,19 @@ class NoteGatherer(TextGatherer):
     def add(self, past: PastEvents) -> None:
         notes = self._written(past)
         texts = notes.text.to_list()
-        if self.cache is None:
+        if self.how.cache is None:
             vectors = self.encoder.encode(texts)
         else:
-            vectors = encode_cached(texts, self.encoder, self.cache)
+            vectors = encode_cached(texts, self.encoder, self.how.cache, self._tell)
+        self._done += len(texts)
         segments = np.array([len(v) for v in vectors], dtype=np.int64)
         self._items.add(_per_sample(notes.offsets, segments), np.repeat(notes.hours, segments))
         for block in vectors:
             self._values.append(block)
+
+    def _tell(self, done: int, _total: int) -> None:
+        if self.how.told:
+            self.how.told(self._done + done)
 
     def content(self) -> Content:
         return ItemArrays(self._items.offsets(), self._items.hours.array(), self._values.array())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -31,6 +31,7 @@ def prepare(
     *,
     notes: TextEncoder | None = None,
     bin_hours: float = 0.0,
+    told: Callable[[int], None] | None = None,
 ) -> Path:
     """Build the dataset and write it to ``out``, whole or not at all.
 
@@ -41,6 +42,7 @@ def prepare(
         out: Folder of the store; a store already there is replaced only when the new one is whole.
         notes: Encoder of notes; None = hashed counts.
         bin_hours: Series at native times (0), or means over bins of so many hours.
+        told: Called with the number of notes encoded so far.
 
     Returns:
         ``out``.
@@ -49,16 +51,23 @@ def prepare(
         SourceError: Nothing is left of the cohort, or a task has one class only.
         StoreError: The store cannot be written.
     """
-    return store_cohort(extract, build_cohort(extract, criteria, questions), out, notes=notes, bin_hours=bin_hours)
+    cohort = build_cohort(extract, criteria, questions)
+    return store_cohort(extract, cohort, out, notes=notes, bin_hours=bin_hours, told=told)
 
 
 def store_cohort(
-    extract: Extract, cohort: Cohort, out: str | Path, *, notes: TextEncoder | None = None, bin_hours: float = 0.0
+    extract: Extract,
+    cohort: Cohort,
+    out: str | Path,
+    *,
+    notes: TextEncoder | None = None,
+    bin_hours: float = 0.0,
+    told: Callable[[int], None] | None = None,
 ) -> Path:
     """``prepare`` for a cohort that is there already."""
     out = Path(out)
     claim_store(out)
-    how = Gathering(notes, out / "cache", bin_hours, out)
+    how = Gathering(notes, out / "cache", bin_hours, out, told)
     return write_store(out, dataset_of(extract, cohort, how))
 
 

@@ -106,7 +106,7 @@ class PatientDataset:
             ConfigError: No such role.
         """
         check_role(role)
-        rows = np.flatnonzero(split.roles(self.subject_id) == role)
+        rows = np.flatnonzero(split.roles(self.subject_id, self.attributes) == role)
         return Fold(self, rows, ROLES[role], split.fold)
 
 

@@ -1,0 +1,367 @@
+"""What a table's columns mean, written in YAML by the person who knows: parsed strictly, nothing guessed.
+
+Every key is checked; an unknown one is refused with the nearest name. See ``docs/own-tables.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+import yaml
+
+from mmnar.errors import ConfigError, nearest
+
+ColumnType = Literal["number", "category"]
+
+MISSING: Final = ("", "?", "NA", "NaN")
+"""Cells that mean "not known" unless the spec says otherwise."""
+
+_TAKEN: Final = {"subject_id", "hadm_id", "stay_id", "prediction_time", "intime", "outtime", "since", "sample", "task"}
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class ColumnSpec:
+    """One input column.
+
+    Args:
+        name: Its header.
+        modality: The modality it belongs to.
+        type: None = inferred.
+        known_at: Column with the time its value was known; "" = at the prediction time.
+        missing: Further cells that mean "not measured" in this column.
+        unit: Of a number.
+        low, high: Plausible range of a number; a value outside is dropped and counted.
+    """
+
+    name: str
+    modality: str
+    type: ColumnType | None = None
+    known_at: str = ""
+    missing: tuple[str, ...] = ()
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class OutcomeSpec:
+    """A task.
+
+    Args:
+        name: Of the task.
+        column: Where its answer stands.
+        positive: Cells that count as the event; empty where the column is 0/1, true/false or yes/no.
+        asked_at, outcome: In words, for the report.
+    """
+
+    name: str
+    column: str
+    positive: tuple[str, ...]
+    asked_at: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class ExcludeSpec:
+    """Rows whose cell in ``column`` is one of ``values`` are left out; ``hindsight``: known only later."""
+
+    name: str
+    column: str
+    values: tuple[str, ...]
+    hindsight: bool = False
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A whole spec.
+
+    Args:
+        name: Of the source; also where its subject identifiers are valid.
+        files: Files with the same columns, read one after the other; relative to the data root.
+        subject: Column of the patient; rows of one patient never part in a split.
+        sample: Column that identifies a row; "" = none.
+        prediction_time: Column of the moment the question is asked; "" = none.
+        time_format: Of time columns; "" = ISO 8601.
+        missing: Cells that mean "not known" in any column.
+        categories: Most categories of a column, ``other`` included.
+        max_missing: A modality is absent where more than this share of its columns is missing.
+        columns: Inputs in order; modalities in order of first mention.
+        outcomes, exclude: Tasks and left-out rows.
+        attributes: Subgroup name → column.
+        ignore: Columns left out on purpose.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    subject: str
+    columns: tuple[ColumnSpec, ...]
+    outcomes: tuple[OutcomeSpec, ...]
+    sample: str = ""
+    prediction_time: str = ""
+    time_format: str = ""
+    missing: tuple[str, ...] = MISSING
+    categories: int = 30
+    max_missing: float = 0.8
+    exclude: tuple[ExcludeSpec, ...] = ()
+    attributes: tuple[tuple[str, str], ...] = ()
+    ignore: tuple[str, ...] = ()
+    digest: str = ""
+
+    def mentioned(self) -> dict[str, str]:
+        """Column → the key that names it, for every column the spec names."""
+        found: dict[str, str] = {}
+        for outcome in self.outcomes:
+            found.setdefault(outcome.column, f"outcomes.{outcome.name}")
+        for name, key in (
+            (self.subject, "subject"),
+            (self.sample, "sample"),
+            (self.prediction_time, "prediction_time"),
+            *((c.name, f"modalities.{c.modality}") for c in self.columns),
+            *((c.known_at, f"modalities.{c.modality}.known_at") for c in self.columns),
+            *((e.column, "exclude") for e in self.exclude),
+            *((column, f"attributes.{name}") for name, column in self.attributes),
+            *((name, "ignore") for name in self.ignore),
+        ):
+            if name:
+                found.setdefault(name, key)
+        return found
+
+
+def load_spec(path: str | Path) -> TableSpec:
+    """Read a spec.
+
+    Raises:
+        ConfigError: No such file, no YAML, an unknown or missing key, a value of the wrong form, a column twice, or an
+            identifier, time or outcome among the inputs.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"spec '{path}'", "a readable YAML file", type(error).__name__, "check the path") from None
+    try:
+        raw = yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or type(error).__name__
+        raise ConfigError(f"spec '{path.name}'", "YAML", f"{problem}{where}", "correct it") from None
+    return parse_spec(raw, hashlib.sha256(text.encode()).hexdigest())
+
+
+def parse_spec(raw: Any, digest: str = "") -> TableSpec:
+    """A spec from what YAML holds; see :func:`load_spec`."""
+    top = _Keys(raw, "spec")
+    columns = tuple(
+        column
+        for modality, body in top.mapping("modalities").items()
+        for column in _modality(_named(modality, "modalities"), body)
+    )
+    spec = TableSpec(
+        name=_named(top.word("name"), "name"),
+        files=top.words("files"),
+        subject=top.word("subject"),
+        columns=columns,
+        outcomes=tuple(_outcome(_named(name, "outcomes"), body) for name, body in top.mapping("outcomes").items()),
+        sample=top.word("sample", ""),
+        prediction_time=top.word("prediction_time", ""),
+        time_format=top.word("time_format", ""),
+        missing=top.words("missing", MISSING),
+        categories=int(top.number("categories", 30, low=2)),
+        max_missing=top.number("max_missing", 0.8, low=0, high=1),
+        exclude=tuple(_exclude(body, f"exclude[{i}]") for i, body in enumerate(top.listed("exclude"))),
+        attributes=_attributes(top),
+        ignore=top.words("ignore", ()),
+        digest=digest,
+    )
+    top.finish()
+    _check(spec)
+    return spec
+
+
+def _modality(name: str, body: Any) -> tuple[ColumnSpec, ...]:
+    where = f"modalities.{name}"
+    if isinstance(body, list):
+        body = {"columns": body}
+    keys = _Keys(body, where)
+    known_at = keys.word("known_at", "")
+    listed = keys.listed("columns")
+    keys.finish()
+    if not listed:
+        raise ConfigError(where, "at least one column", "none", "name its columns or leave the modality out")
+    return tuple(_column(name, item, known_at) for item in listed)
+
+
+def _column(modality: str, item: Any, known_at: str) -> ColumnSpec:
+    keys = _Keys({"column": item} if not isinstance(item, dict) else item, f"modalities.{modality}")
+    name = keys.word("column")
+    kind = keys.word("type", "")
+    if kind and kind not in get_args(ColumnType):
+        raise ConfigError(f"type of column '{name}'", " | ".join(get_args(ColumnType)), repr(kind), "use one of these")
+    stated: Any = kind or None
+    spec = ColumnSpec(
+        name,
+        modality,
+        stated,
+        keys.word("known_at", known_at),
+        keys.words("missing", ()),
+        keys.word("unit", ""),
+        keys.optional_number("low"),
+        keys.optional_number("high"),
+    )
+    keys.finish()
+    return spec
+
+
+def _outcome(name: str, body: Any) -> OutcomeSpec:
+    keys = _Keys({"column": body} if not isinstance(body, dict) else body, f"outcomes.{name}")
+    column = keys.word("column")
+    spec = OutcomeSpec(
+        name,
+        column,
+        keys.words("positive", ()),
+        keys.word("asked_at", "prediction time"),
+        keys.word("outcome", name),
+    )
+    keys.finish()
+    return spec
+
+
+def _exclude(body: Any, where: str) -> ExcludeSpec:
+    keys = _Keys(body, where)
+    spec = ExcludeSpec(keys.word("name"), keys.word("column"), keys.words("values"), keys.flag("hindsight"))
+    keys.finish()
+    return spec
+
+
+def _attributes(top: _Keys) -> tuple[tuple[str, str], ...]:
+    raw = top.take("attributes", [])
+    pairs = raw.items() if isinstance(raw, dict) else ((name, name) for name in _words(raw, "attributes"))
+    return tuple((_named(name, "attributes"), _word(column, "attributes")) for name, column in pairs)
+
+
+def _check(spec: TableSpec) -> None:
+    names = [column.name for column in spec.columns]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError("modalities", "each column once", f"{twice} several times", "keep one mention of each")
+    if not spec.columns or not spec.outcomes:
+        raise ConfigError("spec", "at least one modality and one outcome", "none", "name its columns")
+    reserved = {spec.subject: "subject", spec.sample: "sample", spec.prediction_time: "prediction_time"}
+    reserved |= {o.column: f"outcomes.{o.name}" for o in spec.outcomes}
+    reserved |= {c.known_at: "known_at" for c in spec.columns}
+    for column in spec.columns:
+        if column.name in reserved:
+            raise ConfigError(
+                f"modalities.{column.modality}",
+                "columns that are neither identifier, time nor outcome",
+                f"'{column.name}', which is {reserved[column.name]}",
+                "take it out of the modality",
+            )
+    taken = sorted({name for name, _ in spec.attributes} & _TAKEN)
+    if taken:
+        raise ConfigError("attributes", "names that the package does not use itself", f"{taken}", "write name: column")
+    if any(c.known_at for c in spec.columns) and not spec.prediction_time:
+        raise ConfigError("known_at", "a prediction_time to compare with", "none", "name its column")
+
+
+# --- strict reading ---------------------------------------------------------------------------------------------------
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A SafeLoader that refuses a key given twice, which YAML itself would silently overwrite."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            word = str(key.value)
+            if word in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key '{word}' twice", key.start_mark)
+            seen.add(word)
+        return super().construct_mapping(node, deep)
+
+
+class _Keys:
+    """A mapping whose keys are taken one by one; what is left over is unknown."""
+
+    def __init__(self, raw: Any, where: str) -> None:
+        if not isinstance(raw, dict):
+            raise ConfigError(f"'{where}'", "key: value lines", f"a {type(raw).__name__}", "see docs/own-tables.md")
+        self._raw: dict[Any, Any] = dict(raw)
+        self._where = where
+        self._known: list[str] = []
+
+    def take(self, key: str, default: Any = None) -> Any:
+        self._known.append(key)
+        value = self._raw.pop(key, default)
+        if value is None:
+            raise ConfigError(f"'{self._where}'", f"the key '{key}'", "none", "see docs/own-tables.md")
+        return value
+
+    def word(self, key: str, default: str | None = None) -> str:
+        return _word(self.take(key, default), f"{self._where}.{key}")
+
+    def words(self, key: str, default: Iterable[str] | None = None) -> tuple[str, ...]:
+        return _words(self.take(key, default), f"{self._where}.{key}")
+
+    def listed(self, key: str) -> list[Any]:
+        raw = self.take(key, [])
+        if not isinstance(raw, list):
+            raise ConfigError(f"'{self._where}.{key}'", "a list", f"a {type(raw).__name__}", "begin each line with '-'")
+        return raw
+
+    def mapping(self, key: str) -> Mapping[Any, Any]:
+        raw = self.take(key)
+        if not isinstance(raw, dict):
+            raise ConfigError(f"'{self._where}.{key}'", "name: … lines", f"a {type(raw).__name__}", "name each of them")
+        return raw
+
+    def flag(self, key: str) -> bool:
+        raw = self.take(key, False)
+        if not isinstance(raw, bool):
+            raise ConfigError(f"'{self._where}.{key}'", "true or false", f"a {type(raw).__name__}", "correct it")
+        return raw
+
+    def number(self, key: str, default: float, low: float, high: float = float("inf")) -> float:
+        value = self.take(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise ConfigError(f"'{self._where}.{key}'", f"a number from {low} to {high}", repr(value), "correct it")
+        return value
+
+    def optional_number(self, key: str) -> float | None:
+        if key in self._raw:
+            return self.number(key, 0.0, float("-inf"))
+        self._known.append(key)
+        return None
+
+    def finish(self) -> None:
+        for key in self._raw:
+            raise ConfigError(f"'{self._where}'", "known keys", f"the key '{key}'", nearest(str(key), set(self._known)))
+
+
+def _word(raw: Any, where: str) -> str:
+    if isinstance(raw, bool) or not isinstance(raw, str | int | float):
+        fact = (
+            f"{str(raw).lower()} (YAML reads yes, no, on and off so)" if isinstance(raw, bool) else type(raw).__name__
+        )
+        raise ConfigError(f"'{where}'", "a word or number", fact, "put it in quotes")
+    return str(raw)
+
+
+def _words(raw: Any, where: str) -> tuple[str, ...]:
+    items = raw if isinstance(raw, list | tuple) else [raw]
+    return tuple(_word(item, where) for item in items)
+
+
+def _named(raw: Any, where: str) -> str:
+    """A name that is also fit for a file."""
+    name = _word(raw, where)
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"'{where}'", "names of letters, digits, _ and -, a letter first", repr(name), "rename it")
+    return name
