@@ -27,6 +27,7 @@ MIXED = Schema(
         ModalitySpec("course", (Feature("hr"), Feature("urine"), Feature("never")), "series"),
         ModalitySpec("note", kind="embedding", shape=(12,)),
         ModalitySpec("report", kind="hashed", shape=(64, 4)),
+        ModalitySpec("film", kind="image", shape=(32, 32)),
     ),
     SCHEMA.tasks,
     SCHEMA.attributes,
@@ -87,6 +88,9 @@ def mixed_population(n: int = 400, seed: int = 0) -> PatientDataset:
     starts = np.r_[0, np.cumsum(words)]
     buckets = rng.integers(0, 64, starts[-1]).astype(np.int32)
     values["report"] = HashedArrays(offsets, hours, starts, buckets, np.ones(starts[-1], dtype=np.float32))
+    offsets, hours, who = _items(rng, n, 2)
+    pixels = np.clip(rng.integers(0, 200, (len(who), 32, 32)) + 50 * told[who, None, None], 0, 255).astype(np.uint8)
+    values["film"] = ItemArrays(offsets, hours, pixels)
     return make_dataset(
         MIXED,
         values,

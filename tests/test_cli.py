@@ -26,7 +26,7 @@ QUICK = ("train.checkpoint_seconds=0", "train.max_epochs=2", "train.min_steps=0"
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("cli") / "store"
-    cli.synthetic(out=path, patients=900, seed=3)
+    cli.prepare.synthetic(out=path, patients=900, seed=3)
     return path
 
 
@@ -53,11 +53,11 @@ def test_help_answers_without_heavy_imports() -> None:
 
 
 def test_every_verb_from_store_to_report(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cli.describe(runs[0].parent / "store")
-    cli.models()
-    cli.doctor(store=runs[0].parent / "store")
-    cli.evaluate(*runs, out=tmp_path / "evaluated", resamples=50)
-    cli.report(*runs, out=tmp_path / "report", resamples=50)
+    cli.inspect.describe(runs[0].parent / "store")
+    cli.run.models()
+    cli.inspect.doctor(store=runs[0].parent / "store")
+    cli.run.evaluate(*runs, out=tmp_path / "evaluated", resamples=50)
+    cli.run.report(*runs, out=tmp_path / "report", resamples=50)
     printed = capsys.readouterr().out
     assert "CRL-MMNAR" in printed
     assert "every file's hash matches" in printed
@@ -76,11 +76,11 @@ def test_every_verb_from_store_to_report(runs: list[Path], tmp_path: Path, capsy
 
 
 def test_external_validation_on_another_store(runs: list[Path], tmp_path: Path) -> None:
-    cli.synthetic(out=tmp_path / "elsewhere", patients=500, seed=4)
-    cli.evaluate(*runs[:2], on=tmp_path / "elsewhere", out=tmp_path, resamples=50)
+    cli.prepare.synthetic(out=tmp_path / "elsewhere", patients=500, seed=4)
+    cli.run.evaluate(*runs[:2], on=tmp_path / "elsewhere", out=tmp_path, resamples=50)
     assert json.loads((tmp_path / "result.json").read_text())["counts"]["mortality"]["n"] == 500
     with pytest.raises(LeakageError, match="seen during fitting"):
-        cli.evaluate(*runs[:2], on=runs[0].parent / "store", resamples=50)
+        cli.run.evaluate(*runs[:2], on=runs[0].parent / "store", resamples=50)
 
 
 class StopError(Exception):
@@ -141,10 +141,10 @@ def test_mistakes_cost_nothing(runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="other files"):
         train_run(store, "pattern-only", tmp_path / "full")
     with pytest.raises(StoreError, match="other files"):
-        cli.synthetic(out=tmp_path / "full", patients=300)
+        cli.prepare.synthetic(out=tmp_path / "full", patients=300)
     assert (tmp_path / "full" / "thesis.docx").read_text() == "precious"
     with pytest.raises(StoreError, match="mmnar prepare"):
-        cli.describe(tmp_path / "nowhere")
+        cli.inspect.describe(tmp_path / "nowhere")
     assert open_store(store).fingerprint == before
 
 

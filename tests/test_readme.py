@@ -17,7 +17,7 @@ def test_the_python_block_runs(
 ) -> None:
     (block,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
     monkeypatch.chdir(tmp_path)
-    cli.synthetic(out=Path("store"), patients=600)
+    cli.prepare.synthetic(out=Path("store"), patients=600)
     capsys.readouterr()
     exec(compile(block, "README.md", "exec"), {})
     assert "Estimate(value=0." in capsys.readouterr().out

@@ -16,7 +16,7 @@ def examine(root: Path | None = None, store: Path | None = None) -> tuple[list[s
     """Lines to print and whether everything needed is there.
 
     Args:
-        root: A folder of raw eICU records, or None.
+        root: A folder of raw records, or None.
         store: A prepared store, or None.
     """
     lines, healthy = _packages()
@@ -42,7 +42,7 @@ def _packages() -> tuple[list[str], bool]:
 def _machine() -> list[str]:
     import torch
 
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    memory = _memory() / 2**30
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none, training runs on the CPU"
     return [
@@ -52,17 +52,54 @@ def _machine() -> list[str]:
 
 
 def _records(root: Path) -> tuple[list[str], bool]:
-    from mmnar.sources.eicu import read_eicu
+    from mmnar.sources.recognise import recognise
 
     try:
-        extract = read_eicu(root)
+        records = recognise(root)
     except MmnarError as error:
         return [f"FAIL  records: {error}"], False
-    lines = [
-        f"ok    eICU records: release {extract.version}, {extract.stays.height} unit stays, "
-        f"{len(extract.rules)} features"
-    ]
-    return lines + [f"note  {warning}" for warning in extract.warnings], True
+    if records is None:
+        return [f"FAIL  records: no tables of a known release in '{root}'"], False
+    kind = records.kind
+    lines = [f"ok    {kind.title}: {len(records.tables)} of {len(kind.needed) + len(kind.wanted)} tables"]
+    lines += [f"      {t.name}: {_gib(t.size)} GiB, about {t.rows:,} rows" for t in records.tables if t.rows]
+    lines += [f"note  table '{name}' is absent: its features are left out" for name in records.absent]
+    free, memory = shutil.disk_usage(Path.cwd()).free, _memory()
+    roomy, large = records.disk <= free, records.memory <= memory
+    lines.append(f"{_verdict(roomy)}  disk: about {_gib(records.disk)} GiB needed, {_gib(free)} GiB free here")
+    lines.append(f"{_verdict(large)}  memory: about {_gib(records.memory)} GiB needed, {_gib(memory)} GiB there")
+    whole = True
+    if kind.verb == "mimic-iv":
+        version, whole = _mimic_iv(root)
+        lines.append(version)
+    if kind.verb:
+        lines.append(f"      next: mmnar prepare {kind.verb} --root {root} --out STORE")
+    return lines, roomy and large and whole
+
+
+def _mimic_iv(root: Path) -> tuple[str, bool]:
+    from mmnar.sources.mimic_iv.people import read_small
+    from mmnar.sources.mimic_iv.release import release_of
+    from mmnar.sources.raw import DataRoot
+
+    try:
+        small = read_small(DataRoot(root, ("hosp", "icu")))
+        told = f"{small.patients.height:,} patients, {small.admissions.height:,} admissions"
+        return f"ok    release {release_of(root, small)}: {told}, {small.icustays.height:,} unit stays", True
+    except MmnarError as error:
+        return f"FAIL  release: {error}", False
+
+
+def _verdict(good: bool) -> str:
+    return "ok  " if good else "FAIL"
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.1f}"
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _store(path: Path) -> tuple[list[str], bool]:

@@ -85,11 +85,11 @@ def poison(name: str, m: Static | Series | Items, present: torch.Tensor) -> Stat
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("only", range(7))
+@pytest.mark.parametrize("only", range(8))
 def test_works_with_any_one_modality_or_none(name: str, only: int) -> None:
     b = mixed()
     present = torch.zeros_like(b.present)
-    if only < 6:
+    if only < 7:
         present[:, only] = True
     out = build(name).eval()(b.drop(present))
     assert torch.isfinite(out.logits).all()

@@ -10,6 +10,7 @@ import pytest
 from mmnar.cohort.build import AttritionStep
 from mmnar.dataset.store import PatientDataset, make_dataset
 from mmnar.evaluation.atlas import availability
+from mmnar.evaluation.informative import informativeness
 from mmnar.evaluation.result import Comparison, Curve, Estimate, GroupRow, ModelTask, OracleBound, Result, TaskCounts
 from mmnar.posthoc.base import Offset
 from mmnar.report.inputs import ReportInputs, RunRecord
@@ -249,4 +250,5 @@ def inputs(patients: PatientDataset) -> ReportInputs:
         make_result(),
         make_runs(patients),
         {"mmnar": "0.1.0", "python": "3.11.9", "numpy": "2.2.0"},
+        informativeness(patients, permutations=200, resamples=20),
     )

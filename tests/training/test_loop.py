@@ -16,7 +16,7 @@ from mmnar.models.crl_mmnar import CRLMMNAR, CRLMMNARConfig
 from mmnar.ops.losses import info_nce, masked_label_loss
 from mmnar.training.loop import train
 from mmnar.training.monitor import Silent
-from tests.conformance.test_models import batch, build
+from tests.conformance.test_models import batch, build, mixed
 from tests.populations import SCHEMA
 
 
@@ -65,11 +65,11 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(StoreError, match="whole file"):
-        train(build("zero-fill"), batch(), batch(), TrainConfig(min_steps=0, max_epochs=1), 0, Silent(), path)
+        train(build("zero-fill", schema=SCHEMA), batch(), batch(), TrainConfig(min_steps=0, max_epochs=1), 0, Silent(), path)
 
 
 def test_nan_in_weights_stops_with_a_place() -> None:
-    model = build("crl-mmnar")
+    model = build("crl-mmnar", schema=SCHEMA)
     with torch.no_grad():
         next(iter(model.parameters())).fill_(float("nan"))
     with pytest.raises(TrainingError, match="epoch 1"):
@@ -78,7 +78,7 @@ def test_nan_in_weights_stops_with_a_place() -> None:
 
 def test_unknown_task_weight_is_refused() -> None:
     with pytest.raises(ConfigError, match="mortality"):
-        train(build("zero-fill"), batch(), batch(), TrainConfig(task_weights={"mortalty": 2.0}), 0, Silent())
+        train(build("zero-fill", schema=SCHEMA), batch(), batch(), TrainConfig(task_weights={"mortalty": 2.0}), 0, Silent())
 
 
 def test_focal_with_gamma_zero_is_bce_to_the_bit() -> None:
@@ -128,7 +128,7 @@ def test_info_nce_against_a_double_loop() -> None:
 @pytest.mark.slow
 def test_two_processes_train_one_model() -> None:
     """DDP on two CPU processes: every epoch is recorded once and the loss falls as it does with one."""
-    b = batch(300)
+    b = mixed(120)
     histories = {}
     for devices in (1, 2):
         model = build("crl-mmnar")
@@ -143,7 +143,7 @@ def test_two_processes_train_one_model() -> None:
 
 def test_mixed_precision_trains_every_parameter_to_finite_values() -> None:
     """bf16 autocast, the precision of a GPU run, on the CPU."""
-    b = batch(200)
+    b = mixed(120)
     model = build("crl-mmnar")
     config = TrainConfig(min_steps=0, max_epochs=3, batch_size=32, accelerator="cpu", precision="bf16-mixed")
     history = train(model, b, b, config, 0, Silent())

@@ -1,4 +1,4 @@
-"""Verbs that look and tell: describe, doctor."""
+"""Verbs that look and tell: describe, audit, doctor."""
 
 from __future__ import annotations
 
@@ -9,13 +9,67 @@ from mmnar.cli.apps import app
 
 
 @app.command
-def describe(store: Path) -> None:
-    """How many patients have which modalities, and does it matter? Cohort, attrition, patterns, outcome by pattern."""
-    from mmnar.dataset.store import open_store
-    from mmnar.evaluation.atlas import availability, describe_text
+def describe(store: Path, *, out: Path | None = None) -> None:
+    """How many patients have which modalities, and does it matter? Cohort, attrition, availability over time and by
+    unit, outcome by pattern, and whether missingness is informative.
 
-    data = open_store(store)
-    print(describe_text(availability(data), data))
+    Parameters
+    ----------
+    store: A prepared store.
+    out: Also write describe.html, one offline file, and describe.json there.
+    """
+    from mmnar.report.describe import describe as described
+
+    text, page = described(store, out)
+    print(text)
+    if page is not None:
+        print(f"\natlas: {page}")
+
+
+@app.command
+def audit(
+    path: Path,
+    *,
+    subject: str = "",
+    time: str = "",
+    label: tuple[str, ...] = (),
+    available_suffix: str = "",
+    feature_time: tuple[str, ...] = (),
+    split: str = "",
+    ignore: tuple[str, ...] = (),
+    json: Path | None = None,
+) -> None:
+    """Look for leaks in a store, a MEDS folder, or anybody's feature table. Exit status 1 when one is found.
+
+    Parameters
+    ----------
+    path: A prepared store, a MEDS folder, or a .csv, .csv.gz or .parquet table; the options below are for a table.
+    subject: Column that says whose row it is.
+    time: Column of prediction times.
+    label: Column of a label, or COLUMN=VALUE; may be repeated.
+    available_suffix: X + this is the column that says when feature X was known, e.g. _time.
+    feature_time: FEATURE=COLUMN, the column that says when the feature was known; may be repeated.
+    split: Column that says which part of a split a row is in.
+    ignore: Column that is no input; may be repeated.
+    json: Also write the findings there.
+    """
+    from json import dumps
+
+    from mmnar.errors import ConfigError
+    from mmnar.evaluation.audit import TableColumns, audit_text
+    from mmnar.evaluation.audit import audit as examined
+    from mmnar.files import write_text
+
+    pairs = dict(word.partition("=")[::2] for word in feature_time)
+    if not all(pairs.values()):
+        raise ConfigError("--feature-time", "FEATURE=COLUMN", "no column", "name the column of times after =")
+    columns = TableColumns(subject, time, label, available_suffix, pairs, split, ignore)
+    found = examined(path, columns)
+    if json is not None:
+        write_text(json, dumps(found.to_dict(), indent=1, ensure_ascii=False))
+    print(audit_text(found))
+    if found.leaks:
+        sys.exit(1)
 
 
 @app.command
@@ -24,7 +78,7 @@ def doctor(*, root: Path | None = None, store: Path | None = None) -> None:
 
     Parameters
     ----------
-    root: A folder of raw eICU records.
+    root: A folder of raw records: MIMIC-IV (hosp and icu), its notes, MIMIC-CXR, eICU.
     store: A prepared store; every file's hash is recomputed.
     """
     from mmnar.doctor import examine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from mmnar.cli.apps import prepare
 
@@ -26,6 +27,49 @@ def eicu(*, root: Path, out: Path, apache_prediction: bool = True) -> None:
 
     extract = read_eicu(root, apache_prediction=apache_prediction)
     write(extract, eicu_criteria(), eicu_questions(), out)
+    describe(out)
+
+
+@prepare.command
+def mimic_iv(
+    *,
+    root: Path,
+    out: Path,
+    notes: Path | None = None,
+    cxr: Path | None = None,
+    embeddings: Path | None = None,
+    structured: Literal["aggregates", "series"] = "aggregates",
+    mortality_at: Literal[48, 24] = 48,
+    planned: bool = True,
+    limit: int | None = None,
+) -> None:
+    """MIMIC-IV 2.2 to 3.1 or its open demo, with notes and chest X-rays: readmission within 30 days and a unit stay
+    within 90 days asked at hospital discharge, in-hospital mortality asked early in the first unit stay.
+
+    Parameters
+    ----------
+    root: Folder with hosp and icu; .csv, .csv.gz or .parquet. Never written to.
+    out: The store to write; an older store there is replaced only when the new one is whole.
+    notes: Folder of MIMIC-IV-Note: discharge summaries and radiology reports.
+    cxr: Folder of MIMIC-CXR-JPG: the latest frontal X-ray.
+    embeddings: Folder of the released embeddings of those X-rays, taken instead of the images; needs --cxr too, for
+        their times.
+    structured: Aggregates over the stay, or series at their own times.
+    mortality_at: Hours after unit admission at which mortality is asked.
+    planned: Planned admissions count as readmissions.
+    limit: At most so many patients, drawn by a hash of their number.
+    """
+    from mmnar.cli.inspect import describe
+    from mmnar.cohort.mimic_iv import mimic_iv_criteria, mimic_iv_questions
+    from mmnar.dataset.prepare import prepare as write
+    from mmnar.images.tfrecord import pack_embeddings
+    from mmnar.sources.mimic_iv import read_mimic_iv
+
+    work = out / "events"
+    packed = pack_embeddings(embeddings, work / "embeddings") if embeddings else None
+    extract = read_mimic_iv(root, work=work, notes=notes, cxr=cxr, embeddings=packed, structured=structured)
+    print(f"MIMIC-IV {extract.version}: {extract.stays.height:,} unit stays")
+    write(extract, mimic_iv_criteria(limit), mimic_iv_questions(mortality_at, planned), out)
     describe(out)
 
 

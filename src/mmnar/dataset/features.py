@@ -34,19 +34,30 @@ def static_features(past: PastEvents, rules: Sequence[FeatureRule]) -> dict[str,
     """
     _check(rules)
     frame = numbered(past)
-    hits = _hits(frame, rules)
+    # rules that differ in their aggregation alone read the same events: those are gathered once
+    read = [_reading(rule) for rule in rules]
+    readings = {reading: number for number, reading in enumerate(dict.fromkeys(read))}
+    number = [readings[reading] for reading in read]
+    hits = _hits(frame, [rules[number.index(i)] for i in range(len(readings))])
     table = np.full((len(rules), len(past.samples)), np.nan, dtype=np.float64)
     for aggregation in dict.fromkeys(rule.aggregation for rule in rules):
-        numbers = [i for i, rule in enumerate(rules) if rule.aggregation == aggregation]
-        part = hits.filter(pl.col("rule").is_in(numbers))
+        wanted = [i for i, rule in enumerate(rules) if rule.aggregation == aggregation]
+        part = hits.filter(pl.col("rule").is_in({number[i] for i in wanted}))
         if aggregation not in _COUNTING:
             part = part.filter("plausible")
-        _aggregate(table, part, aggregation)
-    _zeros(table, hits, frame, rules)
+        cells = np.full((len(readings), len(past.samples)), np.nan, dtype=np.float64)
+        _aggregate(cells, part, aggregation)
+        table[wanted] = cells[[number[i] for i in wanted]]
+    _zeros(table, hits, frame, rules, number)
     return {
         modality: np.ascontiguousarray(table[_rows(rules, modality)].T.astype(np.float32))
         for modality in dict.fromkeys(rule.modality for rule in rules)
     }
+
+
+def _reading(rule: FeatureRule) -> tuple[object, ...]:
+    """What of the events a rule reads."""
+    return rule.codes, rule.low, rule.high, rule.history, rule.categories
 
 
 def implausible(past: PastEvents, rules: Sequence[FeatureRule]) -> dict[str, int]:
@@ -106,6 +117,8 @@ def _hits(frame: pl.DataFrame, rules: Sequence[FeatureRule]) -> pl.DataFrame:
     for events, history in ((recent, False), (frame, True)):
         numbers = [i for i, rule in enumerate(rules) if not rule.categories and rule.history is history]
         value = pl.col("numeric_value").cast(pl.Float64)
+        # of 0.0 and -0.0 at one time neither sorts first
+        value = pl.when(value == 0.0).then(0.0).otherwise(value)
         parts.append(_matched(events, pairs.filter(pl.col("rule").is_in(numbers)), value))
     for i in categorical:
         events = frame if rules[i].history else recent
@@ -199,7 +212,13 @@ def _reduce(
     return np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1)), np.nan)
 
 
-def _zeros(table: NDArray[np.float64], hits: pl.DataFrame, frame: pl.DataFrame, rules: Sequence[FeatureRule]) -> None:
+def _zeros(
+    table: NDArray[np.float64],
+    hits: pl.DataFrame,
+    frame: pl.DataFrame,
+    rules: Sequence[FeatureRule],
+    number: Sequence[int],
+) -> None:
     """0 where the source was kept for the sample and no event matched; an implausible match stays missing."""
     of_stay = frame.filter("recent").select("sample", "source").unique()
     ever = frame.select("sample", "source").unique()
@@ -209,5 +228,5 @@ def _zeros(table: NDArray[np.float64], hits: pl.DataFrame, frame: pl.DataFrame, 
             continue
         recorded = ever if rule.history else of_stay
         kept = recorded.filter(source=rule.zero_if_recorded)["sample"].to_numpy()
-        hit = matched.filter(rule=i)["sample"].to_numpy()
+        hit = matched.filter(rule=number[i])["sample"].to_numpy()
         table[i, np.setdiff1d(kept, hit)] = 0.0

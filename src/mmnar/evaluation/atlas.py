@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from mmnar.dataset.content import Content, SeriesArrays
 from mmnar.dataset.store import PatientDataset
 from mmnar.evaluation.result import Estimate
-from mmnar.privacy import FEW, FEW_OUTCOMES, SMALL_CELL, briefly
+from mmnar.privacy import COMPLEMENT, FEW, FEW_ON_A_SIDE, FEW_OUTCOMES, SMALL_CELL, hidden_cells
 from mmnar.schema import ModalitySpec
 
 Z_95: Final = 1.959963984540054
-POOLED: Final = f"other patterns (<{SMALL_CELL} patients each)"
+POOLED: Final = "other, rare patterns"
+NOBODY: Final = "nobody has it"
+NO_FEATURES: Final = "it has no features"
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,13 @@ class ModalityRow:
         name: As in the schema.
         features: How many features it has.
         present: Share of samples that have it.
-        missing: Share of its values not observed in samples that have it; None where nobody has it.
+        missing: Share of its values not observed in samples that have it.
     """
 
     name: str
     features: int
-    present: float
-    missing: float | None
+    present: Estimate
+    missing: Estimate
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,48 @@ class FeatureRow:
 
     modality: str
     feature: str
-    missing: float
-    missing_when_present: float | None
+    missing: Estimate
+    missing_when_present: Estimate
+
+
+@dataclass(frozen=True)
+class FeatureGroupRow:
+    """Features that differ in their statistic only (``sodium_min``, ``sodium_max``), seen together.
+
+    ``missing`` is the share of their values not observed in samples that have the modality.
+    """
+
+    modality: str
+    group: str
+    features: int
+    missing: Estimate
+
+
+@dataclass(frozen=True)
+class GroupAvailability:
+    """Samples of one period, site or other group; ``present``: modality → share of them that have it."""
+
+    group: str
+    n: int | None
+    patients: int | None
+    present: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Availability over the values of one attribute, or over calendar time (``over_time``, in its order)."""
+
+    name: str
+    over_time: bool
+    rows: tuple[GroupAvailability, ...]
 
 
 @dataclass(frozen=True)
 class Atlas:
-    """Availability of a whole dataset, no fold apart. ``patterns`` most frequent first, the pooled rest last."""
+    """Availability of a whole dataset, no fold apart. ``patterns`` most frequent first, the pooled rest last.
+
+    No count of 1 to 9 patients is shown, and none follows from a total and what is shown beside it.
+    """
 
     samples: int
     patients: int
@@ -84,6 +121,8 @@ class Atlas:
     outcomes: dict[str, OutcomeRate]
     patterns: tuple[PatternRow, ...]
     features: tuple[FeatureRow, ...]
+    feature_groups: tuple[FeatureGroupRow, ...] = ()
+    breakdowns: tuple[Breakdown, ...] = ()
 
 
 def wilson(events: int, n: int) -> tuple[float, float]:
@@ -123,51 +162,136 @@ def availability(dataset: PatientDataset) -> Atlas:
     Intervals take samples as independent: right where a patient has one sample a task.
     """
     everyone = np.arange(len(dataset))
+    features = tuple(_feature_rows(dataset))
     return Atlas(
         len(dataset),
-        len(np.unique(dataset.subject_id)),
+        _patients(dataset, everyone),
         tuple(_modality_rows(dataset)),
-        _outcomes(dataset, everyone),
+        _outcomes(dataset, [everyone])[0],
         tuple(_pattern_rows(dataset)),
-        tuple(_feature_rows(dataset)),
+        features,
+        tuple(_feature_groups(dataset, features)),
+        tuple(_breakdowns(dataset)),
     )
 
 
-def _outcomes(dataset: PatientDataset, rows: NDArray[np.int64]) -> dict[str, OutcomeRate]:
-    asked, labels = dataset.label_mask[rows], dataset.labels[rows]
-    subjects = dataset.subject_id[rows]
-    return {
-        task: _outcome_rate(labels[asked[:, k], k], subjects[asked[:, k]])
-        for k, task in enumerate(dataset.schema.task_names)
-    }
+def _patients(dataset: PatientDataset, rows: NDArray[Any]) -> int:
+    return len(np.unique(dataset.subject_id[rows]))
 
 
-def _outcome_rate(labels: NDArray[np.bool_], subjects: NDArray[np.int64]) -> OutcomeRate:
-    n, events = len(labels), int(labels.sum())
-    if len(np.unique(subjects)) < SMALL_CELL:
-        return OutcomeRate(None, None, Estimate(None, reason=FEW))
-    # n and a rate give the events away, so the rate goes with them
-    if min(len(np.unique(subjects[labels])), len(np.unique(subjects[~labels]))) < SMALL_CELL:
-        return OutcomeRate(n, None, Estimate(None, reason=FEW_OUTCOMES))
-    return OutcomeRate(n, events, Estimate(events / n, *wilson(events, n)))
+def _small(dataset: PatientDataset, *rows: NDArray[Any]) -> bool:
+    """Whether any of these sets of rows is of 1 to 9 patients."""
+    return any(_is_small(dataset.subject_id[r]) for r in rows)
+
+
+def _is_small(subject: NDArray[np.int64]) -> bool:
+    if len(np.unique(subject[:1000])) >= SMALL_CELL:  # nearly always enough to tell
+        return False
+    return 0 < len(np.unique(subject)) < SMALL_CELL
+
+
+# --- outcomes ---------------------------------------------------------------------------------------------------------
+
+
+def _outcomes(dataset: PatientDataset, groups: Sequence[NDArray[np.int64]]) -> list[dict[str, OutcomeRate]]:
+    """task → outcome rate, for each of the groups of rows that together are everyone."""
+    found: list[dict[str, OutcomeRate]] = [{} for _ in groups]
+    for k, task in enumerate(dataset.schema.task_names):
+        asked = [rows[dataset.label_mask[rows, k]] for rows in groups]
+        positive = [rows[dataset.labels[rows, k]] for rows in asked]
+        negative = [rows[~dataset.labels[rows, k]] for rows in asked]
+        totals, with_event, without = (
+            [_patients(dataset, rows) for rows in sides] for sides in (asked, positive, negative)
+        )
+        hide_n = hidden_cells(totals)
+        hide_rate = [any(h) for h in zip(hide_n, hidden_cells(with_event), hidden_cells(without), strict=True)]
+        for g, rates in enumerate(found):
+            fewest = min(with_event[g], without[g])
+            if totals[g] < SMALL_CELL or hide_n[g]:
+                reason = FEW if totals[g] < SMALL_CELL else COMPLEMENT
+                rates[task] = OutcomeRate(None, None, Estimate(None, reason=reason))
+            elif fewest < SMALL_CELL or hide_rate[g]:
+                # n and a rate give the events away, so the rate goes with them
+                reason = FEW_OUTCOMES if fewest < SMALL_CELL else COMPLEMENT
+                rates[task] = OutcomeRate(len(asked[g]), None, Estimate(None, reason=reason))
+            else:
+                n, events = len(asked[g]), len(positive[g])
+                rates[task] = OutcomeRate(n, events, Estimate(events / n, *wilson(events, n)))
+    return found
+
+
+# --- modalities and features ------------------------------------------------------------------------------------------
 
 
 def _modality_rows(dataset: PatientDataset) -> Iterator[ModalityRow]:
     for i, spec in enumerate(dataset.schema.modalities):
         has = dataset.present[:, i]
         unseen = _unseen(dataset.values[spec.name], spec)
-        missing = float(unseen[has].mean()) if has.any() and unseen.shape[1] else None
-        yield ModalityRow(spec.name, len(spec.features), float(has.mean()) if len(has) else 0.0, missing)
+        missing = _share(has, dataset, unseen[has].mean() if has.any() and spec.features else None)
+        yield ModalityRow(spec.name, len(spec.features), _share(has, dataset, has.mean()), missing)
+
+
+def _share(has: NDArray[np.bool_], dataset: PatientDataset, value: np.floating[Any] | float | None) -> Estimate:
+    """A share that would tell how many patients have a modality, unless they, or the others, are few."""
+    if value is None:
+        return Estimate(None, reason=NOBODY if not has.any() else NO_FEATURES)
+    if _small(dataset, has, ~has):
+        return Estimate(None, reason=FEW_ON_A_SIDE)
+    return Estimate(float(value))
 
 
 def _feature_rows(dataset: PatientDataset) -> Iterator[FeatureRow]:
     for i, spec in enumerate(dataset.schema.modalities):
         has = dataset.present[:, i]
         empty = _unseen(dataset.values[spec.name], spec)
-        overall = empty.mean(axis=0) if len(empty) else np.zeros(len(spec.features))
-        within = empty[has].mean(axis=0) if has.any() else None
+        few = _small(dataset, has, ~has)
         for j, name in enumerate(spec.feature_names):
-            yield FeatureRow(spec.name, name, float(overall[j]), None if within is None else float(within[j]))
+            yield _feature_row(dataset, spec.name, name, empty[:, j], has, few)
+
+
+def _feature_row(
+    dataset: PatientDataset, modality: str, name: str, empty: NDArray[np.bool_], has: NDArray[np.bool_], few: bool
+) -> FeatureRow:
+    hidden = Estimate(None, reason=FEW_ON_A_SIDE)
+    if _small(dataset, empty, ~empty):
+        return FeatureRow(modality, name, hidden, hidden)
+    overall = Estimate(float(empty.mean()))
+    if not has.any():
+        return FeatureRow(modality, name, overall, Estimate(None, reason=NOBODY))
+    if few:  # with the overall share this one would tell how many lack the modality
+        return FeatureRow(modality, name, overall, hidden)
+    if _small(dataset, empty & has):  # and here the two shares would tell how many lack the value
+        return FeatureRow(modality, name, hidden, hidden)
+    return FeatureRow(modality, name, overall, Estimate(float(empty[has].mean())))
+
+
+STATISTICS: Final = ("first", "last", "min", "max", "mean", "median", "std", "sum", "total", "count", "slope", "unique")
+
+
+def feature_group(name: str) -> str:
+    """A feature's name without the statistic at its end.
+
+    >>> feature_group("sodium_max"), feature_group("age"), feature_group("last")
+    ('sodium', 'age', 'last')
+    """
+    stem, _, statistic = name.rpartition("_")
+    return stem if stem and statistic in STATISTICS else name
+
+
+def _feature_groups(dataset: PatientDataset, rows: Sequence[FeatureRow]) -> Iterator[FeatureGroupRow]:
+    for spec in dataset.schema.modalities:
+        members: dict[str, list[FeatureRow]] = {}
+        for row in rows:
+            if row.modality == spec.name:
+                members.setdefault(feature_group(row.feature), []).append(row)
+        for group, features in members.items():
+            shares = [f.missing_when_present for f in features]
+            known = [s.value for s in shares if s.value is not None]
+            refused = next((s for s in shares if s.value is None), None)
+            yield FeatureGroupRow(spec.name, group, len(features), refused or Estimate(sum(known) / len(known)))
+
+
+# --- patterns ---------------------------------------------------------------------------------------------------------
 
 
 def _unseen(content: Content, spec: ModalitySpec) -> NDArray[np.bool_]:
@@ -183,53 +307,138 @@ def _unseen(content: Content, spec: ModalitySpec) -> NDArray[np.bool_]:
 def _pattern_rows(dataset: PatientDataset) -> Iterator[PatternRow]:
     names = dataset.schema.modality_names
     patterns, which = np.unique(dataset.present, axis=0, return_inverse=True)
-    which = which.reshape(-1)
-    small = np.zeros(len(dataset), dtype=bool)
-    for g in np.argsort(-np.bincount(which, minlength=len(patterns)), kind="stable"):
-        rows = np.flatnonzero(which == g)
-        if len(np.unique(dataset.subject_id[rows])) < SMALL_CELL:
-            small[rows] = True
-            continue
-        present = tuple(m for m, here in zip(names, patterns[g], strict=True) if here)
-        yield _pattern_row(dataset, rows, pattern_label(present, names), present)
-    if small.any():
-        yield _pattern_row(dataset, np.flatnonzero(small), POOLED, None)
+    groups, rest = _pooled(dataset, which.reshape(-1), len(patterns))
+    members = [np.flatnonzero(which.reshape(-1) == g) for g in groups] + ([rest] if len(rest) else [])
+    for i, (rows, outcomes) in enumerate(zip(members, _outcomes(dataset, members), strict=True)):
+        present = (
+            tuple(m for m, here in zip(names, patterns[groups[i]], strict=True) if here) if i < len(groups) else None
+        )
+        label = POOLED if present is None else pattern_label(present, names)
+        patients = _patients(dataset, rows)
+        shown = patients >= SMALL_CELL
+        yield PatternRow(label, present, len(rows) if shown else None, patients if shown else None, outcomes)
 
 
-def _pattern_row(
-    dataset: PatientDataset, rows: NDArray[np.int64], label: str, present: tuple[str, ...] | None
-) -> PatternRow:
-    patients = len(np.unique(dataset.subject_id[rows]))
-    shown = patients >= SMALL_CELL
-    return PatternRow(
-        label, present, len(rows) if shown else None, patients if shown else None, _outcomes(dataset, rows)
-    )
-
-
-def describe_text(atlas: Atlas, dataset: PatientDataset, top: int = 12) -> str:
-    """The atlas and the manifest as aligned plain text, for a terminal.
-
-    "few" hides a cell of fewer than ten patients.
+def _pooled(
+    dataset: PatientDataset, which: NDArray[np.int64], groups: int, most: int | None = None
+) -> tuple[list[int], NDArray[np.int64]]:
+    """Groups to show, the largest first, and the rows of all others: none, or those of at least ten patients.
 
     Args:
-        top: How many patterns to list.
+        which: (N,) group of each row.
+        most: Show at most so many.
     """
-    manifest = dataset.manifest
-    source = " ".join(str(manifest[key]) for key in ("source", "version") if manifest.get(key))
-    blocks = [
-        f"{source or 'unnamed source'}: {atlas.samples:,} samples of {atlas.patients:,} patients"
-        f"\nfingerprint {dataset.fingerprint or 'none (not stored)'}"
-    ]
-    for flow, steps in manifest.get("attrition", {}).items():
-        blocks.append(_section(f"Attrition: {flow}", ("rule", "kept", "patients", ""), _attrition_cells(steps)))
-    blocks.append(_section("Modalities", ("modality", "features", "present", "values missing"), _modality_cells(atlas)))
-    title = "Outcome by pattern (rate, 95 % interval)"
-    if len(atlas.patterns) > top:
-        title += f"; the {top} most frequent of {len(atlas.patterns)} rows"
-    blocks.append(_section(title, ("pattern", "samples", *dataset.schema.task_names), _pattern_cells(atlas, top)))
-    if warnings := manifest.get("warnings"):
-        blocks.append("\n".join(["Warnings", *(f"  - {w}" for w in warnings)]))
-    return "\n\n".join(blocks)
+    order = np.argsort(-np.bincount(which, minlength=groups), kind="stable").tolist()
+    shown = [g for g in order if _patients(dataset, which == g) >= SMALL_CELL][:most]
+    while shown and _small(dataset, ~np.isin(which, shown)):
+        shown.pop()  # what the total leaves over must not be a small cell
+    return shown, np.flatnonzero(~np.isin(which, shown))
+
+
+# --- availability over time and groups --------------------------------------------------------------------------------
+
+PERIODS: Final = ("anchor_year_group", "discharge_year", "year")
+"""Attributes that say when, where prediction times are shifted."""
+REAL_YEARS: Final = (1990, 2099)
+"""Years outside are shifted for privacy and say nothing about the calendar."""
+MOST_GROUPS: Final = 12
+
+
+def _breakdowns(dataset: PatientDataset) -> Iterator[Breakdown]:
+    name, period = _period(dataset)
+    if period is not None:
+        yield _breakdown(dataset, name, period, over_time=True)
+    for attribute, values in dataset.attributes.items():
+        if attribute not in PERIODS and len(np.unique(values)) > 1:
+            yield _breakdown(dataset, attribute, np.where(values == "", "unknown", values), over_time=False)
+
+
+def _period(dataset: PatientDataset) -> tuple[str, NDArray[np.str_] | None]:
+    """The period of each sample where it is known: an attribute, or the year of prediction, or its quarter."""
+    for name in PERIODS:
+        if name in dataset.attributes and len(np.unique(dataset.attributes[name])) > 1:
+            values = dataset.attributes[name]
+            return name, np.where(values == "", "unknown", values)
+    if not len(dataset):
+        return "", None
+    times = np.asarray(dataset.prediction_time).astype("datetime64[us]")
+    years = times.astype("datetime64[Y]").astype(np.int64) + 1970
+    if years.min() < REAL_YEARS[0] or years.max() > REAL_YEARS[1]:
+        return "", None
+    quarters = np.char.add(np.char.add(years.astype(str), " Q"), _quarter(times).astype(str))
+    if years.max() - years.min() < 2 and len(np.unique(_quarter(times))) == 4:
+        return "quarter", quarters
+    return ("year", years.astype(str)) if years.min() < years.max() else ("", None)
+
+
+def _quarter(times: NDArray[np.datetime64]) -> NDArray[np.int64]:
+    months = times.astype("datetime64[M]").astype(np.int64) % 12
+    return np.asarray(months // 3 + 1)
+
+
+def _breakdown(dataset: PatientDataset, name: str, values: NDArray[np.str_], over_time: bool) -> Breakdown:
+    names, members = (_in_order if over_time else _largest)(dataset, values)
+    present: list[dict[str, Estimate]] = [{} for _ in members]
+    for i, modality in enumerate(dataset.schema.modality_names):
+        for g, share in enumerate(_shares(dataset, members, i)):
+            present[g][modality] = share
+    rows = []
+    for label, group, shares in zip(names, members, present, strict=True):
+        patients = _patients(dataset, group)
+        n, known = (len(group), patients) if patients >= SMALL_CELL else (None, None)
+        rows.append(GroupAvailability(label, n, known, shares))
+    return Breakdown(name, over_time, tuple(rows))
+
+
+def _largest(dataset: PatientDataset, values: NDArray[np.str_]) -> tuple[list[str], list[NDArray[np.int64]]]:
+    """Names and rows of the largest groups, the others together as the last."""
+    labels, which = np.unique(values, return_inverse=True)
+    which = which.reshape(-1)
+    shown, rest = _pooled(dataset, which, len(labels), MOST_GROUPS)
+    members = [np.flatnonzero(which == g) for g in shown] + ([rest] if len(rest) else [])
+    joined = [str(labels[g]) for g in np.unique(which[rest]) if _patients(dataset, which == g) >= SMALL_CELL]
+    # a large group that had to take in the rare ones keeps its name
+    name = f"{joined[0]} or others" if len(joined) == 1 else "others"
+    return [str(labels[g]) for g in shown] + ([name] if len(rest) else []), members
+
+
+def _in_order(dataset: PatientDataset, values: NDArray[np.str_]) -> tuple[list[str], list[NDArray[np.int64]]]:
+    """Names and rows of the periods in order; small ones join the next, the last the one before."""
+    names: list[str] = []
+    members: list[NDArray[np.int64]] = []
+    waiting: list[str] = []
+    rows = np.empty(0, dtype=np.int64)
+    for label in np.unique(values):
+        waiting.append(str(label))
+        rows = np.concatenate([rows, np.flatnonzero(values == label)])
+        if not _small(dataset, rows):
+            names.append(_span(waiting))
+            members.append(rows)
+            waiting, rows = [], np.empty(0, dtype=np.int64)
+    if waiting and members:
+        names[-1] = _span([names[-1], *waiting])
+        members[-1] = np.concatenate([members[-1], rows])
+    return names, members
+
+
+def _span(periods: Sequence[str]) -> str:
+    return periods[0] if len(periods) == 1 else f"{periods[0]} to {periods[-1]}"
+
+
+def _shares(dataset: PatientDataset, members: Sequence[NDArray[np.int64]], modality: int) -> list[Estimate]:
+    """Share of each group that has a modality; the groups together are everyone."""
+    has = [rows[dataset.present[rows, modality]] for rows in members]
+    lacks = [rows[~dataset.present[rows, modality]] for rows in members]
+    hidden_by = [hidden_cells([_patients(dataset, rows) for rows in side]) for side in (has, lacks)]
+    shares = []
+    for g, rows in enumerate(members):
+        if _small(dataset, has[g], lacks[g]):
+            shares.append(Estimate(None, reason=FEW_ON_A_SIDE))
+        elif hidden_by[0][g] or hidden_by[1][g]:
+            shares.append(Estimate(None, reason=COMPLEMENT))
+        else:
+            shares.append(Estimate(len(has[g]) / max(len(rows), 1)))
+    return shares
 
 
 def pooled_steps(steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -260,44 +469,3 @@ def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
 def _leaves_out_few(before: dict[str, Any], after: dict[str, Any]) -> bool:
     return any(0 < before[key] - after[key] < SMALL_CELL for key in ("kept", "subjects"))
-
-
-def _attrition_cells(steps: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    return [
-        (s["rule"], f"{s['kept']:,}", f"{s['subjects']:,}", "uses hindsight" if s.get("hindsight") else "")
-        for s in pooled_steps(steps)
-    ]
-
-
-def _modality_cells(atlas: Atlas) -> list[tuple[str, ...]]:
-    return [
-        (m.name, str(m.features), f"{m.present:.1%}", "n/a" if m.missing is None else f"{m.missing:.1%}")
-        for m in atlas.modalities
-    ]
-
-
-def _pattern_cells(atlas: Atlas, top: int) -> list[tuple[str, ...]]:
-    overall = ("everyone", f"{atlas.samples:,}", *(_rate_words(o) for o in atlas.outcomes.values()))
-    rows = [
-        (p.label, f"<{SMALL_CELL}" if p.n is None else f"{p.n:,}", *(_rate_words(o) for o in p.outcomes.values()))
-        for p in atlas.patterns[:top]
-    ]
-    return [overall, *rows]
-
-
-def _rate_words(outcome: OutcomeRate) -> str:
-    e = outcome.rate
-    if e.value is None or e.low is None or e.high is None:
-        return briefly(e.reason)
-    return f"{e.value:.1%} ({e.low:.1%} to {e.high:.1%})"
-
-
-def _section(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """Columns as wide as their widest cell; the first flush left, numbers flush right."""
-    table = [header, *rows]
-    widths = [max(len(row[c]) for row in table) for c in range(len(header))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in table
-    ]
-    return "\n".join([title, *(f"  {line}".rstrip() for line in lines)])

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmnar.dataset.store import open_store
 from mmnar.evaluation.atlas import availability
+from mmnar.evaluation.informative import informativeness
 from mmnar.files import write_whole
 from mmnar.posthoc.base import FittedCorrection
 from mmnar.posthoc.calibrate import FittedPlatt
@@ -50,6 +51,7 @@ def build_report(
         result,
         tuple(_record(run) for run in runs),
         runs[0].record["versions"],
+        informativeness(data),
     )
     path = render_report(inputs, out)
     _write_predictions(runs, on, out / "predictions.parquet")

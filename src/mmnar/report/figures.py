@@ -286,7 +286,8 @@ def share_bar(share: float, words: str) -> Markup:
 ROW: Final = 22
 CELL: Final = 18
 PANEL: Final = 190
-COUNT: Final = 62
+GAP: Final = 48
+COUNT: Final = 132
 MAX_PATTERNS: Final = 24
 
 
@@ -295,12 +296,20 @@ def pattern_figure(atlas: Atlas, modalities: Sequence[str], tasks: Sequence[str]
     rows = atlas.patterns[:MAX_PATTERNS]
     head = 34 + round(5.2 * max(len(m) for m in modalities))
     matrix = CELL * len(modalities) + 14
-    width, height = matrix + COUNT + (PANEL + 34) * len(tasks) + 10, head + ROW * len(rows) + 40
+    width, height = matrix + COUNT + (PANEL + GAP) * len(tasks) + 10, head + ROW * len(rows) + 40
     body = [_matrix_head(modalities, head), _text(matrix + COUNT - 8, head - 8, "samples", "label", "end")]
     body += [_pattern_dots(row, modalities, head + ROW * i, matrix, width) for i, row in enumerate(rows)]
+    most = max((row.n or 0 for row in rows), default=0)
+    body += [_count_bar(row, most, matrix, head + ROW * i) for i, row in enumerate(rows)]
     for k, task in enumerate(tasks):
-        body.append(_rate_panel(atlas, rows, task, matrix + COUNT + (PANEL + 34) * k, head))
-    return svg(width, height, "Outcome rate by observation pattern: " + ", ".join(tasks), join(body), "chart wide")
+        body.append(_rate_panel(atlas, rows, task, matrix + COUNT + (PANEL + GAP) * k, head))
+    return svg(
+        width,
+        height,
+        "Number of samples and outcome rate by observation pattern: " + ", ".join(tasks),
+        join(body),
+        "chart wide",
+    )
 
 
 def _matrix_head(modalities: Sequence[str], head: int) -> Markup:
@@ -315,7 +324,7 @@ def _pattern_dots(row: PatternRow, modalities: Sequence[str], y: int, matrix: in
     middle = y + ROW / 2
     parts = [Markup('<path class="grid" d="M0 {}H{}"/>').format(y + ROW, width)]
     if row.present is None:
-        parts.append(_text(8, middle + 3.5, "others (<10 each)" if matrix > 110 else "others", "tick"))
+        parts.append(_text(8, middle + 3.5, "others, each rare" if matrix > 110 else "others", "tick"))
     for m, name in enumerate(modalities if row.present is not None else ()):
         css = "here" if name in (row.present or ()) else "gone"
         words = f"{name}: {'present' if css == 'here' else 'absent'}"
@@ -324,8 +333,20 @@ def _pattern_dots(row: PatternRow, modalities: Sequence[str], y: int, matrix: in
                 css, 12 + CELL * m, middle, words
             )
         )
-    parts.append(_text(matrix + COUNT - 8, middle + 3.5, count(row.n), "value", "end"))
     return join(parts)
+
+
+def _count_bar(row: PatternRow, most: int, matrix: int, y: int) -> Markup:
+    """How many samples have the pattern: a bar to the left of its number."""
+    middle, room = y + ROW / 2, COUNT - 62
+    label = _text(matrix + COUNT - 8, middle + 3.5, count(row.n), "value", "end")
+    if row.n is None:
+        return label
+    length = room * row.n / max(most, 1)
+    bar = Markup('<rect x="{}" y="{}" width="{}" height="12" fill="{}"/>').format(
+        f"{matrix + room - length:.1f}", middle - 6, f"{length:.1f}", MUTED
+    )
+    return join([bar, label])
 
 
 def _rate_panel(atlas: Atlas, rows: Sequence[PatternRow], task: str, left: int, head: int) -> Markup:

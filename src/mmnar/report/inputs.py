@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from mmnar.evaluation.atlas import Atlas
+from mmnar.evaluation.informative import Informativeness
 from mmnar.evaluation.result import Result
+
+EVALUATION: Final = "Evaluation report"
+ATLAS: Final = "Availability atlas"
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class ReportInputs:
         result: Every evaluated number.
         runs: The models, in the order they should be described.
         versions: Package → version.
+        informative: Whether missingness is informative, where that was asked.
+        kind: ``EVALUATION``, or ``ATLAS`` for a store without models: its Result is empty.
     """
 
     title: str
@@ -51,3 +57,5 @@ class ReportInputs:
     result: Result
     runs: tuple[RunRecord, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+    informative: Informativeness | None = None
+    kind: str = EVALUATION

@@ -13,12 +13,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mmnar.errors import StoreError
-from mmnar.evaluation.atlas import Atlas, pattern_label, pooled_steps
+from mmnar.evaluation.atlas import Atlas, ModalityRow, pattern_label, pooled_steps
+from mmnar.evaluation.informative import Informativeness
 from mmnar.evaluation.result import Comparison, Curve, Estimate, GroupRow, ModelTask, Result
 from mmnar.files import write_text, write_whole
-from mmnar.privacy import SMALL_CELL
+from mmnar.privacy import SMALL_CELL, briefly
 from mmnar.report import figures, summary, wording
-from mmnar.report.inputs import ReportInputs, RunRecord
+from mmnar.report.inputs import ATLAS, ReportInputs, RunRecord
 
 HEADLINE: Final = ("auroc", "auprc", "brier", "log_loss", "ece")
 WITHIN: Final = ("auroc_within_pattern", "auroc_between_pattern", "pattern_pair_share")
@@ -36,10 +37,14 @@ class Section:
     title: str
 
 
-def render_report(inputs: ReportInputs, out_dir: Path) -> Path:
+def render_report(inputs: ReportInputs, out_dir: Path, name: str = "report") -> Path:
     """Write ``report.html`` and ``result.json`` to ``out_dir``.
 
-    ``result.json`` is the Result as evaluated, with everything else the report shows under ``provenance.report``.
+    ``result.json`` is the Result as evaluated, with everything else the report shows under ``provenance.report``. An
+    atlas has no Result: what it shows is ``<name>.json``.
+
+    Args:
+        name: Of the page, without its ending.
 
     Raises:
         StoreError: The folder cannot be written.
@@ -48,15 +53,19 @@ def render_report(inputs: ReportInputs, out_dir: Path) -> Path:
     shown = shown_data(inputs)
     result = replace(inputs.result, provenance={**inputs.result.provenance, "report": shown})
     html = render_html(inputs, shown)
+    page = out_dir / f"{name}.html"
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        write_whole(out_dir / "result.json", result.save)
-        write_text(out_dir / "report.html", html)
+        if inputs.kind == ATLAS:
+            write_text(out_dir / f"{name}.json", json.dumps(shown, indent=1, ensure_ascii=False))
+        else:
+            write_whole(out_dir / "result.json", result.save)
+        write_text(page, html)
     except OSError as error:
         raise StoreError(
             f"report in '{out_dir}'", "room and permission to write", str(error), "choose another --out"
         ) from error
-    return out_dir / "report.html"
+    return page
 
 
 def shown_data(inputs: ReportInputs) -> dict[str, Any]:
@@ -67,9 +76,18 @@ def shown_data(inputs: ReportInputs) -> dict[str, Any]:
         "manifest": {k: v for k, v in inputs.manifest.items() if k not in ("files", "attrition")},
         "attrition": flows,
         "atlas": None if inputs.atlas is None else asdict(inputs.atlas),
+        "informative": None if inputs.informative is None else _shown_signal(inputs.informative),
         "runs": [_shown_run(run, inputs.result) for run in inputs.runs],
         "versions": dict(inputs.versions),
     }
+
+
+def _shown_signal(signal: Informativeness) -> dict[str, Any]:
+    shown = asdict(signal)
+    for task, answer in signal.tasks.items():
+        if answer.conditional is not None:
+            shown["tasks"][task]["conditional"]["bits"] = answer.conditional.bits
+    return shown
 
 
 def _with_left_out(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -116,6 +134,7 @@ def render_html(inputs: ReportInputs, shown: dict[str, Any]) -> str:
         count=wording.count,
         p=wording.p_value,
         pretty=_pretty,
+        briefly=briefly,
     )
     # the style sheet is ours and holds no data
     css = Markup(resources.files("mmnar.report").joinpath("report.css").read_text(encoding="utf-8"))
@@ -133,6 +152,8 @@ class Page:
     def __init__(self, inputs: ReportInputs, shown: dict[str, Any]) -> None:
         self.title, self.manifest, self.atlas = inputs.title, inputs.manifest, inputs.atlas
         self.result, self.runs, self.shown = inputs.result, shown["runs"], shown
+        self.kind, self.informative = inputs.kind, inputs.informative
+        self.json = "describe.json" if inputs.kind == ATLAS else "result.json"
         self.tasks = list(inputs.result.tasks)
         self.alarms = summary.alarms(inputs.result)
         self.warnings = [str(w) for w in inputs.manifest.get("warnings", [])]
@@ -144,10 +165,11 @@ class Page:
         metrics = {name for models in self.result.tasks.values() for m in models.values() for name in m.metrics}
         entries = [m for models in self.result.tasks.values() for m in models.values()]
         wanted = [
-            ("summary", "Summary", True),
+            ("summary", "Summary", bool(self.tasks)),
             ("cohort", "Cohort", True),
             ("availability", "Availability of modalities", self.atlas is not None),
-            ("performance", "Performance", True),
+            ("informative", "Is missingness informative?", self.informative is not None),
+            ("performance", "Performance", bool(self.tasks)),
             ("comparisons", "Comparisons with controls", bool(self.result.comparisons)),
             ("curves", "Discrimination and calibration curves", any(m.roc or m.pr or m.calibration for m in entries)),
             ("patterns", "Observation patterns", bool(metrics & set(WITHIN)) or any(m.patterns for m in entries)),
@@ -165,7 +187,7 @@ class Page:
 
     @property
     def source(self) -> str:
-        parts = [str(self.manifest[key]) for key in ("source", "version") if self.manifest.get(key)]
+        parts = [str(self.manifest[key]) for key in ("source", "source_version", "version") if self.manifest.get(key)]
         return " ".join(parts) or "unnamed source"
 
     @property
@@ -209,7 +231,17 @@ class Page:
 
     def features_of(self, atlas: Atlas, modality: str) -> list[Any]:
         chosen = [f for f in atlas.features if f.modality == modality]
-        return sorted(chosen, key=lambda f: -f.missing)
+        return sorted(chosen, key=lambda f: -(f.missing.value or 0.0))
+
+    def grouped(self) -> list[ModalityRow]:
+        """Modalities in which several features differ in their statistic only."""
+        atlas = self.atlas
+        assert atlas is not None
+        return [m for m in atlas.modalities if len(self.groups_of(atlas, m.name)) < m.features]
+
+    def groups_of(self, atlas: Atlas, modality: str) -> list[Any]:
+        chosen = [g for g in atlas.feature_groups if g.modality == modality]
+        return sorted(chosen, key=lambda g: -(g.missing.value or 0.0))
 
     def drawn(self, task: str, curve: str) -> list[figures.Line]:
         """Lines of a ROC or PR chart: the named models in colour, the others grey beneath them."""
@@ -248,6 +280,11 @@ class Page:
         models = self.result.tasks.get(task, {})
         entries = [models[n] for n in (model + wording.RECTIFIED, model) if n in models]
         return next((e.oracle for e in entries if e.oracle is not None), None)
+
+    def group_label(self, group: str) -> str:
+        """A subgroup's name, or a pattern's in the shortest words."""
+        known, parts = [m.name for m in self.atlas.modalities] if self.atlas else [], group.split(" + ")
+        return pattern_label(parts, known) if set(parts) <= set(known) else group or "unknown"
 
     def offset_label(self, pattern: Sequence[str]) -> str:
         modalities = [m.name for m in self.atlas.modalities] if self.atlas else list(pattern)

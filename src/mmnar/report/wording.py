@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from mmnar.evaluation.informative import TaskSignal
 from mmnar.evaluation.result import Comparison, Estimate
 from mmnar.privacy import SMALL_CELL
 
@@ -153,3 +154,24 @@ def verdict(comparison: Comparison) -> str:
     if not survives(comparison):
         return "no difference shown"
     return f"{comparison.model if favours_model(comparison) else comparison.control} better"
+
+
+CANNOT_TELL: Final = (
+    "No test can tell whether the pattern stands for what made clinicians look or changes the outcome itself."
+)
+
+
+def signal_verdict(task: str, answer: TaskSignal) -> str:
+    """What may be said about the missingness of one task, in a sentence."""
+    if answer.pattern_auroc.value is None:
+        return f"{task}: not tested: {answer.pattern_auroc.reason}."
+    alone = answer.pattern_p_holm is not None and answer.pattern_p_holm < ALPHA
+    if answer.conditional is None:
+        start = "what is missing tells patients apart" if alone else "no sign that what is missing tells patients apart"
+        return f"{task}: {start}; whether beyond what was measured is {answer.reason}."
+    p = answer.conditional.p_holm
+    if p is not None and p < ALPHA:
+        return f"{task}: what is missing says something that the always observed part does not: informative."
+    if alone:
+        return f"{task}: what is missing tells patients apart, but nothing beyond the always observed part was shown."
+    return f"{task}: no sign that missingness is informative. That does not prove it is not."

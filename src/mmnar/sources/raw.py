@@ -1,8 +1,8 @@
 """Raw tables: find them in a read-only folder, read the columns asked for, say precisely what is wrong.
 
-A table is read in blocks of about 8 MB of text, unpacked by one thread while the block before is parsed, so memory
-does not depend on its size. Messages name tables, columns and counts. They never show a cell, because a cell may be a
-patient's.
+A table is read in blocks of about 8 MB of text: one thread unpacks, another parses the block before, the caller casts
+the one before that. Memory does not depend on the table's size. Messages name tables, columns and counts. They never
+show a cell, because a cell may be a patient's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import polars as pl
 from isal import isal_zlib
@@ -32,6 +32,8 @@ _BLOCK: Final = 1 << 23
 _LONGEST_ROW: Final = 1 << 28
 _BATCH_ROWS: Final = 100_000
 _BOM: Final = b"\xef\xbb\xbf"
+
+Block = TypeVar("Block", bytes, pl.DataFrame)
 
 
 class DataRoot:
@@ -174,7 +176,7 @@ class DataRoot:
     ) -> Iterator[pl.DataFrame]:
         deciding = [] if where is None else where.meta.root_names()
         rows = 0
-        for block in self._blocks(table, path, columns):
+        for block in _ahead(self._blocks(table, path, columns)):
             rows += block.height
             typed = block.with_columns(_typed(table, block[name], columns[name], rows) for name in deciding)
             wanted = typed if where is None else typed.filter(where)
@@ -319,12 +321,12 @@ def _last_row_end(text: bytes, inside: bool) -> int:
     return end + 1
 
 
-def _ahead(blocks: Iterator[bytes]) -> Iterator[bytes]:
+def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
     """The same blocks; the next is made by another thread while the caller works on this one."""
-    with ThreadPoolExecutor(1, "unpack") as pool:
-        following = pool.submit(next, blocks, b"")
-        while block := following.result():
-            following = pool.submit(next, blocks, b"")
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(next, blocks, None)
+        while (block := following.result()) is not None:
+            following = pool.submit(next, blocks, None)
             yield block
 
 

@@ -16,6 +16,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,7 +35,7 @@ from mmnar.files import write_text, write_whole
 from mmnar.privacy import counted
 from mmnar.sources.events import EVENT_SCHEMA, Events, Scope
 
-SHARD_EVENTS: Final = 3_000_000
+SHARD_EVENTS: Final = 2_000_000
 """Events per shard, about; a subject is never divided."""
 
 SPILL_EVENTS: Final = 500_000
@@ -180,12 +181,18 @@ class EventWriter:
         starts = _starts(self._subjects, counts, self._shards)
         repeats: Counter[str] = Counter()
         kept: list[pl.DataFrame] = []
-        for number, (start, stop) in enumerate(zip(starts, [*starts[1:], None], strict=True)):
-            shard, repeated = _distinct(_range(spilled, start if number else None, stop))
-            repeats.update(repeated)
-            kept.append(shard.group_by("code").len("count"))
-            target = self._folder / "data" / f"{number}.parquet"
-            write_whole(target, partial(_write_shard, shard))
+        with ThreadPoolExecutor(1) as pool:
+            writing: Future[None] | None = None
+            for number, (start, stop) in enumerate(zip(starts, [*starts[1:], None], strict=True)):
+                shard, repeated = _distinct(_range(spilled, start if number else None, stop))
+                repeats.update(repeated)
+                kept.append(shard.group_by("code").len("count"))
+                if writing:
+                    writing.result()
+                target = self._folder / "data" / f"{number}.parquet"
+                writing = pool.submit(write_whole, target, partial(_write_shard, shard))
+            if writing:
+                writing.result()
         _write_metadata(self._folder, kept, descriptions, dataset_name, dataset_version)
         written = [path for name in ("data", "metadata") for path in sorted((self._folder / name).iterdir())]
         manifest = {

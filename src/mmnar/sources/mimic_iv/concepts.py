@@ -1,0 +1,165 @@
+"""The code tables: raw items → concepts with units and plausible ranges, and the rules that read them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final, get_args
+
+import polars as pl
+
+from mmnar.sources.events import Aggregation, FeatureRule, SeriesRule
+
+STRUCTURED: Final = "structured"
+
+_CONVERSIONS: Final[Mapping[tuple[str, str], tuple[float, float]]] = {
+    ("°f", "°c"): (5 / 9, -160 / 9),
+    ("lb", "kg"): (0.45359237, 0.0),
+    ("inch", "cm"): (2.54, 0.0),
+    ("g/l", "g/dl"): (0.1, 0.0),
+    ("mg/l", "mg/dl"): (0.1, 0.0),
+    ("mg/dl", "mg/l"): (10.0, 0.0),
+    ("ng/l", "ng/ml"): (0.001, 0.0),
+    ("#/ul", "k/ul"): (0.001, 0.0),
+    ("l", "ml"): (1000.0, 0.0),
+    ("kpa", "mmhg"): (7.500617, 0.0),
+}
+"""Unit found, unit of the concept → factor, offset. Nothing that depends on the substance (mmol to mg) is here."""
+
+_SPELLINGS: Final = {"lbs": "lb", "in": "inch", "inches": "inch", "f": "°f", "degf": "°f", "c": "°c", "degc": "°c"}
+_NO_UNIT: Final = ("", "none", "n/a", "unk")
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One clinical quantity or class of treatment.
+
+    Args:
+        code: Event code.
+        items: itemid → the unit it is documented to have, which is taken where a row names none.
+        unit: Unit of the event.
+        also: Other spellings of that unit.
+        low, high: Plausible range; applied, with a count, when features are made.
+        fraction: Values of at most 1 are fractions of a quantity in %.
+        aggregations: Of the features made of it.
+        description: In words.
+        names: For classes of drugs: parts of lower-case drug names.
+    """
+
+    code: str
+    items: Mapping[int, str]
+    aggregations: tuple[Aggregation, ...]
+    description: str
+    unit: str = ""
+    also: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    fraction: bool = False
+    names: str = ""
+
+
+def code_table(name: str) -> list[dict[str, str]]:
+    """Rows of a table of this package."""
+    return list(csv.DictReader(io.StringIO(_text(name))))
+
+
+def digest(*names: str) -> str:
+    """Hash of code tables: another table makes other events."""
+    return hashlib.sha256("".join(_text(name) for name in names).encode()).hexdigest()
+
+
+def _text(name: str) -> str:
+    return (files("mmnar.sources") / "codes" / f"mimic_iv_{name}.csv").read_text(encoding="utf-8")
+
+
+def concepts(name: str, prefix: str = "") -> tuple[Concept, ...]:
+    """The concepts of a code table; ``prefix`` goes before codes that several tables share."""
+    return tuple(_concept(row, prefix) for row in code_table(name))
+
+
+def _concept(row: Mapping[str, str], prefix: str) -> Concept:
+    unit = row.get("unit", "")
+    items = (item.partition(":") for item in row["items"].split(";") if item)
+    aggregations: tuple[Any, ...] = tuple(row["aggregations"].split(";"))
+    # the tables are ours: a word that is no aggregation is a bug
+    assert set(aggregations) <= set(get_args(Aggregation))
+    return Concept(
+        code=prefix + row["code"],
+        items={int(item): own or unit for item, _, own in items},
+        aggregations=aggregations,
+        description=row["description"],
+        unit=unit,
+        also=tuple(s for s in row.get("also", "").split(";") if s),
+        low=float(row["low"]) if row.get("low") else None,
+        high=float(row["high"]) if row.get("high") else None,
+        fraction=row.get("form", "") == "fraction",
+        names="|".join(re.escape(n) for n in row.get("names", "").split(";") if n),
+    )
+
+
+def spelled(unit: str) -> str:
+    """One spelling per unit.
+
+    >>> spelled("mm Hg"), spelled("Â°F"), spelled("Lbs"), spelled("N/A")
+    ('mmhg', '°f', 'lb', '')
+    """
+    plain = unit.lower().replace(" ", "").replace("â", "")
+    return "" if plain in _NO_UNIT else _SPELLINGS.get(plain, plain)
+
+
+def conversions(table: tuple[Concept, ...]) -> pl.DataFrame:
+    """``itemid, unit_found, code, factor, offset, fraction``: every unit that each item may come in."""
+    rows = []
+    for concept in table:
+        target = spelled(concept.unit)
+        ways = {source: way for (source, to), way in _CONVERSIONS.items() if to == target}
+        ways |= dict.fromkeys([target, *(spelled(s) for s in concept.also)], (1.0, 0.0))
+        for item, own in concept.items.items():
+            found = ways | {"": ways[spelled(own)]}
+            rows += [(item, u, concept.code, *way, concept.fraction) for u, way in found.items()]
+    schema = {"itemid": pl.Int64, "unit_found": pl.String, "code": pl.String}
+    return pl.DataFrame(
+        rows, schema | {"factor": pl.Float64, "offset": pl.Float64, "fraction": pl.Boolean}, orient="row"
+    )
+
+
+def coded(table: tuple[Concept, ...]) -> pl.DataFrame:
+    """``itemid, code``."""
+    rows = [(item, concept.code) for concept in table for item in concept.items]
+    return pl.DataFrame(rows, {"itemid": pl.Int64, "code": pl.String}, orient="row")
+
+
+def feature_name(code: str) -> str:
+    """
+    >>> feature_name("VITAL//HEART_RATE")
+    'vital_heart_rate'
+    """
+    return code.lower().replace("//", "_")
+
+
+def aggregate_rules(table: tuple[Concept, ...], source: str) -> list[FeatureRule]:
+    """One feature per concept and aggregation; a count is 0 where the table was kept and it did not happen."""
+    return [
+        FeatureRule(
+            STRUCTURED,
+            f"{feature_name(concept.code)}_{aggregation}",
+            (concept.code,),
+            aggregation,
+            unit="" if aggregation == "count" else concept.unit,
+            low=concept.low,
+            high=concept.high,
+            zero_if_recorded=source if aggregation == "count" else "",
+        )
+        for concept in table
+        for aggregation in concept.aggregations
+    ]
+
+
+def series_rules(table: tuple[Concept, ...]) -> list[SeriesRule]:
+    """One series per concept; of treatments every event is a 1."""
+    return [SeriesRule(STRUCTURED, feature_name(c.code), (c.code,), unit=c.unit, low=c.low, high=c.high) for c in table]

@@ -1,0 +1,211 @@
+"""MIMIC-IV folders → one extract."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+import polars as pl
+
+from mmnar.errors import SourceError
+from mmnar.sources.events import Extract, Rule
+from mmnar.sources.mimic_iv import concepts as codes
+from mmnar.sources.mimic_iv import history, notes, people, xray
+from mmnar.sources.mimic_iv.register import Register
+from mmnar.sources.mimic_iv.release import release_of
+from mmnar.sources.mimic_iv.tables import STREAMED, read_concepts
+from mmnar.sources.mimic_iv.xray import Embeddings
+from mmnar.sources.raw import DataRoot
+from mmnar.sources.shards import EventWriter
+
+Structured = Literal["aggregates", "series"]
+
+_FORM: Final = "1"
+"""Changes when a change of code makes other events of the same rows: an unfinished folder of before is not resumed."""
+
+
+def read_mimic_iv(
+    root: str | Path,
+    *,
+    work: Path,
+    notes: Path | None = None,
+    cxr: Path | None = None,
+    embeddings: Embeddings | None = None,
+    structured: Structured = "aggregates",
+) -> Extract:
+    """Read MIMIC-IV tables into one extract of scope "subject".
+
+    Args:
+        root: Folder with ``hosp`` and ``icu``, as released (``.csv``, ``.csv.gz``) or as parquet. Never written to.
+        work: Folder for what is built: ``meds`` (the event folder), ``dropped`` (counts). A killed build goes on where
+            it was.
+        notes: Folder of MIMIC-IV-Note 2.2 (with ``note/`` or that folder itself): two modalities of text.
+        cxr: Folder of MIMIC-CXR-JPG: a modality ``cxr`` of images.
+        embeddings: Released embeddings of those images, packed: the modality ``cxr`` holds vectors instead; the
+            folder ``cxr`` says which image was taken when.
+        structured: ``"aggregates"``: one static modality ``structured``; ``"series"``: a modality ``structured`` of
+            series at their own times and a static one, ``demographics``.
+
+    Returns:
+        Events, stays and rules. An absent table takes its features with it and is named in ``warnings``.
+
+    Raises:
+        SourceError: ``patients``, ``admissions`` or ``icustays`` is absent; a table is damaged or lacks a column;
+            ``hosp`` and ``icu`` are of different releases; embeddings are given without the images' times.
+    """
+    data = _opened(Path(root))
+    small = people.read_small(data)
+    version = release_of(Path(root), small)
+    register, stays = people.admit(small, work)
+    if stays.is_empty():
+        raise SourceError("table 'icustays'", "a unit stay of a known admission", "none", "check the data root")
+    writer = EventWriter(work / "meds", stays["subject_id"].unique().sort(), "subject")
+    build = _Build(register, stays, writer, structured, data.fingerprint())
+    build.small(data)
+    for table in STREAMED:
+        build.streamed(data, table)
+    roots = [data]
+    if notes is not None:
+        roots.append(build.notes(notes))
+    if cxr is not None:
+        roots.append(build.xrays(cxr, embeddings))
+    elif embeddings is not None:
+        raise SourceError("embeddings of X-rays", "the folder of MIMIC-CXR-JPG, which has the times", "none", "give it")
+    events = writer.finish("MIMIC-IV", version, build.descriptions)
+    return Extract(
+        name="mimic-iv",
+        version=version,
+        events=events,
+        stays=stays.select(_STAY_COLUMNS),
+        rules=tuple(build.rules),
+        attributes=people.ATTRIBUTES,
+        fingerprint=_hashed(*(r.fingerprint() for r in roots), embeddings.fingerprint if embeddings else ""),
+        warnings=(*(w for r in roots for w in r.warnings), *register.ledger.notes, *events.notes, *build.dropped),
+        details={"structured": structured, "tables": build.read},
+    )
+
+
+def _opened(root: Path) -> DataRoot:
+    absent = [module for module in ("hosp", "icu") if not (root / module).is_dir()]
+    if absent:
+        raise SourceError(
+            f"MIMIC-IV root '{root}'",
+            "the folders 'hosp' and 'icu'",
+            f"no {' and no '.join(absent)}",
+            "give the folder that holds both",
+        )
+    return DataRoot(root, ("hosp", "icu"))
+
+
+_STAY_COLUMNS: Final = (
+    *("subject_id", "hadm_id", "stay_id", "intime", "outtime", "since", *people.ATTRIBUTES),
+    *("age", "admittime", "dischtime", "deathtime", "died", "icu_admission", "icu_stay"),
+)
+
+
+@dataclass
+class _Build:
+    """What has been read so far: events in the writer, rules and descriptions in the order of the tables.
+
+    ``joined_with``: fingerprint of the small tables that the rows of the large ones are joined with.
+    """
+
+    register: Register
+    stays: pl.DataFrame
+    writer: EventWriter
+    structured: Structured
+    joined_with: str
+    rules: list[Rule] = field(default_factory=list)
+    descriptions: dict[str, str] = field(default_factory=dict)
+    read: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+
+    @property
+    def _static(self) -> str:
+        """The modality of features that have no time of their own."""
+        return codes.STRUCTURED if self.structured == "aggregates" else "demographics"
+
+    def small(self, data: DataRoot) -> None:
+        """What the small tables tell: admissions, outcomes, history."""
+        events = [people.admission_events(self.register, self.stays), people.outcome_events(self.register, self.stays)]
+        self.rules += people.admission_rules(self._static)
+        self.descriptions |= people.DESCRIPTIONS
+        self.read += ["patients", "admissions", "icustays"]
+        diagnoses = data.read("diagnoses_icd", history.DIAGNOSES, required=False)
+        if diagnoses is not None:
+            events.append(history.diagnosis_events(self.register, diagnoses))
+            self.rules += history.diagnosis_rules(self._static)
+            self.descriptions |= history.diagnosis_descriptions()
+            self.read.append("diagnoses_icd")
+        omr = data.read("omr", history.OMR, required=False)
+        if omr is not None:
+            events.append(history.omr_events(self.register, omr))
+            self.rules += history.omr_rules(self._static)
+            self.descriptions |= history.OMR_DESCRIPTIONS
+            self.read.append("omr")
+        self.writer.table("small", _hashed(_FORM, data.fingerprint(), codes.digest("icd")), events)
+
+    def streamed(self, data: DataRoot, table: str) -> None:
+        """One large table of ``STREAMED``, unless an earlier run has it."""
+        if not data.has(table):
+            # for the warning
+            data.chunks(table, {}, required=False)
+            return
+        spec, known = STREAMED[table], read_concepts(table)
+        fingerprint = _hashed(_FORM, data.identity(table), codes.digest(spec.code_tables), self.joined_with)
+
+        def frames() -> Iterator[pl.DataFrame]:
+            self.register.ledger.begin(table)
+            for frame in data.chunks(table, spec.columns):
+                yield spec.turn(self.register, table, frame, known)
+            self.register.ledger.close(table, fingerprint)
+
+        self.register.ledger.recall(table, fingerprint)
+        self.writer.table(table, fingerprint, frames())
+        self.descriptions |= {concept.code: concept.description for concept in known}
+        aggregates = self.structured == "aggregates"
+        self.rules += codes.aggregate_rules(known, table) if aggregates else codes.series_rules(known)
+        self.read.append(table)
+
+    def notes(self, root: Path) -> DataRoot:
+        """Discharge summaries and radiology reports."""
+        data = DataRoot(root, ("note", ""))
+        if not any(data.has(table) for table in notes.RULES):
+            raise SourceError(
+                f"notes root '{root}'", "a table 'discharge' or 'radiology'", "neither", "check the folder of the notes"
+            )
+        for table, rule in notes.RULES.items():
+            if not data.has(table):
+                continue
+            fingerprint = _hashed(_FORM, data.identity(table), self.joined_with)
+            self.register.ledger.recall(table, fingerprint)
+            self.writer.table(table, fingerprint, self._note_frames(data, table, fingerprint))
+            self.rules.append(rule)
+            self.descriptions |= dict.fromkeys(rule.codes, f"Text of table '{table}'")
+            self.read.append(table)
+        return data
+
+    def xrays(self, root: Path, embeddings: Embeddings | None) -> DataRoot:
+        """Images or their embeddings."""
+        data = DataRoot(root)
+        events, dropped = xray.xray_events(self.register, data, embeddings)
+        made_from = _hashed(_FORM, data.fingerprint(), embeddings.fingerprint if embeddings else "", self.joined_with)
+        self.writer.table(xray.TABLE, made_from, [events])
+        self.rules.append(xray.xray_rule(root, embeddings))
+        self.descriptions |= xray.DESCRIPTIONS
+        self.dropped += dropped
+        self.read.append(xray.TABLE)
+        return data
+
+    def _note_frames(self, data: DataRoot, table: str, fingerprint: str) -> Iterator[pl.DataFrame]:
+        self.register.ledger.begin(table)
+        for frame in data.chunks(table, notes.COLUMNS):
+            yield notes.note_events(self.register, table, frame)
+        self.register.ledger.close(table, fingerprint)
+
+
+def _hashed(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,134 @@
+"""The large tables, block by block: rows of items we know, of subjects with a unit stay → events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from mmnar.sources.mimic_iv import concepts as codes
+from mmnar.sources.mimic_iv.concepts import Concept
+from mmnar.sources.mimic_iv.register import Register, as_events, moment
+
+LAB_TURNAROUND: Final = pl.duration(hours=1, time_unit="us")
+"""From specimen to result where ``storetime`` is null."""
+
+_I, _F, _S = pl.Int64(), pl.Float64(), pl.String()
+_IDS: Final[dict[str, pl.DataType]] = {"subject_id": _I, "hadm_id": _I}
+_ICU: Final[dict[str, pl.DataType]] = _IDS | {"stay_id": _I, "itemid": _I, "storetime": _S}
+
+Turn = Callable[[Register, str, pl.DataFrame, tuple[Concept, ...]], pl.DataFrame]
+"""One block of a raw table → events."""
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """A large table.
+
+    Args:
+        columns: What is read of it.
+        code_tables: What its items mean.
+        prefix: Of its event codes, where the code table is shared.
+        turn: How a block becomes events.
+    """
+
+    columns: Mapping[str, pl.DataType]
+    code_tables: str
+    turn: Turn
+    prefix: str = ""
+
+    @property
+    def concepts(self) -> tuple[Concept, ...]:
+        return codes.concepts(self.code_tables, self.prefix)
+
+
+def _measured(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
+    """Rows of known items with a number in a known unit: + ``code``, ``number`` in the concept's unit."""
+    ways = codes.conversions(known)
+    wanted = register.of_subjects(frame.join(ways, on="itemid", how="semi"))
+    numeric = wanted.filter(pl.col("number").is_not_null())
+    register.ledger.drop(table, wanted.height - numeric.height, "rows dropped: no number")
+    units = numeric["unit"].fill_null("").unique().to_list()
+    one_spelling = pl.col("unit").fill_null("").replace_strict({u: codes.spelled(u) for u in units})
+    # of an empty block there is no unit to spell
+    found = one_spelling if units else pl.col("unit")
+    matched = numeric.with_columns(unit_found=found).join(ways, on=["itemid", "unit_found"], how="left")
+    converted = matched.filter(pl.col("code").is_not_null())
+    register.ledger.drop(table, matched.height - converted.height, "rows dropped: in a unit not known for the item")
+    number = pl.col("number") * pl.col("factor") + pl.col("offset")
+    is_fraction = pl.col("fraction") & (number <= 1) & (number > 0)
+    return converted.with_columns(number=pl.when(is_fraction).then(number * 100).otherwise(number))
+
+
+def _lab(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
+    rows = _measured(register, table, frame.rename({"valuenum": "number", "valueuom": "unit"}), known)
+    stored = pl.coalesce(moment("storetime"), moment("charttime") + LAB_TURNAROUND)
+    placed = register.place(table, rows, moment("charttime"), stored)
+    return as_events(placed, table, pl.col("code"), pl.col("number"))
+
+
+def _chart(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
+    rows = _measured(register, table, frame.rename({"valuenum": "number", "valueuom": "unit"}), known)
+    placed = register.place(table, rows, moment("charttime"), moment("storetime"))
+    return as_events(placed, table, pl.col("code"), pl.col("number"))
+
+
+def _output(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
+    rows = _measured(register, table, frame.rename({"value": "number", "valueuom": "unit"}), known)
+    placed = register.place(table, rows, moment("charttime"), moment("storetime"))
+    return as_events(placed, table, pl.col("code"), pl.col("number"))
+
+
+def _begun(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
+    """Infusions and procedures: that one began. The row is written, or rewritten, when it ends."""
+    rows = register.of_subjects(frame.join(codes.coded(known), on="itemid", how="inner"))
+    placed = register.place(table, rows, moment("starttime"), pl.coalesce(moment("storetime"), moment("endtime")))
+    # two infusions of one class begun in one minute stay two
+    return as_events(placed, table, pl.col("code"), pl.lit(1.0), text=pl.col("itemid"))
+
+
+def _prescribed(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
+    rows = register.of_subjects(frame.rename({"drug": "name", "starttime": "at"}))
+    return _of_classes(register, table, rows.with_columns(stored=pl.lit(None, pl.String)), known)
+
+
+def _given(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
+    event = pl.col("event_txt").str.to_lowercase()
+    given = event.str.contains("administered|started") & ~event.str.contains(r"\bnot\b")
+    rows = register.of_subjects(frame.filter(given)).rename({"medication": "name", "charttime": "at"})
+    return _of_classes(register, table, rows.rename({"storetime": "stored"}), known)
+
+
+def _of_classes(register: Register, table: str, rows: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
+    """One event per row and class of drugs it belongs to."""
+    classes = tuple(c for c in known if c.names)
+    name = pl.col("name").str.to_lowercase()
+    rows = rows.filter(name.str.contains("|".join(c.names for c in classes)))
+    placed = register.place(table, rows, moment("at"), moment("stored"))
+    return pl.concat(
+        as_events(placed.filter(name.str.contains(c.names)), table, pl.lit(c.code), pl.lit(1.0), text=name)
+        for c in classes
+    )
+
+
+STREAMED: Final[Mapping[str, Streamed]] = {
+    "chartevents": Streamed(_ICU | {"charttime": _S, "valuenum": _F, "valueuom": _S}, "chart", _chart),
+    "labevents": Streamed(
+        _IDS | {"itemid": _I, "charttime": _S, "storetime": _S, "valuenum": _F, "valueuom": _S}, "labs", _lab
+    ),
+    "outputevents": Streamed(_ICU | {"charttime": _S, "value": _F, "valueuom": _S}, "outputs", _output),
+    "inputevents": Streamed(_ICU | {"starttime": _S, "endtime": _S}, "inputs", _begun, "INPUT//"),
+    "procedureevents": Streamed(_ICU | {"starttime": _S, "endtime": _S}, "procedures", _begun),
+    "prescriptions": Streamed(_IDS | {"starttime": _S, "drug": _S}, "inputs", _prescribed, "DRUG//"),
+    "emar": Streamed(
+        _IDS | {"charttime": _S, "storetime": _S, "medication": _S, "event_txt": _S}, "inputs", _given, "EMAR//"
+    ),
+}
+
+
+def read_concepts(table: str) -> tuple[Concept, ...]:
+    """The concepts that a table can tell of: of orders only classes with names, of charted items only those."""
+    named = table in ("prescriptions", "emar")
+    return tuple(c for c in STREAMED[table].concepts if (c.names if named else c.items))

@@ -1,0 +1,56 @@
+"""MIMIC-CXR: one frontal image per study, as an image or as its released embedding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+import polars as pl
+
+from mmnar.sources.cxr import CODES, cxr_embedding_events, cxr_events
+from mmnar.sources.events import EVENT_SCHEMA, ImageRule, VectorRule
+from mmnar.sources.mimic_iv.register import Register
+from mmnar.sources.raw import DataRoot
+
+TABLE: Final = "mimic-cxr"
+MODALITY: Final = "cxr"
+DESCRIPTIONS: Final = {code: f"Frontal chest X-ray, view {code.removeprefix('CXR//')}" for code in CODES}
+
+
+class Embeddings(Protocol):
+    """Released embeddings in one array, as ``mmnar.images.tfrecord.pack_embeddings`` makes them.
+
+    ``array``: a ``.npy`` file, (V, D) float32. ``index``: ``dicom_id, study_id, subject_id, row``. ``notes``: what was
+    dropped in packing, with counts.
+    """
+
+    @property
+    def array(self) -> Path: ...
+    @property
+    def index(self) -> pl.DataFrame: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+
+def xray_events(
+    register: Register, metadata: DataRoot, embeddings: Embeddings | None
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Events of the register's subjects, and what was dropped."""
+    if embeddings is None:
+        events, notes = cxr_events(metadata, register.lives["subject_id"])
+    else:
+        ours = embeddings.index.join(register.lives, on="subject_id", how="semi")
+        events, notes = cxr_embedding_events(metadata, ours)
+        notes = (*embeddings.notes, *notes)
+    placed = register.place(TABLE, events, pl.col("time"), pl.col("available_time"))
+    return placed.select(*EVENT_SCHEMA), notes
+
+
+def xray_rule(root: Path, embeddings: Embeddings | None) -> ImageRule | VectorRule:
+    if embeddings is None:
+        return ImageRule(MODALITY, CODES, root)
+    width = int(np.load(embeddings.array, mmap_mode="r").shape[1])
+    return VectorRule(MODALITY, CODES, embeddings.array, width)
