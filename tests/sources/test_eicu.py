@@ -6,6 +6,7 @@ import hashlib
 import math
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -30,7 +31,7 @@ MODALITIES = (
 )
 
 
-def _dataset(root: Path, **options: bool) -> PatientDataset:
+def _dataset(root: Path, **options: Any) -> PatientDataset:
     extract = read_eicu(root, **options)
     return dataset_of(extract, build_cohort(extract, eicu_criteria(), eicu_questions()))
 
@@ -296,3 +297,16 @@ def test_open_demo_counts() -> None:
     died = data.labels[known, 0]
     pairs = risk[known][died][:, None] - risk[known][~died][None, :]
     assert 0.80 < float((pairs > 0).mean() + (pairs == 0).mean() / 2) < 0.86
+
+
+def test_in_blocks_on_disk_or_in_memory_the_dataset_is_the_same(tmp_path: Path) -> None:
+    root = open_data("eicu-demo-2.0")
+    memory = read_eicu(root)
+    disk = read_eicu(root, work=tmp_path / "events")
+    again = read_eicu(root, work=tmp_path / "events")  # finished: nothing is read twice, nothing is told otherwise
+    assert disk.warnings == again.warnings
+    assert {w for w in memory.warnings if "repeats" not in w} == {w for w in disk.warnings if "repeats" not in w}
+    a, b = (dataset_of(e, build_cohort(e, eicu_criteria(), eicu_questions())) for e in (memory, disk))
+    assert np.array_equal(a.labels, b.labels)
+    for name in a.schema.modality_names:
+        assert np.array_equal(a.values[name], b.values[name], equal_nan=True)  # type: ignore[arg-type]

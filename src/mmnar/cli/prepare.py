@@ -33,7 +33,7 @@ def eicu(*, root: Path, out: Path, apache_prediction: bool = True) -> None:
     from mmnar.dataset.prepare import prepare as write
     from mmnar.sources.eicu import read_eicu
 
-    extract = read_eicu(root, apache_prediction=apache_prediction)
+    extract = read_eicu(root, work=out / "events", apache_prediction=apache_prediction)
     write(extract, eicu_criteria(), eicu_questions(), out)
     describe(out)
 

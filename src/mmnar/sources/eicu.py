@@ -46,8 +46,7 @@ import csv
 import hashlib
 import io
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -57,11 +56,16 @@ import polars as pl
 from mmnar.errors import SourceError
 from mmnar.privacy import counted
 from mmnar.sources.events import EVENT_SCHEMA, Aggregation, Events, Extract, FeatureRule
+from mmnar.sources.ledger import Ledger
 from mmnar.sources.raw import DataRoot
+from mmnar.sources.shards import EventFolder, EventWriter
 
 ATTRIBUTES: Final = ("sex", "age_group", "ethnicity", "unit", "site")
 APACHE_DAY: Final = 24 * 60
 """Minutes after unit admission at which APACHE's first day is over."""
+
+_FORM: Final = "1"
+"""Changes when a change of code makes other events of the same rows: an unfinished folder of before is not resumed."""
 
 _TEN_YEARS: Final = 10 * 366 * 24 * 60
 _PREDICTION: Final = "APACHE_PREDICTION//"
@@ -130,11 +134,13 @@ _PERIODIC: Final = (
 )
 
 
-def read_eicu(root: str | Path, *, apache_prediction: bool = True) -> Extract:
+def read_eicu(root: str | Path, *, work: Path | None = None, apache_prediction: bool = True) -> Extract:
     """Read eICU tables into one extract.
 
     Args:
         root: Folder with ``patient`` and any of the other tables, as released (``.csv``, ``.csv.gz``) or as parquet.
+        work: Folder for what is built: ``meds`` (the event folder), ``dropped`` (counts); a killed build goes on where
+            it was, in bounded memory. None = all events in memory.
         apache_prediction: Whether APACHE's own predictions (mortality, length of stay, ventilation days) are inputs.
 
     Returns:
@@ -142,6 +148,7 @@ def read_eicu(root: str | Path, *, apache_prediction: bool = True) -> Extract:
 
     Raises:
         SourceError: ``patient`` is absent, or a table is damaged, renamed or not what its columns promise.
+        StoreError: ``work`` cannot be written or holds events of other records.
     """
     data = DataRoot(root)
     patient = data.read("patient", _PATIENT, key="patientunitstayid")
@@ -149,26 +156,23 @@ def read_eicu(root: str | Path, *, apache_prediction: bool = True) -> Extract:
         raise SourceError("table 'patient'", "at least one unit stay", "none", "check the data root")
     notes: list[str] = []
     stays = _stays(patient, notes)
-    ledger = _Ledger(stays)
-    _add_patient(ledger)
-    _add_outcomes(ledger)
-    read: list[str] = ["patient"]
-    for table, (columns, add) in _TABLES.items():
-        frame = data.read(table, columns, required=False, key=_KEYS.get(table, ""))
-        if frame is not None:
-            add(ledger, table, frame)
-            read.append(table)
-    if not apache_prediction:
-        ledger.leave_out(_PREDICTION)
+    register = _Register(stays, Ledger(work / "dropped" if work else None), apache_prediction)
+    tables = [table for table in _TABLES if data.has(table)]
+    for table in _TABLES:
+        if table not in tables:
+            data.chunks(table, {}, required=False)  # for the warning
+    events = _in_memory(register, data, tables) if work is None else _on_disk(register, data, tables, work)
+    read = ["patient", *tables]
     rules = _rules(set(read), apache_prediction)
     named = dict.fromkeys(rule.modality for rule in _rules({*_TABLES, "patient"}, True))
     absent = [name for name in named if name not in {rule.modality for rule in rules}]
     notes.extend(f"modality '{name}' is absent: none of its tables is there" for name in absent)
+    built = events.notes if isinstance(events, EventFolder) else ()
     return Extract(
         name="eicu",
         # the only public release; the demo has the same layout
         version="2.0",
-        events=Events(ledger.frame()),
+        events=events,
         stays=stays.select(
             *("subject_id", "hadm_id", "stay_id", "intime", "outtime", *ATTRIBUTES),
             *("age", "unit_discharge_status", "transferred"),
@@ -176,31 +180,63 @@ def read_eicu(root: str | Path, *, apache_prediction: bool = True) -> Extract:
         rules=rules,
         attributes=ATTRIBUTES,
         fingerprint=data.fingerprint(),
-        warnings=(*data.warnings, *notes, *ledger.notes),
+        warnings=(*data.warnings, *notes, *register.ledger.notes, *built),
         details={"apache_prediction": apache_prediction, "tables": read},
     )
 
 
-class _Ledger:
-    """Collects events on the common axis; counts what it drops, by table and reason.
+def _in_memory(register: _Register, data: DataRoot, tables: Sequence[str]) -> Events:
+    frames = []
+    for table in ("patient", *tables):
+        events = pl.concat([pl.DataFrame(schema=EVENT_SCHEMA), *register.events(data, table, "")])
+        distinct = events.unique(maintain_order=True)
+        register.ledger.drop(table, events.height - distinct.height, "events dropped: repeats of another")
+        frames.append(distinct)
+    return Events(pl.concat(frames))
+
+
+def _on_disk(register: _Register, data: DataRoot, tables: Sequence[str], work: Path) -> EventFolder:
+    subjects = register.admitted["subject_id"].unique().sort()
+    writer = EventWriter(work / "meds", subjects, "stay", raw_bytes=sum(data.size(table) for table in tables))
+    for table in ("patient", *tables):
+        parts = (_FORM, data.identity(table), data.identity("patient"), str(register.apache_prediction))
+        fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        register.ledger.recall(table, fingerprint)
+        writer.table(table, fingerprint, register.events(data, table, fingerprint))
+    return writer.finish("eICU-CRD", "2.0", {})
+
+
+class _Register:
+    """The stays that rows may belong to; turns rows into events on the common axis, or counts them as dropped.
 
     ``admitted``: the stays with a ``subject_id`` (without it no event can be placed), at minute 0.
     """
 
-    def __init__(self, stays: pl.DataFrame) -> None:
+    def __init__(self, stays: pl.DataFrame, ledger: Ledger, apache_prediction: bool) -> None:
         self.admitted = stays.drop_nulls("subject_id").with_columns(at=pl.lit(0), known=pl.lit(0))
+        self.ledger, self.apache_prediction = ledger, apache_prediction
         self._stays = self.admitted.select("subject_id", "hadm_id", "stay_id", "intime")
         self._frames: list[pl.DataFrame] = []
-        self._dropped: Counter[tuple[str, str]] = Counter()
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was dropped, one line per table and reason."""
-        found = ((table, reason, count) for (table, reason), count in self._dropped.items() if count)
-        return tuple(f"table '{table}': {counted(count)} {reason}" for table, reason, count in found)
+    def events(self, data: DataRoot, table: str, fingerprint: str) -> Iterator[pl.DataFrame]:
+        """Events of one table, block by block where its rows can be read apart."""
+        self.ledger.begin(table)
+        if table == "patient":
+            _add_patient(self)
+            _add_outcomes(self)
+        else:
+            columns, add = _TABLES[table]
+            for block in _blocks(data, table, columns):
+                add(self, table, block)
+                yield from self._taken()
+        yield from self._taken()
+        self.ledger.close(table, fingerprint)
 
-    def drop(self, table: str, count: int, reason: str) -> None:
-        self._dropped[table, reason] += count
+    def _taken(self) -> list[pl.DataFrame]:
+        frames, self._frames = self._frames, []
+        if self.apache_prediction:
+            return frames
+        return [frame.filter(~pl.col("code").str.starts_with(_PREDICTION)) for frame in frames]
 
     def place(
         self,
@@ -212,14 +248,14 @@ class _Ledger:
     ) -> pl.DataFrame:
         """Give each row its stay and the minutes it happened (``at``) and was known (``known``)."""
         placed = frame.rename({"patientunitstayid": "stay_id"}).join(self._stays, on="stay_id", how="inner")
-        self.drop(table, frame.height - placed.height, "rows dropped: no such unit stay with identifiers")
+        self.ledger.drop(table, frame.height - placed.height, "rows dropped: no such unit stay with identifiers")
         placed = placed.with_columns(at=at, known=at if entered is None else pl.max_horizontal(at, entered))
         if entered is not None:
             placed = placed.with_columns(known=pl.when(entered.is_not_null()).then("known"))
         kept = placed.filter(
             pl.col("at").is_between(-_TEN_YEARS, _TEN_YEARS) & pl.col("known").is_between(-_TEN_YEARS, _TEN_YEARS)
         )
-        self.drop(table, placed.height - kept.height, "rows dropped: no plausible offset or entry offset")
+        self.ledger.drop(table, placed.height - kept.height, "rows dropped: no plausible offset or entry offset")
         return kept
 
     def record(
@@ -230,7 +266,7 @@ class _Ledger:
         value: pl.Expr | None = None,
         text: pl.Expr | None = None,
     ) -> None:
-        """Add placed rows as events; a null code is not an event, a repeated event counts once."""
+        """Add placed rows as events; a null code is not an event."""
         events = placed.select(
             *("subject_id", "hadm_id", "stay_id"),
             time=pl.col("intime") + pl.duration(minutes="at", time_unit="us"),
@@ -240,16 +276,15 @@ class _Ledger:
             text_value=(pl.lit(None) if text is None else text).cast(pl.String),
             source=pl.lit(table),
         ).drop_nulls("code")
-        distinct = events.unique(maintain_order=True)
-        self.drop(table, events.height - distinct.height, "events dropped: repeats of another")
-        self._frames.append(distinct.cast(EVENT_SCHEMA).select(*EVENT_SCHEMA))  # type: ignore[arg-type]
+        self._frames.append(events.cast(EVENT_SCHEMA).select(*EVENT_SCHEMA))  # type: ignore[arg-type]
 
-    def leave_out(self, prefix: str) -> None:
-        """Forget events whose code begins with ``prefix``."""
-        self._frames = [f.filter(~pl.col("code").str.starts_with(prefix)) for f in self._frames]
 
-    def frame(self) -> pl.DataFrame:
-        return pl.concat(self._frames)
+def _blocks(data: DataRoot, table: str, columns: Mapping[str, pl.DataType]) -> Iterator[pl.DataFrame]:
+    """A table whole where its rows tell something only together, else block by block."""
+    if table not in _TOGETHER:
+        return data.chunks(table, columns)
+    whole = data.read(table, columns, key=_KEYS.get(table, ""))
+    return iter(() if whole is None else (whole,))
 
 
 # --- stays ------------------------------------------------------------------------------------------------------------
@@ -356,7 +391,7 @@ def _valid_discharge(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
 # --- events of the patient table --------------------------------------------------------------------------------------
 
 
-def _add_patient(ledger: _Ledger) -> None:
+def _add_patient(register: _Register) -> None:
     """What is known at unit admission."""
     height = pl.when(pl.col("admissionheight").is_between(100, 250)).then("admissionheight")
     weight = pl.when(pl.col("admissionweight").is_between(20, 400)).then("admissionweight")
@@ -377,29 +412,29 @@ def _add_patient(ledger: _Ledger) -> None:
         "UNIT_STAY_TYPE": "unitstaytype",
     }
     for code, value in numbers.items():
-        ledger.record("patient", ledger.admitted, pl.when(value.is_not_null()).then(pl.lit(code)), value)
+        register.record("patient", register.admitted, pl.when(value.is_not_null()).then(pl.lit(code)), value)
     for code, column in texts.items():
         text = pl.col(column)
-        ledger.record("patient", ledger.admitted, pl.when(text.is_not_null()).then(pl.lit(code)), text=text)
+        register.record("patient", register.admitted, pl.when(text.is_not_null()).then(pl.lit(code)), text=text)
 
 
-def _add_outcomes(ledger: _Ledger) -> None:
+def _add_outcomes(register: _Register) -> None:
     """``ICU_ADMISSION``, ``ICU_DISCHARGE//…``, ``HOSPITAL_DISCHARGE//…`` at their own times."""
-    ledger.record("patient", ledger.admitted, pl.lit("ICU_ADMISSION"))
+    register.record("patient", register.admitted, pl.lit("ICU_ADMISSION"))
     for name, time, status in (
         ("ICU_DISCHARGE", "outtime", "unitdischargestatus"),
         ("HOSPITAL_DISCHARGE", "hospital_outtime", "hospital_status"),
     ):
-        ended = ledger.admitted.drop_nulls(time).with_columns(intime=pl.col(time))
+        ended = register.admitted.drop_nulls(time).with_columns(intime=pl.col(time))
         known = pl.when(pl.col(status).is_in(["Alive", "Expired"])).then(pl.col(status).str.to_uppercase())
-        ledger.record("patient", ended, pl.lit(f"{name}//") + known.fill_null("UNKNOWN"))
+        register.record("patient", ended, pl.lit(f"{name}//") + known.fill_null("UNKNOWN"))
 
 
 # --- events of the other tables ---------------------------------------------------------------------------------------
 
 
-def _add_hospital(ledger: _Ledger, table: str, frame: pl.DataFrame) -> None:
-    placed = ledger.admitted.join(frame, on="hospitalid")
+def _add_hospital(register: _Register, table: str, frame: pl.DataFrame) -> None:
+    placed = register.admitted.join(frame, on="hospitalid")
     teaching = pl.col("teachingstatus").str.to_lowercase()
     words = pl.when(teaching.is_in(["true", "t", "1"])).then(pl.lit("teaching")).otherwise(pl.lit("non-teaching"))
     for code, text in (
@@ -407,7 +442,7 @@ def _add_hospital(ledger: _Ledger, table: str, frame: pl.DataFrame) -> None:
         ("BEDS", pl.col("numbedscategory")),
         ("REGION", pl.col("region")),
     ):
-        ledger.record(table, placed, pl.when(text.is_not_null()).then(pl.lit(f"HOSPITAL//{code}")), text=text)
+        register.record(table, placed, pl.when(text.is_not_null()).then(pl.lit(f"HOSPITAL//{code}")), text=text)
 
 
 def _measured(column: str) -> pl.Expr:
@@ -416,99 +451,99 @@ def _measured(column: str) -> pl.Expr:
 
 
 def _add_columns(
-    ledger: _Ledger, table: str, frame: pl.DataFrame, prefix: str, values: Mapping[str, pl.Expr], at: pl.Expr
+    register: _Register, table: str, frame: pl.DataFrame, prefix: str, values: Mapping[str, pl.Expr], at: pl.Expr
 ) -> None:
     """One event per non-null value of each row."""
-    placed = ledger.place(table, frame, at)
+    placed = register.place(table, frame, at)
     for name, value in values.items():
-        ledger.record(table, placed.filter(value.is_not_null()), pl.lit(f"{prefix}{name.upper()}"), value)
+        register.record(table, placed.filter(value.is_not_null()), pl.lit(f"{prefix}{name.upper()}"), value)
 
 
-def _add_aps(ledger: _Ledger, table: str, frame: pl.DataFrame) -> None:
+def _add_aps(register: _Register, table: str, frame: pl.DataFrame) -> None:
     m = _measured
     derived = {
         "gcs": m("eyes") + m("motor") + m("verbal"),
         "shock_index": pl.when(m("meanbp") > 0).then(m("heartrate") / m("meanbp")),
         "pf_ratio": pl.when(m("fio2") > 0).then(m("pao2") / m("fio2") * 100),
     }
-    _add_columns(ledger, table, frame, "APS//", {c: m(c) for c in _APS} | derived, pl.lit(APACHE_DAY))
+    _add_columns(register, table, frame, "APS//", {c: m(c) for c in _APS} | derived, pl.lit(APACHE_DAY))
 
 
-def _add_pred(ledger: _Ledger, table: str, frame: pl.DataFrame) -> None:
-    _add_columns(ledger, table, frame, "APACHE_PRED//", {c: _measured(c) for c in _PRED}, pl.lit(APACHE_DAY))
+def _add_pred(register: _Register, table: str, frame: pl.DataFrame) -> None:
+    _add_columns(register, table, frame, "APACHE_PRED//", {c: _measured(c) for c in _PRED}, pl.lit(APACHE_DAY))
 
 
-def _add_result(ledger: _Ledger, table: str, frame: pl.DataFrame) -> None:
+def _add_result(register: _Register, table: str, frame: pl.DataFrame) -> None:
     frame = frame.filter(pl.col("apacheversion") == "IVa")
     at = pl.lit(APACHE_DAY)
-    _add_columns(ledger, table, frame, "APACHE//", {c: _measured(c) for c in _RESULT}, at)
-    _add_columns(ledger, table, frame, _PREDICTION, {c: _measured(c) for c in _RESULT_PREDICTED}, at)
+    _add_columns(register, table, frame, "APACHE//", {c: _measured(c) for c in _RESULT}, at)
+    _add_columns(register, table, frame, _PREDICTION, {c: _measured(c) for c in _RESULT_PREDICTED}, at)
 
 
 def _tidy(column: str) -> pl.Expr:
     return pl.col(column).str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
 
 
-def _add_paths(prefix: str, column: str, offset: str) -> Callable[[_Ledger, str, pl.DataFrame], None]:
+def _add_paths(prefix: str, column: str, offset: str) -> Callable[[_Register, str, pl.DataFrame], None]:
     """A table of ``a|b|c`` paths: one event per row, coded with the path."""
 
-    def add(ledger: _Ledger, table: str, frame: pl.DataFrame) -> None:
-        placed = ledger.place(table, frame, pl.col(offset))
-        ledger.record(table, placed, pl.lit(prefix) + _tidy(column), pl.lit(1.0))
+    def add(register: _Register, table: str, frame: pl.DataFrame) -> None:
+        placed = register.place(table, frame, pl.col(offset))
+        register.record(table, placed, pl.lit(prefix) + _tidy(column), pl.lit(1.0))
 
     return add
 
 
-def _add_admissiondx(ledger: _Ledger, table: str, frame: pl.DataFrame) -> None:
-    placed = ledger.place(table, frame, pl.col("admitdxenteredoffset"))
+def _add_admissiondx(register: _Register, table: str, frame: pl.DataFrame) -> None:
+    placed = register.place(table, frame, pl.col("admitdxenteredoffset"))
     path = pl.col("admitdxpath")
     system = path.str.extract(r"Organ Systems\|Organ System\|([^|]+)$")
-    ledger.record(table, placed.filter(system.is_not_null()), pl.lit("ADMISSIONDX//ORGAN_SYSTEM"), text=system)
+    register.record(table, placed.filter(system.is_not_null()), pl.lit("ADMISSIONDX//ORGAN_SYSTEM"), text=system)
     for code, yes, no in (
         ("OPERATIVE", r"\|All Diagnosis\|Operative", r"\|All Diagnosis\|Non-operative"),
         ("ELECTIVE", r"\|Elective\|Yes", r"\|Elective\|No"),
     ):
         value = pl.when(path.str.contains(yes)).then(1.0).when(path.str.contains(no)).then(0.0)
-        ledger.record(table, placed.filter(value.is_not_null()), pl.lit(f"ADMISSIONDX//{code}"), value)
+        register.record(table, placed.filter(value.is_not_null()), pl.lit(f"ADMISSIONDX//{code}"), value)
 
 
-def _add_pasthistory(ledger: _Ledger, table: str, frame: pl.DataFrame) -> None:
+def _add_pasthistory(register: _Register, table: str, frame: pl.DataFrame) -> None:
     path = _tidy("pasthistorypath").str.extract(r"past history/(?:organ systems/)?(.*)$")
     taken = frame.with_columns(path=path).filter(~pl.col("path").str.contains("not performed|not obtainable"))
-    placed = ledger.place(table, taken, pl.col("pasthistoryenteredoffset"))
-    ledger.record(table, placed, pl.lit("PASTHISTORY//") + pl.col("path"), pl.lit(1.0))
+    placed = register.place(table, taken, pl.col("pasthistoryenteredoffset"))
+    register.record(table, placed, pl.lit("PASTHISTORY//") + pl.col("path"), pl.lit(1.0))
 
 
-def _add_medication(ledger: _Ledger, table: str, frame: pl.DataFrame) -> None:
-    placed = ledger.place(table, frame, pl.col("drugorderoffset")).with_columns(name=_tidy("drugname"))
+def _add_medication(register: _Register, table: str, frame: pl.DataFrame) -> None:
+    placed = register.place(table, frame, pl.col("drugorderoffset")).with_columns(name=_tidy("drugname"))
     ingredient = pl.when(pl.col("drughiclseqno") > 0).then(pl.lit("hicl:") + pl.col("drughiclseqno").cast(pl.String))
-    ledger.record(table, placed, pl.lit("MEDICATION//") + pl.coalesce(ingredient, "name", pl.lit("unnamed")))
+    register.record(table, placed, pl.lit("MEDICATION//") + pl.coalesce(ingredient, "name", pl.lit("unnamed")))
     for drug_class, (names, hicl) in _drug_classes().items():
         of_class = pl.col("name").str.contains(names) | pl.col("drughiclseqno").is_in(hicl)
         orders = placed.filter(of_class.fill_null(False) | pl.col("drughiclseqno").is_in(hicl).fill_null(False))
         # the drug keeps two orders of one class at one minute apart
-        ledger.record(table, orders, pl.lit(f"MEDICATION_CLASS//{drug_class}"), text=pl.coalesce(ingredient, "name"))
+        register.record(table, orders, pl.lit(f"MEDICATION_CLASS//{drug_class}"), text=pl.coalesce(ingredient, "name"))
 
 
-def _add_infusion(ledger: _Ledger, table: str, frame: pl.DataFrame) -> None:
-    placed = ledger.place(table, frame, pl.col("infusionoffset")).with_columns(
+def _add_infusion(register: _Register, table: str, frame: pl.DataFrame) -> None:
+    placed = register.place(table, frame, pl.col("infusionoffset")).with_columns(
         name=_tidy("drugname").str.replace(r"\s*\([^()]*\)$", "")
     )
-    ledger.record(table, placed, pl.lit("INFUSION//") + pl.col("name"), pl.lit(1.0))
+    register.record(table, placed, pl.lit("INFUSION//") + pl.col("name"), pl.lit(1.0))
     for drug_class, (names, _) in _drug_classes().items():
         drips = placed.filter(pl.col("name").str.contains(names))
-        ledger.record(table, drips, pl.lit(f"INFUSION_CLASS//{drug_class}"), pl.lit(1.0), text=pl.col("name"))
+        register.record(table, drips, pl.lit(f"INFUSION_CLASS//{drug_class}"), pl.lit(1.0), text=pl.col("name"))
 
 
-def _add_lab(ledger: _Ledger, table: str, frame: pl.DataFrame) -> None:
+def _add_lab(register: _Register, table: str, frame: pl.DataFrame) -> None:
     resulted = frame.filter(pl.col("labresult").is_not_null())
-    ledger.drop(table, frame.height - resulted.height, "rows dropped: no number")
+    register.ledger.drop(table, frame.height - resulted.height, "rows dropped: no number")
     revised = pl.coalesce("labresultrevisedoffset", "labresultoffset")
-    placed = ledger.place(table, resulted, pl.col("labresultoffset"), entered=revised)
-    ledger.record(table, placed, pl.lit("LAB//") + _tidy("labname"), pl.col("labresult"))
+    placed = register.place(table, resulted, pl.col("labresultoffset"), entered=revised)
+    register.record(table, placed, pl.lit("LAB//") + _tidy("labname"), pl.col("labresult"))
 
 
-def _add_aperiodic(ledger: _Ledger, table: str, frame: pl.DataFrame) -> None:
+def _add_aperiodic(register: _Register, table: str, frame: pl.DataFrame) -> None:
     systolic, diastolic = pl.col("noninvasivesystolic"), pl.col("noninvasivediastolic")
     values = {
         "systolic": systolic,
@@ -516,26 +551,26 @@ def _add_aperiodic(ledger: _Ledger, table: str, frame: pl.DataFrame) -> None:
         "mean": pl.col("noninvasivemean"),
         "calculated_mean": (systolic + 2 * diastolic) / 3,
     }
-    _add_columns(ledger, table, frame, "VITAL_APERIODIC//", values, pl.col("observationoffset"))
+    _add_columns(register, table, frame, "VITAL_APERIODIC//", values, pl.col("observationoffset"))
 
 
-def _add_periodic(ledger: _Ledger, table: str, frame: pl.DataFrame) -> None:
+def _add_periodic(register: _Register, table: str, frame: pl.DataFrame) -> None:
     index = pl.when(pl.col("systemicsystolic") > 0).then(pl.col("heartrate") / pl.col("systemicsystolic"))
     values = {c: pl.col(c) for c in _PERIODIC} | {"shock_index": index}
-    _add_columns(ledger, table, frame, "VITAL_PERIODIC//", values, pl.col("observationoffset"))
+    _add_columns(register, table, frame, "VITAL_PERIODIC//", values, pl.col("observationoffset"))
 
 
-def _add_nurse(ledger: _Ledger, table: str, frame: pl.DataFrame) -> None:
+def _add_nurse(register: _Register, table: str, frame: pl.DataFrame) -> None:
     name, value = _tidy("nursingchartcelltypevalname"), pl.col("nursingchartvalue").cast(pl.Float64, strict=False)
     wanted = frame.filter(name.is_in(_NURSE))
     numeric = wanted.filter(value.is_finite())
-    ledger.drop(table, wanted.height - numeric.height, "rows dropped: no number")
-    placed = ledger.place(table, numeric, pl.col("nursingchartoffset"), entered=pl.col("nursingchartentryoffset"))
-    ledger.record(table, placed, pl.lit("NURSE//") + name, value)
+    register.ledger.drop(table, wanted.height - numeric.height, "rows dropped: no number")
+    placed = register.place(table, numeric, pl.col("nursingchartoffset"), entered=pl.col("nursingchartentryoffset"))
+    register.record(table, placed, pl.lit("NURSE//") + name, value)
 
 
-def _add_respiratorycharting(ledger: _Ledger, table: str, frame: pl.DataFrame) -> None:
-    placed = ledger.place(table, frame, pl.col("respchartoffset"), entered=pl.col("respchartentryoffset"))
+def _add_respiratorycharting(register: _Register, table: str, frame: pl.DataFrame) -> None:
+    placed = register.place(table, frame, pl.col("respchartoffset"), entered=pl.col("respchartentryoffset"))
     label = _tidy("respchartvaluelabel")
     code = label.replace(_RESPIRATORY)
     text = pl.col("respchartvalue").str.strip_chars(" %")
@@ -544,27 +579,29 @@ def _add_respiratorycharting(ledger: _Ledger, table: str, frame: pl.DataFrame) -
     number = pl.when((code == "FIO2") & (number <= 1)).then(number * 100).otherwise(number)
     measured = label.is_in(list(_RESPIRATORY))
     unread = placed.filter(measured & ~number.is_finite().fill_null(False)).height
-    ledger.drop(table, unread, "rows dropped: a measurement that is no number")
+    register.ledger.drop(table, unread, "rows dropped: a measurement that is no number")
     placed = placed.filter(~measured | number.is_finite())
-    ledger.record(table, placed, pl.lit("RESP//") + code, pl.when(measured).then(number), text=pl.col("respchartvalue"))
+    register.record(
+        table, placed, pl.lit("RESP//") + code, pl.when(measured).then(number), text=pl.col("respchartvalue")
+    )
 
 
-def _add_respiratorycare(ledger: _Ledger, table: str, frame: pl.DataFrame) -> None:
-    placed = ledger.place(table, frame, pl.col("respcarestatusoffset"))
+def _add_respiratorycare(register: _Register, table: str, frame: pl.DataFrame) -> None:
+    placed = register.place(table, frame, pl.col("respcarestatusoffset"))
     airway = pl.col("airwaytype")
     started = (pl.col("ventstartoffset") != 0) & (pl.col("ventstartoffset") <= pl.col("at"))
-    ledger.record(table, placed, pl.lit("RESPCARE//STATUS"))
+    register.record(table, placed, pl.lit("RESPCARE//STATUS"))
     tubes = placed.filter(airway.is_not_null() & (airway != "No Artificial Airway"))
-    ledger.record(table, tubes, pl.lit("RESPCARE//ARTIFICIAL_AIRWAY"), pl.lit(1.0))
-    ledger.record(table, placed.filter(started), pl.lit("RESPCARE//VENTILATION_STARTED"), pl.lit(1.0))
+    register.record(table, tubes, pl.lit("RESPCARE//ARTIFICIAL_AIRWAY"), pl.lit(1.0))
+    register.record(table, placed.filter(started), pl.lit("RESPCARE//VENTILATION_STARTED"), pl.lit(1.0))
 
 
-def _add_intakeoutput(ledger: _Ledger, table: str, frame: pl.DataFrame) -> None:
+def _add_intakeoutput(register: _Register, table: str, frame: pl.DataFrame) -> None:
     path, cell = _tidy("cellpath"), pl.col("cellvaluenumeric")
     label = _tidy("celllabel")
     kind = path.str.extract(r"\|i&o\|(intake|output|dialysis) \(ml\)")
     cells = frame.with_columns(kind=kind, label=label).filter(pl.col("kind").is_not_null() & cell.is_not_null())
-    placed = ledger.place(
+    placed = register.place(
         table, cells, pl.col("intakeoutputoffset"), entered=pl.col("intakeoutputentryoffset")
     ).with_columns(
         net=pl.when((pl.col("kind") == "output") | ((pl.col("kind") == "dialysis") & (pl.col("label") == "out")))
@@ -580,11 +617,11 @@ def _add_intakeoutput(ledger: _Ledger, table: str, frame: pl.DataFrame) -> None:
         ("DIALYSIS", pl.col("kind") == "dialysis", pl.col("net")),
         ("NET", pl.lit(True), pl.col("net")),
     ):
-        ledger.record(table, placed.filter(rows), pl.lit(f"IO//{code}"), value, text=pl.col("cellpath"))
-    _add_balance(ledger, table, placed)
+        register.record(table, placed.filter(rows), pl.lit(f"IO//{code}"), value, text=pl.col("cellpath"))
+    _add_balance(register, table, placed)
 
 
-def _add_balance(ledger: _Ledger, table: str, placed: pl.DataFrame) -> None:
+def _add_balance(register: _Register, table: str, placed: pl.DataFrame) -> None:
     """Sign of the running net balance, each time the ward learns of a new cell."""
     ids = ["subject_id", "hadm_id", "stay_id", "intime"]
     running = (
@@ -596,11 +633,11 @@ def _add_balance(ledger: _Ledger, table: str, placed: pl.DataFrame) -> None:
         .with_columns(at=pl.col("known"), balance=pl.col("net").cum_sum().over("stay_id").round(3))
     )
     positive = (pl.col("balance") > 0).cast(pl.Float64)
-    ledger.record(table, running, pl.lit("IO//POSITIVE_BALANCE"), positive)
+    register.record(table, running, pl.lit("IO//POSITIVE_BALANCE"), positive)
 
 
 _STAY: Final[dict[str, pl.DataType]] = {"patientunitstayid": _I}
-_Add = Callable[[_Ledger, str, pl.DataFrame], None]
+_Add = Callable[[_Register, str, pl.DataFrame], None]
 _TABLES: Final[dict[str, tuple[dict[str, pl.DataType], _Add]]] = {
     "hospital": ({"hospitalid": _I, "numbedscategory": _S, "teachingstatus": _S, "region": _S}, _add_hospital),
     "apacheapsvar": (_STAY | dict.fromkeys(_APS, _F), _add_aps),
@@ -653,6 +690,9 @@ _TABLES: Final[dict[str, tuple[dict[str, pl.DataType], _Add]]] = {
         _add_intakeoutput,
     ),
 }
+_TOGETHER: Final = ("hospital", "apacheapsvar", "apachepredvar", "intakeoutput")
+"""Tables read whole: keys are checked over all rows; a running fluid balance needs all cells of its stay."""
+
 _KEYS: Final = {
     "hospital": "hospitalid",
     "apacheapsvar": "patientunitstayid",

@@ -10,7 +10,8 @@ import polars as pl
 
 from mmnar.errors import SourceError
 from mmnar.sources.events import FeatureRule
-from mmnar.sources.mimic_iv.register import Ledger, Register, as_events, moment
+from mmnar.sources.ledger import Ledger
+from mmnar.sources.mimic_iv.register import Register, as_events, moment
 from mmnar.sources.raw import DataRoot
 
 ATTRIBUTES: Final = ("sex", "age_group", "race", "insurance", "unit")

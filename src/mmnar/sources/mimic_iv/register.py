@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import polars as pl
 
-from mmnar.files import write_text
-from mmnar.privacy import counted
 from mmnar.sources.events import EVENT_SCHEMA
+from mmnar.sources.ledger import Ledger
 
 _FORMS: Final = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%m/%d/%Y %H:%M")
 """The release's own form, that of parquet conversions, and that of copies of the demo saved by a spreadsheet."""
@@ -42,48 +38,6 @@ def _parsed(text: pl.Series) -> pl.Series:
             read = text.str.to_datetime(form, strict=False, time_unit="us")
         found = found.fill_null(read)
     return found
-
-
-class Ledger:
-    """Counts what is dropped, by table and reason.
-
-    Kept on disk per table, so that a run that was killed and resumed tells the same as one that was not.
-
-    Args:
-        folder: Where the counts of finished tables are kept.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._dropped: Counter[tuple[str, str]] = Counter()
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was dropped, one line per table and reason."""
-        found = ((table, reason, count) for (table, reason), count in self._dropped.items() if count)
-        return tuple(f"table '{table}': {counted(count)} {reason}" for table, reason, count in found)
-
-    def drop(self, table: str, count: int, reason: str) -> None:
-        self._dropped[table, reason] += count
-
-    def begin(self, table: str) -> None:
-        """Forget what was counted for a table that is read again."""
-        for key in [key for key in self._dropped if key[0] == table]:
-            del self._dropped[key]
-
-    def close(self, table: str, fingerprint: str) -> None:
-        """Keep the counts of a table that was read to its end."""
-        counts = {reason: count for (name, reason), count in self._dropped.items() if name == table}
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_text(self._folder / f"{table}.json", json.dumps({"fingerprint": fingerprint, "dropped": counts}))
-
-    def recall(self, table: str, fingerprint: str) -> None:
-        """Take over the counts of a table that an earlier run finished."""
-        path = self._folder / f"{table}.json"
-        record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        if record.get("fingerprint") == fingerprint:
-            for reason, count in record["dropped"].items():
-                self._dropped[table, reason] = count
 
 
 @dataclass(frozen=True)
