@@ -159,7 +159,7 @@ class _Build:
 
         def frames() -> Iterator[pl.DataFrame]:
             self.register.ledger.begin(table)
-            for frame in data.chunks(table, spec.columns):
+            for frame in data.chunks(table, spec.columns, where=spec.wanted(known)):
                 yield spec.turn(self.register, table, frame, known)
             self.register.ledger.close(table, fingerprint)
 

@@ -39,6 +39,11 @@ class Streamed:
     turn: Turn
     prefix: str = ""
 
+    def wanted(self, known: tuple[Concept, ...]) -> pl.Expr | None:
+        """Rows worth looking at, told by their item; None where a table has no items."""
+        items = sorted({item for concept in known for item in concept.items})
+        return pl.col("itemid").is_in(items) if "itemid" in self.columns else None
+
     @property
     def concepts(self) -> tuple[Concept, ...]:
         return codes.concepts(self.code_tables, self.prefix)
