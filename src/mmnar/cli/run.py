@@ -9,23 +9,34 @@ from mmnar.errors import MmnarError
 
 
 @app.command
-def demo(*, out: Path = Path("demo"), patients: int = 3000, modalities: int = 4, seed: int = 0) -> None:
-    """Simulate a population with known truth, train five models, write a report. No download, no credentials.
+def demo(*, out: Path = Path("demo"), patients: int = 3000, seed: int = 0) -> None:
+    """Raw MIMIC-IV tables, notes and X-ray embeddings of patients who do not exist → store → five models → report.
+    No download, no credentials.
 
     Args:
-        out: Folder for the store, the runs and the report.
+        out: Folder for the records, the store, the runs and the report.
         patients: Number of simulated patients.
-        modalities: 4 or 10.
         seed: Of the simulated patients and of training.
     """
-    from mmnar.cli.prepare import synthetic
+    from mmnar.cli.prepare import mimic_iv
+    from mmnar.cli.simulate import mimic_iv as simulate
     from mmnar.estimators.registry import model_names
     from mmnar.models.registry import MODELS
+    from mmnar.sources.trees.mimic_iv import EMBEDDINGS
 
     if any(out.glob("runs/*")):
         raise _not_empty(out)
-    store = out / "store"
-    synthetic(out=store, patients=patients, modalities=modalities, seed=seed)
+    records, store = out / "records", out / "store"
+    simulate(patients=patients, out=records, seed=seed)
+    mimic_iv(
+        root=records / "mimiciv" / "3.1",
+        notes=records / "mimic-iv-note" / "2.2",
+        cxr=records / "mimic-cxr-jpg" / "2.1.0",
+        embeddings=records / EMBEDDINGS,
+        truth=records / "truth" / "mimic_iv.parquet",
+        notes_encoder="hashing",
+        out=store,
+    )
     quick = ("train.batch_size=128", "train.min_steps=300", "rectifier.folds=3", f"seed={seed}")
     for name in model_names():
         words = (*quick, "model.width=64") if name in MODELS else quick
