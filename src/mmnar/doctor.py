@@ -61,7 +61,9 @@ def _records(root: Path) -> tuple[list[str], bool]:
     if records is None:
         return [f"FAIL  records: no tables of a known release in '{root}'"], False
     kind = records.kind
-    lines = [f"ok    {kind.title}: {len(records.tables)} of {len(kind.needed) + len(kind.wanted)} tables"]
+    known = len(kind.needed) + len(kind.wanted)
+    found = f"{len(records.tables)} of {known} tables" if known else records.tables[0].name
+    lines = [f"ok    {kind.title}: {found}"]
     lines += [f"      {t.name}: {_gib(t.size)} GiB, about {t.rows:,} rows" for t in records.tables if t.rows]
     lines += [f"note  table '{name}' is absent: its features are left out" for name in records.absent]
     free, memory = shutil.disk_usage(Path.cwd()).free, _memory()
@@ -73,7 +75,7 @@ def _records(root: Path) -> tuple[list[str], bool]:
         version, whole = _mimic_iv(root)
         lines.append(version)
     if kind.verb:
-        lines.append(f"      next: mmnar prepare {kind.verb} --root {root} --out STORE")
+        lines.append(f"      next: mmnar prepare {kind.verb} --root {root} --out STORE (see --help)")
     return lines, roomy and large and whole
 
 

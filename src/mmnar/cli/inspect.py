@@ -75,7 +75,7 @@ def doctor(*, root: Path | None = None, store: Path | None = None) -> None:
     """Check this machine, and a data folder or store if given, before hours are lost.
 
     Args:
-        root: A folder of raw records: MIMIC-IV (hosp and icu), its notes, MIMIC-CXR, eICU.
+        root: A folder of raw records: MIMIC-IV, its notes, MIMIC-CXR, eICU, PhysioNet 2012, MEDS.
         store: A prepared store; every file's hash is recomputed.
     """
     from mmnar.doctor import examine

@@ -68,6 +68,12 @@ KINDS: Final = (
     Kind("", "MIMIC-CXR (give it as --cxr)", ("",), ("mimic-cxr-2.0.0-metadata",)),
 )
 
+FILES: Final = {
+    Kind("physionet2012", "PhysioNet 2012", ("",), ()): "Outcomes-*.txt",
+    Kind("meds", "a MEDS data set", ("data",), ()): "data/**/*.parquet",
+}
+"""Records that are not tables of known names → the files that give them away."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -116,6 +122,11 @@ def recognise(root: Path) -> Records | None:
     """
     if not root.is_dir():
         raise SourceError(f"data root '{root}'", "a folder", "none", "give the folder with the raw tables")
+    for kind, pattern in FILES.items():
+        files = [path for path in root.glob(pattern) if path.is_file()]
+        if files:
+            size = sum(path.stat().st_size for path in (*files, *root.glob("set-*.tar.gz")))
+            return Records(kind, (Table(f"{len(files)} files {pattern}", size, None),), ())
     for kind in KINDS:
         data = DataRoot(root, kind.folders)
         if not all(data.has(table) for table in kind.needed):
