@@ -30,7 +30,8 @@ _BLOCK: Final = 1 << 23
 64 MB take twice the time."""
 
 _LONGEST_ROW: Final = 1 << 28
-_BATCH_ROWS: Final = 100_000
+_BATCH_ROWS: Final = 200_000
+"""Rows handed on together, about."""
 _BOM: Final = b"\xef\xbb\xbf"
 
 Block = TypeVar("Block", bytes, pl.DataFrame)
@@ -176,14 +177,25 @@ class DataRoot:
     ) -> Iterator[pl.DataFrame]:
         deciding = [] if where is None else where.meta.root_names()
         rows = 0
-        for block in _ahead(self._blocks(table, path, columns)):
-            rows += block.height
-            typed = block.with_columns(_typed(table, block[name], columns[name], rows) for name in deciding)
-            wanted = typed if where is None else typed.filter(where)
-            yield wanted.select(
+        waiting: list[pl.DataFrame] = []
+
+        def cast() -> pl.DataFrame:
+            wanted = pl.concat(waiting)
+            waiting.clear()
+            return wanted.select(
                 wanted[name] if name in deciding else _typed(table, wanted[name], dtype, rows)
                 for name, dtype in columns.items()
             )
+
+        for block in ahead(self._blocks(table, path, columns)):
+            rows += block.height
+            typed = block.with_columns(_typed(table, block[name], columns[name], rows) for name in deciding)
+            waiting.append(typed if where is None else typed.filter(where))
+            # what few rows are left of a block is not worth a round of its own
+            if where is None or sum(frame.height for frame in waiting) >= _BATCH_ROWS:
+                yield cast()
+        if waiting:
+            yield cast()
 
     def _blocks(self, table: str, path: Path, columns: Mapping[str, pl.DataType]) -> Iterator[pl.DataFrame]:
         """The wanted columns under their lower-case names: as text or number from CSV, as they are from parquet."""
@@ -321,7 +333,7 @@ def _last_row_end(text: bytes, inside: bool) -> int:
     return end + 1
 
 
-def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
+def ahead(blocks: Iterator[Block]) -> Iterator[Block]:
     """The same blocks; the next is made by another thread while the caller works on this one."""
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(next, blocks, None)
@@ -335,7 +347,7 @@ def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
 
 def _csv_blocks(table: str, pieces: Iterator[bytes], columns: Mapping[str, pl.DataType]) -> Iterator[pl.DataFrame]:
     header: list[str] = []
-    for block in _ahead(_whole_rows(pieces)):
+    for block in ahead(_whole_rows(pieces)):
         if not header:
             header, block = _split_header(block)
             places = _positions(table, header, list(columns))

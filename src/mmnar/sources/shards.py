@@ -34,6 +34,7 @@ from mmnar.errors import SchemaError, StoreError
 from mmnar.files import write_text, write_whole
 from mmnar.privacy import counted
 from mmnar.sources.events import EVENT_SCHEMA, Events, Scope
+from mmnar.sources.raw import ahead
 
 SHARD_EVENTS: Final = 2_000_000
 """Events per shard, about; a subject is never divided."""
@@ -143,7 +144,7 @@ class EventWriter:
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
         spill = _Spill(place, self._subjects)
-        for frame in frames:
+        for frame in ahead(iter(frames)):
             with _writing(self._folder):
                 spill.add(table, frame, self._scope)
         with _writing(self._folder):
