@@ -17,6 +17,7 @@ from mmnar.estimators.tabular import CONTROLS, BoostingPattern, LinearDesign, Lo
 from mmnar.roles import Test, subject_keys
 from mmnar.schema import Feature, ModalitySpec, Schema, Task
 from mmnar.sources.simulator import Simulation, simulate
+from tests.populations import population
 
 SPLIT = Split(tune=0.2, test=0.3)
 
@@ -293,3 +294,16 @@ def test_a_model_file_with_something_else_in_it_is_refused(
     skops.io.dump({"model": DecisionTreeClassifier(), "more": Recorder()}, tmp_path / "boosting-b.skops")
     with pytest.raises(StoreError, match="boosting-b"):
         BoostingPattern.fitted.load_state(tmp_path, predictor.schema, predictor.fitted_subjects, state)
+
+
+def test_boosting_where_a_column_is_empty_among_those_a_task_is_asked_of() -> None:
+    data = population(600)
+    values = {**data.values}
+    labs = np.array(values["labs"])
+    labs[data.label_mask[:, 0], 0] = np.nan  # never known when the first question is asked
+    values["labs"] = labs
+    data = dataclasses.replace(data, values=values)
+    split = Split(tune=0.2, test=0.2)
+    fitted = BoostingPattern(max_trees=20).fit(data.fold(split, "train"), data.fold(split, "tune"))
+    assert np.isfinite(fitted.predict_proba(data.fold(split, "test"))).all()
+    assert fitted.kept.sum(axis=1).tolist() == [9, 10]

@@ -311,7 +311,7 @@ class FittedBoosting(Predictor):
 
     Args:
         view: What each modality's columns are.
-        kept: (D,) columns of which training saw a value.
+        kept: (K, D) columns of which the training samples of each task saw a value.
         models: K fitted classifiers.
     """
 
@@ -328,10 +328,11 @@ class FittedBoosting(Predictor):
         self.view, self.kept, self.models = view, kept, models
 
     def predict_proba(self, fold: Fold[Any]) -> Float:
-        x = _tree_columns(self.view, fold)[:, self.kept]
+        x = _tree_columns(self.view, fold)
         if not len(x):
             return np.empty((0, len(self.models)))
-        return np.column_stack([model.predict_proba(x)[:, 1] for model in self.models])
+        risks = [model.predict_proba(x[:, kept])[:, 1] for model, kept in zip(self.models, self.kept, strict=True)]
+        return np.column_stack(risks)
 
     def _state(self, folder: Path) -> dict[str, Any]:
         np.savez(folder / "boosting-pattern.npz", kept=self.kept)
@@ -393,25 +394,26 @@ class BoostingPattern(Estimator):
         view = TableView.fit(train)
         categorical = _tree_categorical(view)
         x, x_tune = _tree_columns(view, train), _tree_columns(view, tune)
-        kept: Bool = np.logical_not(np.isnan(x).all(axis=0))
-        x, x_tune = x[:, kept], x_tune[:, kept]
-        models = []
+        models, kept = [], []
         for k, task in enumerate(train.schema.task_names):
             asked, y = _asked(train, k)
             asked_tune, y_tune = _asked_tune(tune, k)
+            seen: Bool = np.logical_not(np.isnan(x[asked]).all(axis=0))
+            kept.append(seen)
             monitor.start(f"{self.name} {task}", self.max_trees)
             blank = HistGradientBoostingClassifier(
                 learning_rate=self.learning_rate,
                 max_leaf_nodes=self.leaves,
-                categorical_features=categorical[kept],
+                categorical_features=categorical[seen],
                 early_stopping=False,
                 warm_start=True,
                 random_state=seed,
             )
             with threadpool_limits(_THREADS):
-                models.append(self._grow(blank, task, x[asked], y, x_tune[asked_tune], y_tune, monitor))
+                grown = self._grow(blank, task, x[asked][:, seen], y, x_tune[asked_tune][:, seen], y_tune, monitor)
+            models.append(grown)
             monitor.stop()
-        return FittedBoosting(self.name, train.schema, _seen(train, tune), view, kept, models)
+        return FittedBoosting(self.name, train.schema, _seen(train, tune), view, np.stack(kept), models)
 
     def _grow(
         self,
