@@ -39,7 +39,7 @@ def test_labels_and_modalities_are_those_of_the_simulation(tree: Path, tmp_path:
     extract = read_mimic_iv(
         tree / IV, work=tmp_path / "work", notes=tree / NOTES.parent, cxr=tree / CXR, embeddings=packed
     )
-    assert extract.version == "3.1"
+    assert extract.version == "3.1 simulated"
     cohort = build_cohort(extract, mimic_iv_criteria(), mimic_iv_questions())
     data = dataset_of(extract, cohort)
     truth = pl.read_parquet(tree / TRUTH)
@@ -67,7 +67,7 @@ def test_the_command_writes_a_store(tree: Path, tmp_path: Path, capsys: pytest.C
     words = [
         *("prepare", "mimic-iv", "--root", str(tree / IV), "--notes", str(tree / NOTES.parent)),
         *("--cxr", str(tree / CXR), "--embeddings", str(tree / EMBEDDINGS), "--structured", "series"),
-        *("--mortality-at", "24", "--limit", "120", "--out", str(tmp_path / "store")),
+        *("--mortality-at", "24", "--limit", "120", "--notes-encoder", "hashing", "--out", str(tmp_path / "store")),
     ]
     app(words, result_action="return_value")
     data = open_store(tmp_path / "store")
@@ -79,7 +79,7 @@ def test_the_command_writes_a_store(tree: Path, tmp_path: Path, capsys: pytest.C
         "cxr": "embedding",
     }
     assert len(set(data.subject_id.tolist())) == 120
-    assert data.manifest["source_version"] == "3.1"
+    assert data.manifest["source_version"] == "3.1 simulated"
     assert "MIMIC-IV 3.1" in capsys.readouterr().out
 
 

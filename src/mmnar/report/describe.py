@@ -46,7 +46,7 @@ def describe_text(atlas: Atlas, dataset: PatientDataset, signal: Informativeness
         top: How many patterns to list.
     """
     manifest = dataset.manifest
-    source = " ".join(str(manifest[key]) for key in ("source", "version") if manifest.get(key))
+    source = " ".join(str(manifest[key]) for key in ("source", "source_version") if manifest.get(key))
     blocks = [
         f"{source or 'unnamed source'}: {atlas.samples:,} samples of {atlas.patients:,} patients"
         f"\nfingerprint {dataset.fingerprint or 'none (not stored)'}"

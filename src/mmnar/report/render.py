@@ -187,7 +187,7 @@ class Page:
 
     @property
     def source(self) -> str:
-        parts = [str(self.manifest[key]) for key in ("source", "source_version", "version") if self.manifest.get(key)]
+        parts = [str(self.manifest[key]) for key in ("source", "source_version") if self.manifest.get(key)]
         return " ".join(parts) or "unnamed source"
 
     @property

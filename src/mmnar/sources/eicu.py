@@ -171,7 +171,7 @@ def read_eicu(root: str | Path, *, work: Path | None = None, apache_prediction: 
     return Extract(
         name="eicu",
         # the only public release; the demo has the same layout
-        version="2.0",
+        version="2.0" + (" simulated" if data.simulated else ""),
         events=events,
         stays=stays.select(
             *("subject_id", "hadm_id", "stay_id", "intime", "outtime", *ATTRIBUTES),

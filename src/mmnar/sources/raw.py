@@ -24,6 +24,9 @@ from mmnar.errors import RequirementError, SourceError, nearest
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
 """Of several files with one stem the first suffix wins."""
 
+SIMULATED: Final = "SIMULATED.txt"
+"""Lies in every release folder that ``mmnar simulate`` writes."""
+
 _PIECE: Final = 1 << 18
 _BLOCK: Final = 1 << 23
 """Bytes of text per block. Larger ones leave the caches, and their memory is fetched anew from the system each time:
@@ -58,6 +61,11 @@ class DataRoot:
         self._asked: dict[str, Path] = {}
         self._sha256: dict[str, str] = {}
         self._warnings: list[str] = []
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the records say of themselves that they are of patients who do not exist."""
+        return (self.path / SIMULATED).is_file()
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ def read_mimic_iv(
     """
     data = _opened(Path(root))
     small = people.read_small(data)
-    version = release_of(Path(root), small)
+    version = release_of(Path(root), small) + (" simulated" if data.simulated else "")
     register, stays = people.admit(small, work)
     if stays.is_empty():
         raise SourceError("table 'icustays'", "a unit stay of a known admission", "none", "check the data root")

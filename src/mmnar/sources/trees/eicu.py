@@ -38,7 +38,7 @@ from mmnar.sources.simulator import Simulation, simulate
 from mmnar.sources.synthetic import OUTCOMES
 from mmnar.sources.trees import eicu_tables as tables
 from mmnar.sources.trees.eicu_stays import ASKED, MODALITIES, UnitStays, admit, hospital, patient
-from mmnar.sources.trees.files import fresh_folder, write_table
+from mmnar.sources.trees.files import fresh_folder, mark_simulated, write_table
 from mmnar.sources.trees.risks import exact_risk
 
 RELEASE: Final = Path("eicu-collaborative-research-database", "2.0")
@@ -92,6 +92,7 @@ def _write(simulation: Simulation, folder: Path) -> None:
     write_table(folder / RELEASE / "hospital.csv.gz", hospital())
     for (name, make), stream in zip(_TABLES.items(), streams, strict=True):
         write_table(folder / RELEASE / f"{name}.csv.gz", make(stays, np.random.default_rng(stream)))
+    mark_simulated(folder / RELEASE)
     (folder / TRUTH).parent.mkdir()
     truth(stays).write_parquet(folder / TRUTH)
 

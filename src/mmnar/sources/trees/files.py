@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mmnar.errors import SourceError
+from mmnar.sources.raw import SIMULATED
 
 Times = NDArray[np.datetime64]
 Minutes = NDArray[np.timedelta64]
@@ -60,6 +61,11 @@ def write_table(path: Path, table: pl.DataFrame) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = table.write_csv(datetime_format="%Y-%m-%d %H:%M:%S", date_format="%Y-%m-%d")
     path.write_bytes(gzip.compress(text.encode(), _LEVEL, mtime=0))
+
+
+def mark_simulated(release: Path) -> None:
+    """Let no one take a release folder for the real one."""
+    (release / SIMULATED).write_text("These patients do not exist: made by mmnar simulate.\n", encoding="utf-8")
 
 
 def minutes(rng: np.random.Generator, n: int, low: float, high: float) -> Minutes:

@@ -60,7 +60,7 @@ from mmnar.sources.simulator import Simulation, simulate
 from mmnar.sources.synthetic import OUTCOMES
 from mmnar.sources.trees import mimic_record as record
 from mmnar.sources.trees import mimic_stays as calendar
-from mmnar.sources.trees.files import fresh_folder, write_table
+from mmnar.sources.trees.files import fresh_folder, mark_simulated, write_table
 from mmnar.sources.trees.mimic_cxr import write_cxr
 from mmnar.sources.trees.mimic_notes import discharge, radiology
 from mmnar.sources.trees.mimic_stays import SUMMARY, Stays, admit
@@ -144,6 +144,7 @@ def _write(simulation: Simulation, folder: Path, images: bool) -> None:
     write_table(folder / NOTES / "discharge.csv.gz", discharge(stays, rng()))
     write_table(folder / NOTES / "radiology.csv.gz", radiology(stays, rng()))
     write_cxr(stays, folder / CXR, folder / EMBEDDINGS, images, rng())
+    mark_simulated(folder / IV)
     (folder / TRUTH).parent.mkdir()
     truth(stays).write_parquet(folder / TRUTH)
 
