@@ -5,7 +5,9 @@ Axes: B patients, M modalities, F features, D width, K labels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -44,19 +46,17 @@ class Static:
 
 
 @dataclass(frozen=True)
-class Series:
-    """Content of a series modality: E measurements of B patients, packed patient by patient, in time order.
+class Packed:
+    """E items of B patients, packed patient by patient, in time order.
 
     Args:
-        offsets: (B + 1,) int64; patient i's measurements are ``offsets[i]:offsets[i + 1]``.
+        offsets: (B + 1,) int64; patient i's items are ``offsets[i]:offsets[i + 1]``.
         hours: (E,) float32 hours before the prediction, ≤ 0.
-        feature: (E,) int64 column.
-        values: (E,) float32, standardised.
+        values: (E, …).
     """
 
     offsets: Tensor
     hours: Tensor
-    feature: Tensor
     values: Tensor
 
     def __len__(self) -> int:
@@ -72,57 +72,39 @@ class Series:
         """(E,) whose each item is."""
         return _owners(self.counts)
 
-    def take(self, rows: Tensor) -> Series:
+    def take(self, rows: Tensor) -> Self:
+        """The items of the given patients."""
         offsets, items = _gather(self.offsets, rows)
-        return Series(offsets, self.hours[items], self.feature[items], self.values[items])
+        return self._changed(offsets, lambda column: column[items])
 
-    def blank(self, keep: Tensor) -> Series:
+    def blank(self, keep: Tensor) -> Self:
         """Erase the items of patients where ``keep`` (B,) is false."""
-        offsets, items = _kept(self, keep)
-        return Series(offsets, self.hours[items], self.feature[items], self.values[items])
+        counts = self.counts
+        items = torch.repeat_interleave(keep, counts).nonzero().squeeze(1)
+        return self._changed(_offsets(counts * keep), lambda column: column[items])
 
-    def to(self, device: torch.device) -> Series:
-        return Series(self.offsets.to(device), self.hours.to(device), self.feature.to(device), self.values.to(device))
+    def to(self, device: torch.device) -> Self:
+        return self._changed(self.offsets.to(device), lambda column: column.to(device))
+
+    def _changed(self, offsets: Tensor, change: Callable[[Tensor], Tensor]) -> Self:
+        columns = {f.name: change(getattr(self, f.name)) for f in fields(self) if f.name != "offsets"}
+        return type(self)(offsets=offsets, **columns)
 
 
 @dataclass(frozen=True)
-class Items:
-    """Content of an embedding or image modality: E vectors or images of B patients, packed, in time order.
+class Series(Packed):
+    """Content of a series modality: measurements, ``values`` (E,) float32, standardised.
 
     Args:
-        offsets: (B + 1,) int64.
-        hours: (E,) float32 hours before the prediction, ≤ 0.
-        values: (E, D) float32 vectors, or (E, side, side) uint8 images.
+        feature: (E,) int64 column of each.
     """
 
-    offsets: Tensor
-    hours: Tensor
-    values: Tensor
+    feature: Tensor
 
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
 
-    @property
-    def counts(self) -> Tensor:
-        """(B,) items per patient."""
-        return self.offsets[1:] - self.offsets[:-1]
-
-    @property
-    def patient(self) -> Tensor:
-        """(E,) whose each item is."""
-        return _owners(self.counts)
-
-    def take(self, rows: Tensor) -> Items:
-        offsets, items = _gather(self.offsets, rows)
-        return Items(offsets, self.hours[items], self.values[items])
-
-    def blank(self, keep: Tensor) -> Items:
-        """Erase the items of patients where ``keep`` (B,) is false."""
-        offsets, items = _kept(self, keep)
-        return Items(offsets, self.hours[items], self.values[items])
-
-    def to(self, device: torch.device) -> Items:
-        return Items(self.offsets.to(device), self.hours.to(device), self.values.to(device))
+@dataclass(frozen=True)
+class Items(Packed):
+    """Content of an embedding or image modality: ``values`` (E, D) float32, or (E, side, side) uint8."""
 
 
 Content = Static | Series | Items
@@ -142,11 +124,6 @@ def _gather(offsets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     new = _offsets(counts)
     shift = offsets[:-1][rows] - new[:-1]
     return new, torch.arange(int(new[-1]), device=offsets.device) + torch.repeat_interleave(shift, counts)
-
-
-def _kept(content: Series | Items, keep: Tensor) -> tuple[Tensor, Tensor]:
-    counts = content.counts
-    return _offsets(counts * keep), torch.repeat_interleave(keep, counts).nonzero().squeeze(1)
 
 
 @dataclass(frozen=True)

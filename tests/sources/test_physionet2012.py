@@ -120,7 +120,7 @@ def test_stays_and_attributes_by_hand(tmp_path: Path) -> None:
     stays = read_physionet2012(_write(tmp_path)).stays
     assert stays.select("stay_id", "set", "sex", "age_group", "icu_type").rows() == [
         (101, "a", "Male", "65-79", "Medical"),
-        (102, "a", None, "below 45", None),
+        (102, "a", None, "18-44", None),
         (103, "a", None, None, None),
         (201, "b", None, "80+", None),
         (202, "b", None, None, None),

@@ -139,7 +139,7 @@ class Preprocessor:
             assert isinstance(state, NormalScores)
             values = torch.from_numpy(state.transform(content))
             feature = torch.from_numpy(content.feature.astype(np.int64))
-            return Series(_tensor(content.offsets), _tensor(content.hours), feature, values)
+            return Series(_tensor(content.offsets), _tensor(content.hours), values, feature)
         if isinstance(content, HashedArrays):
             assert isinstance(state, FittedHashing)
             vectors = state.transform(content.buckets, content.weights, content.starts)

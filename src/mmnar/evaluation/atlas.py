@@ -20,6 +20,7 @@ Z_95: Final = 1.959963984540054
 POOLED: Final = "other, rare patterns"
 NOBODY: Final = "nobody has it"
 NO_FEATURES: Final = "it has no features"
+ITEMS: Final = {"embedding": "vectors", "hashed": "word counts", "image": "images"}
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,14 @@ class ModalityRow:
 
     Args:
         name: As in the schema.
+        kind: What one of its items is, for modalities that hold items instead of features; "" for the others.
         features: How many features it has.
         present: Share of samples that have it.
         missing: Share of its values not observed in samples that have it.
     """
 
     name: str
+    kind: str
     features: int
     present: Estimate
     missing: Estimate
@@ -228,7 +231,9 @@ def _modality_rows(dataset: PatientDataset) -> Iterator[ModalityRow]:
         has = dataset.present[:, i]
         unseen = _unseen(dataset.values[spec.name], spec)
         missing = _share(has, dataset, unseen[has].mean() if has.any() and spec.features else None)
-        yield ModalityRow(spec.name, len(spec.features), _share(has, dataset, has.mean()), missing)
+        yield ModalityRow(
+            spec.name, ITEMS.get(spec.kind, ""), len(spec.features), _share(has, dataset, has.mean()), missing
+        )
 
 
 def _share(has: NDArray[np.bool_], dataset: PatientDataset, value: np.floating[Any] | float | None) -> Estimate:

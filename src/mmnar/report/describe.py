@@ -111,7 +111,10 @@ def _attrition_cells(steps: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def _modality_cells(atlas: Atlas) -> list[tuple[str, ...]]:
-    return [(m.name, str(m.features), _share_words(m.present), _share_words(m.missing)) for m in atlas.modalities]
+    return [
+        (m.name, m.kind or str(m.features), _share_words(m.present), "" if m.kind else _share_words(m.missing))
+        for m in atlas.modalities
+    ]
 
 
 def _pattern_cells(atlas: Atlas, top: int) -> list[tuple[str, ...]]:

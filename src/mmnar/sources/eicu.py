@@ -55,6 +55,7 @@ import polars as pl
 
 from mmnar.errors import SourceError
 from mmnar.privacy import counted
+from mmnar.sources.ages import age_group
 from mmnar.sources.events import EVENT_SCHEMA, Aggregation, Events, Extract, FeatureRule
 from mmnar.sources.ledger import Ledger
 from mmnar.sources.raw import DataRoot
@@ -317,14 +318,7 @@ def _stays(patient: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
     return frame.with_columns(
         transferred=pl.col("stay_id").is_in(moved.unique().implode()),
         sex=pl.when(pl.col("gender").is_in(["Female", "Male"])).then("gender"),
-        age_group=pl.when(age >= 80)
-        .then(pl.lit("80+"))
-        .when(age >= 65)
-        .then(pl.lit("65-79"))
-        .when(age >= 45)
-        .then(pl.lit("45-64"))
-        .when(age >= 18)
-        .then(pl.lit("18-44")),
+        age_group=age_group(age),
         unit="unittype",
         site=pl.col("hospitalid").cast(pl.String),
         unit_discharge_status="unitdischargestatus",

@@ -30,6 +30,7 @@ import polars as pl
 
 from mmnar.errors import ConfigError, SourceError
 from mmnar.privacy import counted
+from mmnar.sources.ages import age_group
 from mmnar.sources.events import EVENT_SCHEMA, Extract
 from mmnar.sources.meds_labels import Labels
 from mmnar.sources.meds_rules import AGE, MAX_MISSING, automatic_rules, group_of, planned_rules
@@ -486,16 +487,7 @@ def _stays(survey: _Survey, labels: Labels, since_days: float | None) -> pl.Data
         *("subject_id", pl.col("stay_id").alias("hadm_id"), "stay_id", "prediction_time"),
         *(pl.lit(None, pl.Datetime("us")).alias(name) for name in ("intime", "outtime")),
         *("since", "death", "sex", "age"),
-        age_group=pl.when(age >= 80)
-        .then(pl.lit("80+"))
-        .when(age >= 65)
-        .then(pl.lit("65-79"))
-        .when(age >= 45)
-        .then(pl.lit("45-64"))
-        .when(age >= 18)
-        .then(pl.lit("18-44"))
-        .when(age >= 0)
-        .then(pl.lit("0-17")),
+        age_group=age_group(age),
     )
 
 

@@ -43,6 +43,7 @@ import polars as pl
 
 from mmnar.errors import SourceError
 from mmnar.privacy import counted
+from mmnar.sources.ages import age_group
 from mmnar.sources.events import EVENT_SCHEMA, Events, Extract, FeatureRule, Rule, SeriesRule
 
 ATTRIBUTES: Final = ("set", "sex", "age_group", "icu_type")
@@ -366,14 +367,7 @@ def _stays(reader: _Reader, rows: pl.DataFrame, outcomes: pl.DataFrame) -> pl.Da
             outtime=pl.lit(None, pl.Datetime("us")),
             sex=pl.col("Gender").replace_strict(_TEXTS["Gender"], default=None, return_dtype=pl.String),
             icu_type=pl.col("ICUType").replace_strict(_TEXTS["ICUType"], default=None, return_dtype=pl.String),
-            age_group=pl.when(age >= 80)
-            .then(pl.lit("80+"))
-            .when(age >= 65)
-            .then(pl.lit("65-79"))
-            .when(age >= 45)
-            .then(pl.lit("45-64"))
-            .when(age.is_not_null())
-            .then(pl.lit("below 45")),
+            age_group=age_group(age),
         )
         .sort("record")
     )

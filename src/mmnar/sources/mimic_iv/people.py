@@ -9,6 +9,7 @@ from typing import Final
 import polars as pl
 
 from mmnar.errors import SourceError
+from mmnar.sources.ages import age_group
 from mmnar.sources.events import FeatureRule
 from mmnar.sources.ledger import Ledger
 from mmnar.sources.mimic_iv.register import Register, as_events, moment
@@ -213,14 +214,7 @@ def _ranked(stays: pl.DataFrame) -> pl.DataFrame:
         icu_admission=pl.struct("admittime", "hadm_id").rank("dense").over("subject_id"),
         icu_stay=pl.struct("intime", "stay_id").rank("dense").over("hadm_id"),
         unit="first_careunit",
-        age_group=pl.when(age >= 80)
-        .then(pl.lit("80+"))
-        .when(age >= 65)
-        .then(pl.lit("65-79"))
-        .when(age >= 45)
-        .then(pl.lit("45-64"))
-        .when(age >= 18)
-        .then(pl.lit("18-44")),
+        age_group=age_group(age),
     )
     before = pl.col("stay_id").cum_count().over("subject_id", order_by="intime") - 1
     return stays.with_columns(prior_icu_stays=before).sort("subject_id", "intime", "stay_id")
