@@ -403,7 +403,7 @@ def test_lives_and_splits_that_do_not_hold_together_are_found(tmp_path: Path) ->
 
 def test_a_store_beside_events_is_checked_against_lives(tmp_path: Path) -> None:
     store = write_store(tmp_path / "store", population(40, seed=1))  # asked in 1970, born in 1960
-    meds(store / "events")
+    meds(store / "events" / "meds")
     result = audit_store(store)
     assert not found(result, "suspect", "prediction times outside a life")
     late = population(40, seed=1)

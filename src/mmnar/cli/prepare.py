@@ -31,8 +31,10 @@ def eicu(*, root: Path, out: Path, apache_prediction: bool = True) -> None:
     from mmnar.cohort.criteria import eicu_criteria
     from mmnar.cohort.labels import eicu_questions
     from mmnar.dataset.prepare import prepare as write
+    from mmnar.dataset.store import claim_store
     from mmnar.sources.eicu import read_eicu
 
+    claim_store(out)
     extract = read_eicu(root, work=out / "events", apache_prediction=apache_prediction)
     write(extract, eicu_criteria(), eicu_questions(), out)
     describe(out)
@@ -77,9 +79,11 @@ def mimic_iv(
     from mmnar.cli.inspect import describe
     from mmnar.cohort.mimic_iv import mimic_iv_criteria, mimic_iv_questions
     from mmnar.dataset.prepare import prepare as write
+    from mmnar.dataset.store import claim_store
     from mmnar.images.tfrecord import pack_embeddings
     from mmnar.sources.mimic_iv import read_mimic_iv
 
+    claim_store(out)
     work = out / "events"
     packed = pack_embeddings(embeddings, work / "embeddings") if embeddings else None
     extract = read_mimic_iv(root, work=work, notes=notes, cxr=cxr, embeddings=packed, structured=structured)

@@ -157,7 +157,7 @@ def read_eicu(root: str | Path, *, work: Path | None = None, apache_prediction: 
         raise SourceError("table 'patient'", "at least one unit stay", "none", "check the data root")
     notes: list[str] = []
     stays = _stays(patient, notes)
-    register = _Register(stays, Ledger(work / "dropped" if work else None), apache_prediction)
+    register = _Register(stays, Ledger(work / "dropped" if work else None))
     tables = [table for table in _TABLES if data.has(table)]
     for table in _TABLES:
         if table not in tables:
@@ -200,7 +200,7 @@ def _on_disk(register: _Register, data: DataRoot, tables: Sequence[str], work: P
     subjects = register.admitted["subject_id"].unique().sort()
     writer = EventWriter(work / "meds", subjects, "stay", raw_bytes=sum(data.size(table) for table in tables))
     for table in ("patient", *tables):
-        parts = (_FORM, data.identity(table), data.identity("patient"), str(register.apache_prediction))
+        parts = (_FORM, data.identity(table), data.identity("patient"))
         fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
         register.ledger.recall(table, fingerprint)
         writer.table(table, fingerprint, register.events(data, table, fingerprint))
@@ -213,9 +213,9 @@ class _Register:
     ``admitted``: the stays with a ``subject_id`` (without it no event can be placed), at minute 0.
     """
 
-    def __init__(self, stays: pl.DataFrame, ledger: Ledger, apache_prediction: bool) -> None:
+    def __init__(self, stays: pl.DataFrame, ledger: Ledger) -> None:
         self.admitted = stays.drop_nulls("subject_id").with_columns(at=pl.lit(0), known=pl.lit(0))
-        self.ledger, self.apache_prediction = ledger, apache_prediction
+        self.ledger = ledger
         self._stays = self.admitted.select("subject_id", "hadm_id", "stay_id", "intime")
         self._frames: list[pl.DataFrame] = []
 
@@ -235,9 +235,7 @@ class _Register:
 
     def _taken(self) -> list[pl.DataFrame]:
         frames, self._frames = self._frames, []
-        if self.apache_prediction:
-            return frames
-        return [frame.filter(~pl.col("code").str.starts_with(_PREDICTION)) for frame in frames]
+        return frames
 
     def place(
         self,

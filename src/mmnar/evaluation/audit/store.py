@@ -46,7 +46,7 @@ def audit_store(path: Path) -> Audit:
     ]
     opaque = [m.name for m in data.schema.modalities if m.kind not in ("static", "series")]
     missed = [f"what is in {name}: only whether it is present" for name in opaque]
-    events = path / "events"
+    events = path / "events" / "meds"
     if (events / "data").is_dir():
         samples = pl.DataFrame({"subject_id": data.subject_id, "prediction_time": data.prediction_time})
         findings += event_findings(events, samples.with_columns(pl.col("prediction_time").cast(pl.Datetime("us"))))
