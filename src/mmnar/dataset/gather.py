@@ -48,7 +48,7 @@ class Gathering:
 class Gatherer(ABC):
     """Content of one modality, growing part by part.
 
-    ``spec`` describes it; ``warnings`` says what was left out, once all parts are in.
+    ``spec`` describes it; ``left_out`` says what was left out, once all parts are in.
     """
 
     spec: ModalitySpec
