@@ -65,12 +65,12 @@ class Register:
 
         Args:
             table: Named in the ledger.
-            frame: Rows with ``subject_id`` and, where the table has them, ``hadm_id`` and ``stay_id``.
+            frame: Rows ``of_subjects`` with ``subject_id`` and, where the table has them, ``hadm_id`` and ``stay_id``.
             happened: When it happened.
             known: When the ward could have known; never before ``happened``, null = then.
         """
-        frame = self._joined(table, self.of_subjects(frame))
-        placed = frame.with_columns(time=happened, known=known).join(self.lives, on="subject_id", how="left")
+        frame = self._joined(table, frame)
+        placed = frame.with_columns(time=happened, known=known).join(self.lives, on="subject_id", how="inner")
         timed = placed.filter(pl.col("time").is_not_null())
         self.ledger.drop(table, placed.height - timed.height, "rows dropped: no usable time")
         alive = timed.filter((pl.col("time") >= pl.col("born")).fill_null(True))

@@ -50,9 +50,10 @@ class Streamed:
 
 
 def _measured(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
-    """Rows of known items with a number in a known unit: + ``code``, ``number`` in the concept's unit."""
+    """Of rows of known items (``Streamed.wanted``) those with a number in a known unit: + ``code``, ``number`` in the
+    concept's unit."""
     ways = codes.conversions(known)
-    wanted = register.of_subjects(frame.join(ways, on="itemid", how="semi"))
+    wanted = register.of_subjects(frame)
     numeric = wanted.filter(pl.col("number").is_not_null())
     register.ledger.drop(table, wanted.height - numeric.height, "rows dropped: no number")
     units = numeric["unit"].fill_null("").unique().to_list()
