@@ -36,7 +36,7 @@ from mmnar.privacy import counted
 from mmnar.sources.events import EVENT_SCHEMA, Events, Scope
 from mmnar.sources.raw import ahead
 
-SHARD_EVENTS: Final = 2_000_000
+SHARD_EVENTS: Final = 1_000_000
 """Events per shard, about; a subject is never divided."""
 
 SPILL_EVENTS: Final = 500_000
