@@ -198,7 +198,11 @@ class DataRoot:
         for block in ahead(self._blocks(table, path, columns)):
             rows += block.height
             typed = block.with_columns(_typed(table, block[name], columns[name], rows) for name in deciding)
-            waiting.append(typed if where is None else typed.filter(where))
+            wanted = typed if where is None else typed.filter(where)
+            # a block with cells of another form was read as text: it cannot lie in one frame with numbers
+            if waiting and waiting[-1].schema != wanted.schema:
+                yield cast()
+            waiting.append(wanted)
             # what few rows are left of a block is not worth a round of its own
             if where is None or sum(frame.height for frame in waiting) >= _BATCH_ROWS:
                 yield cast()
