@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from mmnar.cohort.build import Cohort, label_column
 from mmnar.dataset.content import HashedArrays, ItemArrays, SeriesArrays, blanked, gather
-from mmnar.dataset.gather import Gathering
+from mmnar.dataset.gather import Gathering, gatherers
 from mmnar.dataset.items import found, series_content
 from mmnar.dataset.prepare import dataset_of
 from mmnar.dataset.table import SUMMARIES, Components, series_columns
@@ -214,6 +215,29 @@ def test_principal_components_equal_a_singular_value_decomposition() -> None:
     assert np.allclose(np.abs(got[:, :6]), np.abs(projected), atol=1e-9)
     assert (got[:, 6:] == 0).all()
     assert np.array_equal(fitted.project(x[7:8]), got[7:8])
+
+
+class Spelled:
+    """An encoder of one vector a word."""
+
+    identity, width = "spelled", 1
+
+    def encode(self, texts: Sequence[str]) -> list[Any]:
+        return [np.array([[len(word)] for word in text.split()], dtype=np.float32) for text in texts]
+
+
+@pytest.mark.parametrize("encoder", [None, Spelled()])
+def test_a_note_without_a_word_is_no_note_and_is_counted(encoder: Any, tmp_path: Path) -> None:
+    rows: list[Row] = [(1, "N", m, m, None, t) for m, t in ((1, "___"), (2, "in pain"), (3, "_ ___ _"))]
+    rows.append((2, "N", 1, 1, None, "===="))
+    (notes,) = gatherers([TextRule("note", ("N",))], 0.8, Gathering(notes=encoder, cache=tmp_path))
+    notes.add(past_of(rows, [(1, 5), (2, 5)]))
+    content = notes.content()
+    assert not isinstance(content, np.ndarray)
+    content.check(notes.spec, 2)
+    assert (content.counts > 0).tolist() == [True, False]
+    assert set(content.hours.tolist()) == {np.float32(-3 / 60)}
+    assert notes.left_out() == {"modality 'note': # notes left out: no text": 3}
 
 
 def test_taking_and_blanking_packed_content() -> None:

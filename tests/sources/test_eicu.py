@@ -140,7 +140,7 @@ def _raw_values(extract: Extract, data: PatientDataset) -> dict[str, NDArray[np.
     """Features before absent modalities are blanked."""
     cohort = build_cohort(extract, eicu_criteria(), eicu_questions())
     assert cohort.samples["stay_id"].to_list() == data.stay_id.tolist()
-    return static_features(extract.events.before(cohort.samples), extract.rules)
+    return static_features(extract.events.before(cohort.samples), extract.rules)[0]
 
 
 def test_absent_tables_take_their_features_with_them(tmp_path: Path) -> None:

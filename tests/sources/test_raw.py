@@ -422,11 +422,8 @@ def test_memory_does_not_depend_on_the_size_of_the_table(tmp_path: Path) -> None
     assert peaks[60] - peaks[6] < 60
 
 
-def test_a_block_that_has_to_be_read_as_text_joins_the_blocks_of_numbers_before_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(raw, "_PIECE", 97)
-    monkeypatch.setattr(raw, "_BLOCK", 200)
+@pytest.mark.usefixtures("small_blocks")
+def test_a_block_that_has_to_be_read_as_text_joins_the_blocks_of_numbers_before_it(tmp_path: Path) -> None:
     # tables that went through pandas hold "12.0" where a column has gaps; here from the middle on
     rows = [(str(i) if i < 150 else f"{i}.0", i % 3) for i in range(300)]
     text = "id,kind\n" + "".join(f"{i},{kind}\n" for i, kind in rows)

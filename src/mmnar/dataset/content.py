@@ -145,6 +145,17 @@ PACKED: Final[dict[str, type[SeriesArrays] | type[ItemArrays] | type[HashedArray
 }
 
 
+def offsets_of(counts: NDArray[Any]) -> Int:
+    """(n + 1,) where the items of each sample begin, from how many it has.
+
+    >>> offsets_of(np.array([2, 0, 3])).tolist()
+    [0, 2, 2, 5]
+    """
+    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return offsets
+
+
 def gather(offsets: Int, rows: Int) -> tuple[Int, Int]:
     """Offsets of the taken ``rows`` and the positions of their items.
 
@@ -152,8 +163,7 @@ def gather(offsets: Int, rows: Int) -> tuple[Int, Int]:
     [[0, 3, 5], [2, 3, 4, 0, 1]]
     """
     counts = (offsets[1:] - offsets[:-1])[rows]
-    new = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum(counts, out=new[1:])
+    new = offsets_of(counts)
     shift = np.repeat(np.asarray(offsets)[:-1][rows] - new[:-1], counts)
     return new, np.arange(new[-1], dtype=np.int64) + shift
 
@@ -184,8 +194,7 @@ def blanked(content: Content, present: NDArray[np.bool_]) -> Content:
         return np.where(present[:, None], content, np.float32(np.nan))
     if not (content.counts[~present] > 0).any():
         return content
-    offsets = np.zeros_like(content.offsets)
-    np.cumsum(np.where(present, content.counts, 0), out=offsets[1:])
+    offsets = offsets_of(np.where(present, content.counts, 0))
     kept = content.take(np.flatnonzero(present))
     columns = {name: array for name, array in kept.arrays().items() if name != "offsets"}
     return type(content)(offsets=offsets, **columns)

@@ -10,12 +10,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mmnar.errors import SchemaError
-from mmnar.sources.events import FeatureRule, PastEvents
+from mmnar.sources.events import FeatureRule, PastEvents, SeriesRule
 
 _COUNTING: Final = ("count", "nunique")
 
 
-def static_features(past: PastEvents, rules: Sequence[FeatureRule]) -> dict[str, NDArray[np.float32]]:
+def static_features(
+    past: PastEvents, rules: Sequence[FeatureRule]
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, int]]:
     """Aggregate each sample's past events into features.
 
     Ties in time are ordered by value, so that no answer depends on the order of the rows. Sums run in that
@@ -27,13 +29,14 @@ def static_features(past: PastEvents, rules: Sequence[FeatureRule]) -> dict[str,
 
     Returns:
         modality → (N, F) float32, N samples in the order of ``past.samples``; NaN where nothing was observed; a
-        category is its index.
+        category is its index. And ``modality.feature`` → number of values outside the plausible range, where there
+        are any.
 
     Raises:
         SchemaError: A categorical rule does not end in ``"other"``, or does not take ``last`` or ``first``.
     """
     _check(rules)
-    frame = numbered(past)
+    frame = past.numbered
     # rules that differ in their aggregation alone read the same events: those are gathered once
     read = [_reading(rule) for rule in rules]
     readings = {reading: number for number, reading in enumerate(dict.fromkeys(read))}
@@ -49,10 +52,11 @@ def static_features(past: PastEvents, rules: Sequence[FeatureRule]) -> dict[str,
         _aggregate(cells, part, aggregation)
         table[wanted] = cells[[number[i] for i in wanted]]
     _zeros(table, hits, frame, rules, number)
-    return {
+    values = {
         modality: np.ascontiguousarray(table[_rows(rules, modality)].T.astype(np.float32))
         for modality in dict.fromkeys(rule.modality for rule in rules)
     }
+    return values, _implausible(hits, rules, number)
 
 
 def _reading(rule: FeatureRule) -> tuple[object, ...]:
@@ -60,26 +64,16 @@ def _reading(rule: FeatureRule) -> tuple[object, ...]:
     return rule.codes, rule.low, rule.high, rule.history, rule.categories
 
 
-def implausible(past: PastEvents, rules: Sequence[FeatureRule]) -> dict[str, int]:
-    """``modality.feature`` → number of values outside the plausible range, where there are any.
-
-    Of rules that read the same codes within the same range the first is named.
-    """
-    first: dict[tuple[object, ...], FeatureRule] = {}
-    for rule in rules:
+def _implausible(hits: pl.DataFrame, rules: Sequence[FeatureRule], number: Sequence[int]) -> dict[str, int]:
+    """Of rules that read the same codes within the same range the first is named."""
+    first: dict[tuple[object, ...], int] = {}
+    for i, rule in enumerate(rules):
         if rule.aggregation not in _COUNTING and not rule.categories:
-            first.setdefault((rule.codes, rule.low, rule.high), rule)
-    named = list(first.values())
-    outside = _hits(numbered(past), named).filter(~pl.col("plausible") & pl.col("value").is_not_null())
-    counts = outside.group_by("rule").len().sort("rule")
-    return {f"{named[i].modality}.{named[i].feature}": count for i, count in counts.iter_rows()}
-
-
-def numbered(past: PastEvents) -> pl.DataFrame:
-    """The events with ``sample`` as a position in ``past.samples``."""
-    order = pl.DataFrame({"sample": past.samples}).with_row_index("position")
-    positions = past.frame.select("sample").join(order, on="sample", how="left", maintain_order="left")["position"]
-    return past.frame.with_columns(sample=positions.cast(pl.Int64))
+            first.setdefault((rule.codes, rule.low, rule.high), i)
+    outside = hits.filter(~pl.col("plausible") & pl.col("value").is_not_null())
+    counts = dict(outside.group_by("rule").len().iter_rows())
+    found = ((rules[i], counts.get(number[i], 0)) for i in first.values())
+    return {f"{rule.modality}.{rule.feature}": count for rule, count in found if count}
 
 
 def matches(codes: Sequence[str], wanted: Sequence[tuple[str, ...]]) -> pl.DataFrame:
@@ -125,7 +119,7 @@ def _hits(frame: pl.DataFrame, rules: Sequence[FeatureRule]) -> pl.DataFrame:
         parts.append(_matched(events, pairs.filter(rule=i), _index(rules[i].categories)))
     return (
         pl.concat(parts)
-        .join(_bounds(rules), on="rule", how="left", maintain_order="left")
+        .join(bounds(rules), on="rule", how="left", maintain_order="left")
         .with_columns(
             plausible=(pl.col("value").is_finite() & pl.col("value").is_between("low", "high")).fill_null(False),
             cell=pl.col("rule") * n + pl.col("sample"),
@@ -155,7 +149,8 @@ def _index(categories: tuple[str, ...]) -> pl.Expr:
     return pl.when(text.is_not_null()).then(known)
 
 
-def _bounds(rules: Sequence[FeatureRule]) -> pl.DataFrame:
+def bounds(rules: Sequence[FeatureRule | SeriesRule]) -> pl.DataFrame:
+    """``rule, low, high``: the plausible range of each rule, infinite where none is said."""
     return pl.DataFrame(
         {
             "rule": range(len(rules)),

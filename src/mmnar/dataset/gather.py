@@ -13,13 +13,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mmnar.dataset.content import Content, HashedArrays, ItemArrays, SeriesArrays
-from mmnar.dataset.features import implausible, static_features
+from mmnar.dataset.content import Content, HashedArrays, ItemArrays, SeriesArrays, offsets_of
+from mmnar.dataset.features import static_features
 from mmnar.dataset.growing import Growing
-from mmnar.dataset.items import Found, found, series_content
-from mmnar.errors import SchemaError
+from mmnar.dataset.items import found, series_content
+from mmnar.errors import ConfigError, SchemaError
 from mmnar.notes.cache import encode_cached
-from mmnar.notes.clean import clean
 from mmnar.notes.encoder import TextEncoder
 from mmnar.notes.hashing import HashedText, HashingSVD
 from mmnar.schema import Feature, ModalitySpec
@@ -32,7 +31,7 @@ class Gathering:
 
     Args:
         notes: Encoder of notes; None = hashed counts, reduced by a basis fitted on the training fold.
-        cache: Folder of encoded notes; None = they are not kept.
+        cache: Folder of encoded notes; needed where there is an encoder.
         bin_hours: Series at native times (0), or means over bins of so many hours.
         folder: Disk for content that grows while it is gathered; None = the machine's own place.
         told: Called with the number of notes of a modality encoded so far.
@@ -80,8 +79,9 @@ class StaticGatherer(Gatherer):
         self._implausible: Counter[str] = Counter()
 
     def add(self, past: PastEvents) -> None:
-        self._blocks.append(static_features(past, self.rules)[self.spec.name])
-        self._implausible.update(implausible(past, self.rules))
+        values, outside = static_features(past, self.rules)
+        self._blocks.append(values[self.spec.name])
+        self._implausible.update(outside)
 
     def content(self) -> Content:
         return np.concatenate(self._blocks)
@@ -102,7 +102,7 @@ class _Items:
         self.hours.append(hours)
 
     def offsets(self) -> NDArray[np.int64]:
-        return _offsets(np.concatenate(self.counts))
+        return offsets_of(np.concatenate(self.counts))
 
 
 class SeriesGatherer(Gatherer):
@@ -131,17 +131,10 @@ class SeriesGatherer(Gatherer):
 
 
 class TextGatherer(Gatherer, ABC):
-    """Notes; one that is blank once cleaned is no note."""
+    """Notes; one that is blank once cleaned is no note, whatever turns the others into numbers."""
 
-    rule: TextRule
+    spec: ModalitySpec
     _blank = 0
-
-    def _written(self, past: PastEvents) -> Found:
-        notes = found(past, self.rule.codes)
-        words = np.array([clean(text) != "" for text in notes.text], dtype=bool)
-        self._blank += int((~words).sum())
-        offsets = np.r_[0, np.cumsum(words)][notes.offsets]
-        return Found(offsets, notes.hours[words], notes.text.filter(pl.Series(words, dtype=pl.Boolean)))
 
     def left_out(self) -> dict[str, int]:
         return {f"modality '{self.spec.name}': # notes left out: no text": self._blank} if self._blank else {}
@@ -151,27 +144,26 @@ class NoteGatherer(TextGatherer):
     """Notes as vectors of a frozen encoder, one or several a note."""
 
     def __init__(self, rule: TextRule, encoder: TextEncoder, how: Gathering) -> None:
-        self.rule, self.encoder, self.how, self._done = rule, encoder, how, 0
+        if how.cache is None:
+            raise ConfigError("notes", "a folder for their vectors", "none", "give Gathering(cache=…)")
+        self.rule, self.encoder, self.cache, self.told, self._done = rule, encoder, how.cache, how.told, 0
         self.spec = ModalitySpec(rule.modality, kind="embedding", shape=(encoder.width,))
         self._items = _Items(how.folder)
         self._values = Growing(np.float32, (encoder.width,), how.folder)
 
     def add(self, past: PastEvents) -> None:
-        notes = self._written(past)
-        texts = notes.text.to_list()
-        if self.how.cache is None:
-            vectors = self.encoder.encode(texts)
-        else:
-            vectors = encode_cached(texts, self.encoder, self.how.cache, self._tell)
-        self._done += len(texts)
+        notes = found(past, self.rule.codes)
+        vectors = encode_cached(notes.text.to_list(), self.encoder, self.cache, self._tell)
+        self._done += len(vectors)
         segments = np.array([len(v) for v in vectors], dtype=np.int64)
+        self._blank += int((segments == 0).sum())
         self._items.add(_per_sample(notes.offsets, segments), np.repeat(notes.hours, segments))
         for block in vectors:
             self._values.append(block)
 
     def _tell(self, done: int, _total: int) -> None:
-        if self.how.told:
-            self.how.told(self._done + done)
+        if self.told:
+            self.told(self._done + done)
 
     def content(self) -> Content:
         return ItemArrays(self._items.offsets(), self._items.hours.array(), self._values.array())
@@ -188,15 +180,18 @@ class HashedGatherer(TextGatherer):
         self._buckets, self._weights = Growing(np.int32, folder=how.folder), Growing(np.float32, folder=how.folder)
 
     def add(self, past: PastEvents) -> None:
-        notes = self._written(past)
+        notes = found(past, self.rule.codes)
         hashed = self.hash.encode(notes.text.to_list())
-        self._items.add(np.diff(notes.offsets), notes.hours)
-        self._entries.append(np.diff(hashed.starts))
+        entries = np.diff(hashed.starts)
+        written = entries > 0
+        self._blank += int((~written).sum())
+        self._items.add(_per_sample(notes.offsets, written.astype(np.int64)), notes.hours[written])
+        self._entries.append(entries[written])
         self._buckets.append(hashed.buckets)
         self._weights.append(hashed.counts)
 
     def content(self) -> Content:
-        starts = _offsets(np.concatenate(self._entries))
+        starts = offsets_of(np.concatenate(self._entries))
         items = self._items
         return HashedArrays(items.offsets(), items.hours.array(), starts, self._buckets.array(), self._weights.array())
 
@@ -288,12 +283,6 @@ def _feature(rule: FeatureRule) -> Feature:
     return Feature(rule.feature, "categorical" if rule.categories else "continuous", rule.categories, rule.unit)
 
 
-def _offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
-    np.cumsum(counts, out=offsets[1:])
-    return offsets
-
-
 def _per_sample(offsets: NDArray[np.int64], pieces: NDArray[np.int64]) -> NDArray[np.int64]:
     """(n,) pieces per sample, when item e falls into ``pieces[e]`` of them."""
-    return np.diff(_offsets(pieces)[offsets])
+    return np.diff(offsets_of(pieces)[offsets])

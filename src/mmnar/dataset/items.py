@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mmnar.dataset.content import SeriesArrays
-from mmnar.dataset.features import matches, numbered
+from mmnar.dataset.content import SeriesArrays, offsets_of
+from mmnar.dataset.features import bounds, matches
 from mmnar.sources.events import PastEvents, SeriesRule
 
 MICROSECONDS_PER_HOUR = 3_600_000_000
@@ -49,20 +49,12 @@ def series_content(
     Returns:
         The content, and ``modality.feature`` → number of values outside the plausible range.
     """
-    frame = numbered(past).filter(pl.col("recent") & pl.col("numeric_value").is_not_null())
+    frame = past.numbered.filter(pl.col("recent") & pl.col("numeric_value").is_not_null())
     pairs = matches(frame["code"].unique().to_list(), [rule.codes for rule in rules])
-    bounds = pl.DataFrame(
-        {
-            "rule": range(len(rules)),
-            "low": [-np.inf if rule.low is None else rule.low for rule in rules],
-            "high": [np.inf if rule.high is None else rule.high for rule in rules],
-        },
-        schema={"rule": pl.Int64, "low": pl.Float64, "high": pl.Float64},
-    )
     value = pl.col("value")
     hits = (
         frame.join(pairs, on="code")
-        .join(bounds, on="rule")
+        .join(bounds(rules), on="rule")
         .select("sample", "rule", "low", "high", hours=_hours(), value=pl.col("numeric_value").cast(pl.Float64))
     )
     plausible = value.is_finite() & value.is_between("low", "high")
@@ -87,10 +79,11 @@ def found(past: PastEvents, codes: Sequence[str], latest: bool = False) -> Found
         codes: Codes or ``prefix*``.
         latest: Only the last one of each sample.
     """
-    frame = numbered(past).filter(pl.col("recent") & (pl.col("text_value").str.strip_chars() != ""))
+    frame = past.numbered.filter("recent")
     pairs = matches(frame["code"].unique().to_list(), [tuple(codes)])
     kept = (
         frame.join(pairs, on="code")
+        .filter(pl.col("text_value").str.strip_chars() != "")
         .select("sample", "text_value", hours=_hours())
         .sort("sample", "hours", "text_value")
     )
@@ -118,6 +111,4 @@ def _binned(kept: pl.DataFrame, bin_hours: float) -> pl.DataFrame:
 
 
 def _offsets(sample: pl.Series, n: int) -> NDArray[np.int64]:
-    offsets = np.zeros(n + 1, dtype=np.int64)
-    np.cumsum(np.bincount(sample.to_numpy(), minlength=n), out=offsets[1:])
-    return offsets
+    return offsets_of(np.bincount(sample.to_numpy(), minlength=n))

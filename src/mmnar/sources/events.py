@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -141,6 +142,13 @@ class PastEvents:
 
     def __post_init__(self) -> None:
         _only_through_the_door(self._door, "PastEvents", "before")
+
+    @cached_property
+    def numbered(self) -> pl.DataFrame:
+        """The events with ``sample`` as a position in ``samples``."""
+        order = pl.DataFrame({"sample": self.samples}).with_row_index("position")
+        positions = self.frame.select("sample").join(order, on="sample", how="left", maintain_order="left")["position"]
+        return self.frame.with_columns(sample=positions.cast(pl.Int64))
 
 
 @dataclass(frozen=True)
