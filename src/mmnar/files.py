@@ -1,7 +1,8 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and whether one is what it was."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
 from collections.abc import Callable
@@ -29,3 +30,9 @@ def write_whole(target: Path, write: Callable[[Path], object]) -> None:
 def write_text(target: Path, text: str) -> None:
     """``write_whole`` of UTF-8 text."""
     write_whole(target, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file's content, read piece by piece."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 
 from mmnar.errors import SourceError
+from mmnar.sources.code_tables import code_table
 from mmnar.sources.events import EventSource, Extract, ImageRule
 from mmnar.sources.mimic_iv import read_mimic_iv, release
-from mmnar.sources.mimic_iv.concepts import code_table, concepts
+from mmnar.sources.mimic_iv.concepts import concepts
 from mmnar.sources.mimic_iv.history import expanded
 from tests.mimic import admission, events_of, found, people, read_tree, rows, unit_stay, write_mimic
 from tests.records import open_data, write_tables
@@ -406,7 +407,7 @@ def test_comorbidity_prefixes_by_hand() -> None:
     assert expanded("4254-4256;I60-I62;042-044;V56") == (
         *("4254", "4255", "4256", "I60", "I61", "I62", "042", "043", "044", "V56"),
     )
-    groups = {row["group"]: row for row in code_table("icd")}
+    groups = {row["group"]: row for row in code_table("mimic_iv_icd")}
     assert "C41" in expanded(groups["CANCER"]["icd10"])
     # skin cancers other than melanoma are none of them
     assert not {"C44", "173"} & {*expanded(groups["CANCER"]["icd10"]), *expanded(groups["CANCER"]["icd9"])}

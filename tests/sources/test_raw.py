@@ -379,7 +379,7 @@ def test_the_hash_is_taken_on_the_way_and_once(tmp_path: Path, monkeypatch: pyte
     def never(path: Path) -> str:
         raise AssertionError("hashed in a second pass")
 
-    monkeypatch.setattr(raw, "_sha256", never)
+    monkeypatch.setattr(raw, "sha256_of", never)
     root = DataRoot(tmp_path)
     list(root.chunks("lab", COLUMNS))
     assert root._sha256["lab.csv.gz"] == hashlib.sha256((tmp_path / "lab.csv.gz").read_bytes()).hexdigest()

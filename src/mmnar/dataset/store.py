@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mmnar.cohort.split import Split, check_role
 from mmnar.dataset.content import Content, blanked, content_arrays, content_of, part_names, taken
 from mmnar.errors import LeakageError, SchemaError, StoreError
-from mmnar.files import write_text
+from mmnar.files import sha256_of, write_text
 from mmnar.predictions import Predictions
 from mmnar.roles import ROLES, Calibration, R, Test, Train, Tune, subject_keys
 from mmnar.schema import ModalitySpec, Schema
@@ -269,7 +269,7 @@ def _write_arrays(folder: Path, dataset: PatientDataset) -> dict[str, str]:
             np.save(handle, array, allow_pickle=False)
             handle.flush()
             os.fsync(handle.fileno())
-        files[f"{name}.npy"] = _sha256(target)
+        files[f"{name}.npy"] = sha256_of(target)
     return files
 
 
@@ -311,7 +311,7 @@ def open_store(path: str | Path, verify: bool = False) -> PatientDataset:
     data = path / manifest["data"]
     for name, digest in manifest["files"].items():
         file = data / name
-        if not file.is_file() or (verify and _sha256(file) != digest):
+        if not file.is_file() or (verify and sha256_of(file) != digest):
             raise StoreError(
                 f"store file '{name}'", "the file that prepare wrote", "missing or changed", "prepare again"
             )
@@ -432,12 +432,4 @@ def _load(path: Path) -> NDArray[Any]:
 
 
 def _is_whole(data: Path, files: Mapping[str, str]) -> bool:
-    return all((data / name).is_file() and _sha256(data / name) == digest for name, digest in files.items())
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while chunk := handle.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return all((data / name).is_file() and sha256_of(data / name) == digest for name, digest in files.items())

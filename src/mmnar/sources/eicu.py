@@ -42,12 +42,9 @@ Source: Pollard et al. 2018, doi:10.1038/sdata.2018.178; ten virtual modalities:
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -56,6 +53,7 @@ import polars as pl
 from mmnar.errors import SourceError
 from mmnar.privacy import counted
 from mmnar.sources.ages import age_group
+from mmnar.sources.code_tables import code_table, digest
 from mmnar.sources.events import EVENT_SCHEMA, Aggregation, Events, Extract, FeatureRule
 from mmnar.sources.ledger import Ledger
 from mmnar.sources.raw import DataRoot
@@ -200,7 +198,7 @@ def _on_disk(register: _Register, data: DataRoot, tables: Sequence[str], work: P
     subjects = register.admitted["subject_id"].unique().sort()
     writer = EventWriter(work / "meds", subjects, "stay", raw_bytes=sum(data.size(table) for table in tables))
     for table in ("patient", *tables):
-        parts = (_FORM, data.identity(table), data.identity("patient"))
+        parts = (_FORM, data.identity(table), data.identity("patient"), digest("eicu_drugs"))
         fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
         register.ledger.recall(table, fingerprint)
         writer.table(table, fingerprint, register.events(data, table, fingerprint))
@@ -695,15 +693,10 @@ _KEYS: Final = {
 # --- rules ------------------------------------------------------------------------------------------------------------
 
 
-def _code_table(name: str) -> list[dict[str, str]]:
-    text = (files("mmnar.sources") / "codes" / name).read_text(encoding="utf-8")
-    return list(csv.DictReader(io.StringIO(text)))
-
-
 def _drug_classes() -> dict[str, tuple[str, list[int]]]:
     """Class → (regular expression over lower-case names, HICL ingredient numbers)."""
     classes: dict[str, tuple[str, list[int]]] = {}
-    for row in _code_table("eicu_drugs.csv"):
+    for row in code_table("eicu_drugs"):
         names = "|".join(re.escape(n) for n in row["names"].split(";"))
         classes[row["drug_class"]] = (names, [int(n) for n in row["hicl"].split(";") if n])
     return classes
@@ -713,7 +706,7 @@ def _rules(tables: set[str], apache_prediction: bool) -> tuple[FeatureRule, ...]
     """Rules of the tables that are there."""
     return tuple(
         _rule(row)
-        for row in _code_table("eicu.csv")
+        for row in code_table("eicu")
         if row["table"] in tables and (apache_prediction or not row["codes"].startswith(_PREDICTION))
     )
 

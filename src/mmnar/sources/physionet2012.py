@@ -24,17 +24,14 @@ Source: Silva, Moody, Scott, Celi, Mark 2012, Predicting in-hospital mortality o
 
 from __future__ import annotations
 
-import csv
 import gzip
 import hashlib
-import io
 import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +41,7 @@ import polars as pl
 from mmnar.errors import SourceError
 from mmnar.privacy import counted
 from mmnar.sources.ages import age_group
+from mmnar.sources.code_tables import code_table
 from mmnar.sources.events import EVENT_SCHEMA, Events, Extract, FeatureRule, Rule, SeriesRule
 
 ATTRIBUTES: Final = ("set", "sex", "age_group", "icu_type")
@@ -391,20 +389,15 @@ def _unmatched(stays: pl.DataFrame, outcomes: pl.DataFrame) -> list[str]:
     ] * (unknown > 0)
 
 
-def _code_table() -> list[dict[str, str]]:
-    text = (files("mmnar.sources") / "codes" / "physionet2012.csv").read_text(encoding="utf-8")
-    return list(csv.DictReader(io.StringIO(text)))
-
-
 def _parameters() -> list[str]:
-    return list(dict.fromkeys(row["code"] for row in _code_table()))
+    return list(dict.fromkeys(row["code"] for row in code_table("physionet2012")))
 
 
 _ENUM: Final = pl.Enum([*_parameters(), OUTCOME])
 
 
 def _rules() -> tuple[Rule, ...]:
-    return tuple(_rule(row) for row in _code_table())
+    return tuple(_rule(row) for row in code_table("physionet2012"))
 
 
 def _rule(row: dict[str, str]) -> Rule:

@@ -20,6 +20,7 @@ import polars as pl
 from isal import isal_zlib
 
 from mmnar.errors import RequirementError, SourceError, nearest
+from mmnar.files import sha256_of
 
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
 """Of several files with one stem the first suffix wins."""
@@ -172,7 +173,7 @@ class DataRoot:
         records = []
         for name, path in sorted(self._asked.items()):
             if name not in self._sha256:
-                self._sha256[name] = _sha256(path)
+                self._sha256[name] = sha256_of(path)
             records.append([name, path.stat().st_size, self._sha256[name]])
         return hashlib.sha256(json.dumps(records).encode()).hexdigest()
 
@@ -529,8 +530,3 @@ def _check_key(table: str, key: pl.Series) -> None:
             f"{repeated} repeated, {key.null_count()} missing",
             "remove the duplicate rows from the raw file",
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

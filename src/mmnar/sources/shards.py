@@ -31,7 +31,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mmnar.errors import SchemaError, StoreError
-from mmnar.files import write_text, write_whole
+from mmnar.files import sha256_of, write_text, write_whole
 from mmnar.privacy import counted
 from mmnar.sources.events import EVENT_SCHEMA, Events, Scope
 from mmnar.sources.raw import ahead
@@ -203,7 +203,7 @@ class EventWriter:
             "starts": starts,
             "events": int(sum(int(frame["count"].sum()) for frame in kept)),
             "files": {p.relative_to(self._folder).as_posix(): p.stat().st_size for p in written},
-            "sha256": {p.relative_to(self._folder).as_posix(): _sha256(p) for p in written},
+            "sha256": {p.relative_to(self._folder).as_posix(): sha256_of(p) for p in written},
             "dropped": [*_dropped(self._tables), *((t, _REPEATS, n) for t, n in sorted(repeats.items()))],
         }
         write_text(self._folder / _MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
@@ -283,7 +283,7 @@ class EventFolder:
             raise _damaged(path)
         scope = manifest["build"]["scope"]
         assert scope in get_args(Scope)
-        if verify and any(_sha256(path / name) != digest for name, digest in manifest["sha256"].items()):
+        if verify and any(sha256_of(path / name) != digest for name, digest in manifest["sha256"].items()):
             raise _damaged(path)
         return cls(path, scope, manifest)
 
@@ -441,11 +441,6 @@ def _check_disk(folder: Path, raw_bytes: int) -> None:
 def _whole(place: Path, files: Mapping[str, int]) -> bool:
     """Whether every file is there with its size."""
     return all((place / name).is_file() and (place / name).stat().st_size == size for name, size in files.items())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any, Final, get_args
 
 import polars as pl
 
+from mmnar.sources.code_tables import code_table
 from mmnar.sources.events import Aggregation, FeatureRule, SeriesRule
 
 STRUCTURED: Final = "structured"
@@ -63,23 +60,9 @@ class Concept:
     names: str = ""
 
 
-def code_table(name: str) -> list[dict[str, str]]:
-    """Rows of a table of this package."""
-    return list(csv.DictReader(io.StringIO(_text(name))))
-
-
-def digest(*names: str) -> str:
-    """Hash of code tables: another table makes other events."""
-    return hashlib.sha256("".join(_text(name) for name in names).encode()).hexdigest()
-
-
-def _text(name: str) -> str:
-    return (files("mmnar.sources") / "codes" / f"mimic_iv_{name}.csv").read_text(encoding="utf-8")
-
-
 def concepts(name: str, prefix: str = "") -> tuple[Concept, ...]:
     """The concepts of a code table; ``prefix`` goes before codes that several tables share."""
-    return tuple(_concept(row, prefix) for row in code_table(name))
+    return tuple(_concept(row, prefix) for row in code_table(f"mimic_iv_{name}"))
 
 
 def _concept(row: Mapping[str, str], prefix: str) -> Concept:

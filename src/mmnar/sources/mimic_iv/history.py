@@ -7,8 +7,9 @@ from typing import Final
 
 import polars as pl
 
+from mmnar.sources.code_tables import code_table
 from mmnar.sources.events import FeatureRule
-from mmnar.sources.mimic_iv.concepts import code_table, feature_name
+from mmnar.sources.mimic_iv.concepts import feature_name
 from mmnar.sources.mimic_iv.register import Register, as_events, moment
 
 CODING_DELAY: Final = pl.duration(days=1, time_unit="us")
@@ -62,7 +63,7 @@ def diagnosis_events(register: Register, frame: pl.DataFrame) -> pl.DataFrame:
     ids = ["subject_id", "hadm_id", "time", "available_time"]
     frames = [as_events(placed.group_by(ids).agg(codes=pl.len()), table, pl.lit("DIAGNOSIS//CODES"), pl.col("codes"))]
     code, version = pl.col("icd_code").str.strip_chars().str.to_uppercase(), pl.col("icd_version")
-    for row in code_table("icd"):
+    for row in code_table("mimic_iv_icd"):
         hit = pl.lit(False)
         for number in (9, 10):
             starts = pl.any_horizontal(code.str.starts_with(p) for p in expanded(row[f"icd{number}"]))
@@ -75,7 +76,7 @@ def diagnosis_events(register: Register, frame: pl.DataFrame) -> pl.DataFrame:
 def diagnosis_rules(modality: str) -> list[FeatureRule]:
     """Admissions of the past with a code of the group; 0 where admissions were coded and none had one."""
     rules = [FeatureRule(modality, "history_codes", ("DIAGNOSIS//CODES",), "sum", history=True)]
-    for row in code_table("icd"):
+    for row in code_table("mimic_iv_icd"):
         code = f"DIAGNOSIS//{row['group']}"
         name = f"history_{feature_name(row['group'])}"
         rules.append(FeatureRule(modality, name, (code,), "count", zero_if_recorded="diagnoses_icd", history=True))
@@ -84,7 +85,9 @@ def diagnosis_rules(modality: str) -> list[FeatureRule]:
 
 def diagnosis_descriptions() -> dict[str, str]:
     """Code → what it is."""
-    groups = {f"DIAGNOSIS//{row['group']}": f"{row['description']} (billing codes)" for row in code_table("icd")}
+    groups = {
+        f"DIAGNOSIS//{row['group']}": f"{row['description']} (billing codes)" for row in code_table("mimic_iv_icd")
+    }
     return {"DIAGNOSIS//CODES": "Number of billing codes of an admission"} | groups
 
 

@@ -11,6 +11,7 @@ from typing import Final, Literal
 import polars as pl
 
 from mmnar.errors import SourceError
+from mmnar.sources.code_tables import digest
 from mmnar.sources.events import Extract, Rule
 from mmnar.sources.mimic_iv import concepts as codes
 from mmnar.sources.mimic_iv import history, notes, people, xray
@@ -146,7 +147,7 @@ class _Build:
             self.rules += history.omr_rules(self._static)
             self.descriptions |= history.OMR_DESCRIPTIONS
             self.read.append("omr")
-        self.writer.table("small", _hashed(_FORM, data.fingerprint(), codes.digest("icd")), events)
+        self.writer.table("small", _hashed(_FORM, data.fingerprint(), digest("mimic_iv_icd")), events)
 
     def streamed(self, data: DataRoot, table: str) -> None:
         """One large table of ``STREAMED``, unless an earlier run has it."""
@@ -155,7 +156,7 @@ class _Build:
             data.chunks(table, {}, required=False)
             return
         spec, known = STREAMED[table], read_concepts(table)
-        fingerprint = _hashed(_FORM, data.identity(table), codes.digest(spec.code_tables), self.joined_with)
+        fingerprint = _hashed(_FORM, data.identity(table), digest(f"mimic_iv_{spec.code_tables}"), self.joined_with)
 
         def frames() -> Iterator[pl.DataFrame]:
             self.register.ledger.begin(table)
