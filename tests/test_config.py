@@ -6,6 +6,7 @@ import pytest
 
 from mmnar.config import RunConfig, TrainConfig, override, parse_words, to_plain
 from mmnar.errors import ConfigError
+from mmnar.estimators.registry import resolve_run
 
 
 def test_words_override_and_types_are_kept() -> None:
@@ -49,3 +50,11 @@ def test_round_trip_through_plain_json() -> None:
     config = override(RunConfig(), {"train.task_weights": {"a": 2.0}, "ensemble": 5})
     assert override(RunConfig(), to_plain(config)) == config
     assert override(TrainConfig(), to_plain(config.train)) == config.train
+
+
+def test_preset_original_is_the_methods_own_published_settings() -> None:
+    config, model = resolve_run("crl-mmnar", ["preset=original", "train.lr=1e-3", "model.width=64"])
+    assert (config.train.batch_size, config.train.label_loss, config.train.lr) == (32, "focal", 1e-3)
+    assert model == {"width": "64"}
+    with pytest.raises(ConfigError, match="expected paper, got 'original'"):
+        resolve_run("pattern-only", ["preset=original"])

@@ -109,23 +109,31 @@ PAPER_PRESET: dict[str, Any] = {
 """``preset=paper``: what section 4.2 of the CRL-MMNAR paper states."""
 
 
-def parse_words(words: Iterable[str]) -> dict[str, Any]:
-    """``["train.lr=3e-4"]`` → ``{"train.lr": "3e-4"}``; ``preset=paper`` expands in place.
+def parse_words(words: Iterable[str], original: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """``["train.lr=3e-4"]`` → ``{"train.lr": "3e-4"}``; ``preset=…`` expands in place, other words override it.
+
+    Args:
+        words: ``key=value``.
+        original: What ``preset=original`` stands for: the published settings of the method in question.
+
+    Raises:
+        ConfigError: Not ``key=value``, or no such preset.
 
     >>> parse_words(["train.lr=3e-4", "seed=2"])
     {'train.lr': '3e-4', 'seed': '2'}
     """
     out: dict[str, Any] = {}
+    presets = {"paper": PAPER_PRESET, **({"original": dict(original)} if original else {})}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise ConfigError(f"override '{word}'", "key=value", "no '='", "write for example train.lr=3e-4")
-        if key == "preset":
-            if value != "paper":
-                raise ConfigError("preset", "paper", repr(value), "leave it out for our defaults")
-            out = {**PAPER_PRESET, **out}
-        else:
+        if key != "preset":
             out[key] = value
+        elif value in presets:
+            out = {**presets[value], **out}
+        else:
+            raise ConfigError("preset", " | ".join(presets), repr(value), "leave it out for our defaults")
     return out
 
 

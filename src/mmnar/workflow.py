@@ -90,7 +90,7 @@ def train_run(
         ConfigError, StoreError: Before anything is written.
     """
     data = open_store(store)
-    config, settings = resolve_run(tuple(words))
+    config, settings = resolve_run(model, words)
     recipe = build_estimator(model, settings, config.train, config.ensemble)
     identity = {
         "name": recipe.name,

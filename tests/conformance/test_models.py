@@ -18,7 +18,7 @@ from mmnar.schema import Schema
 from mmnar.training.loop import train
 from mmnar.training.monitor import Silent
 from mmnar.types import Items, PatientBatch, Series, Static
-from tests.populations import MIXED, SCHEMA, mixed_population, population
+from tests.populations import MIXED, mixed_population, population
 
 NAMES = sorted(MODELS)
 
@@ -35,10 +35,42 @@ def mixed(n: int = 60, seed: int = 0) -> PatientBatch:
     return Preprocessor.fit(fold).transform(fold)
 
 
-def build(name: str, seed: int = 0, schema: Schema = MIXED) -> Model:
+def build(name: str, seed: int = 0, schema: Schema = MIXED, **changes: object) -> Model:
+    """As constructed, in training mode."""
     torch.manual_seed(seed)
     kind = model_class(name)
-    return kind(schema, kind.Config(width=32))
+    return kind(schema, kind.Config(width=32, **changes))
+
+
+def seen(name: str, data: PatientBatch, seed: int = 0, **changes: object) -> Model:
+    """As constructed and with everything it takes from the training fold, ready to predict."""
+    model = build(name, seed, data.schema, **changes).eval()
+    model.prepare(data)
+    with torch.no_grad():
+        for phase in model.phases():
+            model.loss_weights = phase.weights
+            model.begin_phase(phase, data)
+            model.after_epoch(data)
+    return model
+
+
+def small(name: str, n: int = 60) -> PatientBatch:
+    """Static modalities, and a series where the method needs one."""
+    b = batch(n)
+    return b if model_class(name).card.refuses(b.schema) is None else only(mixed(n), ("vitals", "labs", "course"))
+
+
+def only(b: PatientBatch, names: tuple[str, ...]) -> PatientBatch:
+    """The batch of some modalities."""
+    index = [b.schema.modality_names.index(name) for name in names]
+    schema = replace(b.schema, modalities=tuple(b.schema.modalities[i] for i in index))
+    return replace(
+        b,
+        schema=schema,
+        modalities={name: b.modalities[name] for name in names},
+        present=b.present[:, index],
+        checked=False,
+    )
 
 
 def task_loss(logits: torch.Tensor, b: PatientBatch) -> torch.Tensor:
@@ -55,7 +87,7 @@ def test_registry_and_folder_agree() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_finite_logits_and_representation(name: str) -> None:
     b = mixed()
-    out = build(name).eval()(b)
+    out = seen(name, b)(b)
     assert out.logits.shape == (len(b), 2)
     assert out.representation.shape[0] == len(b)
     assert torch.isfinite(out.logits).all()
@@ -66,10 +98,13 @@ def test_finite_logits_and_representation(name: str) -> None:
 def test_content_behind_an_absent_modality_moves_nothing(name: str) -> None:
     b = mixed()
     poisoned = {key: poison(key, m, b.present[:, i]) for i, (key, m) in enumerate(b.modalities.items())}
-    model = build(name).eval()
+    model = seen(name, b)
     assert all(len(poisoned[k].values) >= len(b.modalities[k].values) for k in poisoned)
     assert not torch.equal(poisoned["labs"].values, b.modalities["labs"].values)
-    assert torch.equal(model(replace(b, modalities=poisoned, checked=True)).logits, model(b).logits)
+    bad = replace(b, modalities=poisoned, checked=True)
+    assert torch.equal(model(bad).logits, model(b).logits)
+    fitted, also = seen(name, bad).state_dict(), model.state_dict()  # nor what is taken from the training fold
+    assert all(torch.equal(fitted[key], also[key]) for key in also)
 
 
 def poison(name: str, m: Static | Series | Items, present: torch.Tensor) -> Static | Series | Items:
@@ -85,19 +120,38 @@ def poison(name: str, m: Static | Series | Items, present: torch.Tensor) -> Stat
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("only", range(8))
-def test_works_with_any_one_modality_or_none(name: str, only: int) -> None:
+def test_every_pattern_gives_a_risk(name: str) -> None:
+    """All 2^M of them beside each other; then everybody with the same, nothing at all included."""
+    b = mixed(200)
+    m = b.present.shape[1]
+    model = seen(name, b)
+    patterns = ((torch.arange(2**m)[:, None] >> torch.arange(m)) & 1).bool()
+    rows = torch.arange(2**m) % len(b)
+    assert torch.isfinite(model(b.take(rows).drop(patterns)).logits).all()
+    for pattern in (torch.zeros(m, dtype=torch.bool), *torch.eye(m, dtype=torch.bool)):
+        assert torch.isfinite(model(b.drop(pattern.expand_as(b.present))).logits).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trains_where_a_modality_is_missing_for_everybody(name: str) -> None:
     b = mixed()
-    present = torch.zeros_like(b.present)
-    if only < 7:
-        present[:, only] = True
-    out = build(name).eval()(b.drop(present))
-    assert torch.isfinite(out.logits).all()
+    m = b.present.shape[1]
+    for pattern in (*(~torch.eye(m, dtype=torch.bool)).unbind(), torch.zeros(m, dtype=torch.bool)):
+        part = b.drop(pattern.expand_as(b.present))
+        model = seen(name, part).train()
+        for phase in model.phases():
+            model.loss_weights = phase.weights
+            for objective in model.objectives(part, model, task_loss):
+                if objective.total.requires_grad:
+                    objective.total.backward()
+                assert torch.isfinite(objective.total)
+        assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_same_risk_alone_shuffled_or_in_company(name: str) -> None:
-    b, model = mixed(), build(name).eval()
+    b = mixed()
+    model = seen(name, b)
     together = model(b).logits
     order = torch.randperm(len(b))
     assert torch.allclose(model(b.take(order)).logits, together[order], atol=1e-5)
@@ -106,38 +160,78 @@ def test_same_risk_alone_shuffled_or_in_company(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_labels_of_the_patients_scored_move_nothing(name: str) -> None:
+    b = mixed()
+    model = seen(name, b)
+    others = replace(b, labels=1 - b.labels, label_mask=~b.label_mask, checked=True)
+    assert torch.equal(model(others).logits, model(b).logits)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_pattern_can_be_appended(name: str) -> None:
+    b = mixed()
+    counts = [sum(p.numel() for p in seen(name, b, append_pattern=how).parameters()) for how in (False, True)]
+    assert counts[0] < counts[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_masked_labels_give_no_gradient(name: str) -> None:
     b = mixed()
     gradients = []
     for flip in (False, True):
         labels = torch.where(b.label_mask, b.labels, float(flip))
-        model = build(name)
+        model = seen(name, b).train()
         torch.manual_seed(1)
-        for objective in model.objectives(replace(b, labels=labels, checked=True), model.train(), task_loss):
-            objective.total.backward()
+        _backward(model, replace(b, labels=labels, checked=True))
         gradients.append([p.grad for p in model.parameters()])
     for a, c in zip(*gradients, strict=True):
         assert (a is None and c is None) or torch.equal(a, c)
 
 
+def _backward(model: Model, b: PatientBatch) -> None:
+    """Gradients of all phases, summed."""
+    for phase in model.phases():
+        model.loss_weights = phase.weights
+        for objective in model.objectives(b, model, task_loss):
+            assert set(objective.terms) <= set(model.loss_weights)
+            if objective.total.requires_grad:
+                objective.total.backward()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_trains_and_names_match(name: str) -> None:
-    model, b = build(name).train(), mixed()
+    b = mixed()
+    model = seen(name, b).train()
     empty = b.take(torch.arange(len(b))).drop(torch.zeros_like(b.present))
     for part in (b, empty):  # a null vector trains only where nothing is present
-        for objective in model.objectives(part, model, task_loss):
-            assert set(objective.terms) <= set(model.loss_weights)
-            objective.total.backward()
+        _backward(model, part)
     silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_moves_in_training(name: str) -> None:
+    """A gradient is not enough: what no optimizer holds, or a phase freezes for good, stays where it is."""
+    b = mixed(40)
+    b = b.drop((torch.arange(len(b)) > 2)[:, None].expand_as(b.present))  # somebody has nothing: the null vector
+    model, started = build(name), build(name).state_dict()
+    settings = TrainConfig(min_steps=0, max_epochs=2, batch_size=40, weight_decay=0.0, patience=9, lr=1e-3)
+    moved: set[str] = set()
+
+    class Watch(Silent):
+        def epoch(self, record: dict[str, object]) -> None:
+            moved.update(n for n, p in model.named_parameters() if not torch.equal(p, started[n]))
+
+    train(model, b, b, settings, 0, Watch())
+    assert {n for n, _ in model.named_parameters()} - moved == set()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_same_seed_same_bits(name: str) -> None:
-    b = batch(120)
+    b = small(name, 120)
     states = []
     for _ in range(2):
-        model = build(name, schema=SCHEMA)
+        model = build(name, schema=b.schema)
         train(model, b, b, TrainConfig(min_steps=0, max_epochs=2, batch_size=32), 3, Silent())
         states.append(model.state_dict())
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
@@ -145,10 +239,8 @@ def test_same_seed_same_bits(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_overfits_32_patients(name: str) -> None:
-    b = batch(60).take(torch.arange(32))
-    kind = model_class(name)
-    torch.manual_seed(0)
-    model = kind(SCHEMA, kind.Config(width=32, dropout=0.0))
+    b = small(name).take(torch.arange(32))
+    model = build(name, schema=b.schema, dropout=0.0)
     config = TrainConfig(min_steps=0, max_epochs=150, batch_size=32, patience=150, lr=3e-3, weight_decay=0.0)
     history = train(model, b, b, config, 0, Silent())
     assert min(h["tune"]["task"] for h in history) < 0.08

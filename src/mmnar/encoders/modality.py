@@ -1,4 +1,4 @@
-"""One encoder per modality, by its kind."""
+"""One encoder per modality, by its kind: the same for every method, or a comparison would measure encoders."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from mmnar.encoders.series import SeriesEncoder
 from mmnar.encoders.static import StaticEncoder
 from mmnar.encoders.vectors import VectorsEncoder
-from mmnar.schema import ModalitySpec
-from mmnar.types import Content
+from mmnar.schema import ModalitySpec, Schema
+from mmnar.types import Content, PatientBatch
 
 
 def encoder_of(spec: ModalitySpec, width: int, dropout: float = 0.0) -> nn.Module:
@@ -35,3 +35,19 @@ def encode_present(encoder: nn.Module, content: Content, present: Tensor, width:
         return torch.zeros(len(present), width, device=present.device)
     encoded = encoder(content.take(rows))
     return encoded.new_zeros(len(present), width).index_copy(0, rows, encoded)  # type: ignore[no-any-return]
+
+
+def encoders_of(schema: Schema, width: int, dropout: float = 0.0) -> nn.ModuleList:
+    """Enc_m of every modality, in schema order."""
+    return nn.ModuleList(encoder_of(spec, width, dropout) for spec in schema.modalities)
+
+
+def encode(encoders: nn.ModuleList, batch: PatientBatch, width: int) -> Tensor:
+    """h^m = Enc_m(e^m): (B, M, D), zeros where absent."""
+    return torch.stack(
+        [
+            encode_present(encoder, content, batch.present[:, i], width)
+            for i, (encoder, content) in enumerate(zip(encoders, batch.modalities.values(), strict=True))
+        ],
+        dim=1,
+    )

@@ -92,6 +92,10 @@ class Estimator(ABC):
     def card(self) -> dict[str, Any]:
         """What a reader must know: ``title, paper, missing, deviations, control`` (see ``models.base.ModelCard``)."""
 
+    def refuses(self, schema: Schema) -> str | None:
+        """Why the method cannot run on such data, or None where it can."""
+        return None
+
     @abstractmethod
     def fit(
         self,

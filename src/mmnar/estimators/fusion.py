@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from mmnar.config import TrainConfig, override, to_plain
 from mmnar.dataset.preprocess import Preprocessor
 from mmnar.dataset.store import Fold
+from mmnar.errors import RequirementError
 from mmnar.estimators.base import Estimator, Predictor, save_arrays
 from mmnar.models.base import Model
 from mmnar.models.registry import model_class
@@ -49,6 +50,9 @@ class FusionEstimator(Estimator):
     def card(self) -> dict[str, Any]:
         return asdict(self.model_type.card)
 
+    def refuses(self, schema: Schema) -> str | None:
+        return self.model_type.card.refuses(schema)
+
     def fit(
         self,
         train: Fold[Train],
@@ -58,6 +62,9 @@ class FusionEstimator(Estimator):
         workdir: Path | None = None,
         monitor: Monitor | None = None,
     ) -> FusionPredictor:
+        refusal = self.refuses(train.schema)
+        if refusal:
+            raise RequirementError(f"model '{self.name}'", "data it can run on", refusal, "choose another model")
         preprocessor = Preprocessor.fit(train)
         torch.manual_seed(seed)
         network = self.model_type(train.schema, self.model)

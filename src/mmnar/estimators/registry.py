@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final
 
@@ -35,8 +35,7 @@ def estimator(name: str, *words: str, ensemble: int = 1) -> Estimator:
     Raises:
         ConfigError: An unknown name or key; the nearest one is offered.
     """
-    changes = parse_words(words)
-    model = {key.removeprefix("model."): changes.pop(key) for key in list(changes) if key.startswith("model.")}
+    changes, model = _parsed(name, words)
     train = {key.removeprefix("train."): changes.pop(key) for key in list(changes) if key.startswith("train.")}
     for key in changes:
         raise ConfigError(f"key '{key}'", "model.… or train.…", "another key", "split and seed are arguments of fit")
@@ -66,11 +65,22 @@ def _base(name: str, model: Mapping[str, Any], train: TrainConfig) -> Estimator:
     raise ConfigError(f"model '{name}'", "a registered model", "an unknown name", nearest(name, model_names()))
 
 
-def resolve_run(words: tuple[str, ...]) -> tuple[RunConfig, dict[str, Any]]:
-    """Split command-line words into the run's configuration and the method's own (``model.…``) overrides."""
-    changes = parse_words(words)
-    model = {key.removeprefix("model."): changes.pop(key) for key in list(changes) if key.startswith("model.")}
+def resolve_run(name: str, words: Sequence[str]) -> tuple[RunConfig, dict[str, Any]]:
+    """Split words into the run's configuration and the overrides of method ``name``'s own (``model.…``)."""
+    changes, model = _parsed(name, words)
     return override(RunConfig(), changes), model
+
+
+def _parsed(name: str, words: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Overrides, those of the method's own configuration apart."""
+    original = None
+    if "preset=original" in words and name in MODELS:
+        from mmnar.models.registry import model_class
+
+        original = model_class(name).card.original
+    changes = parse_words(words, original)
+    model = {key.removeprefix("model."): changes.pop(key) for key in list(changes) if key.startswith("model.")}
+    return changes, model
 
 
 def model_settings(recipe: Estimator) -> dict[str, Any]:

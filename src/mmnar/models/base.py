@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from mmnar.errors import TrainingError
-from mmnar.schema import Schema
+from mmnar.schema import ModalityKind, Schema
 from mmnar.types import Output, PatientBatch
 
 
@@ -24,6 +24,10 @@ class ModelCard:
         missing: How it handles absent modalities.
         deviations: Where we decide otherwise than the paper, or it is silent.
         control: True for the plain controls that every method is compared with.
+        needs: Kinds of modality of which the data set must have at least one each.
+        keeps_patients: The fitted model holds vectors of training patients (a bank of neighbours): its file is patient
+            data and goes nowhere that the records may not go.
+        original: The published settings, as overrides: ``preset=original``.
     """
 
     title: str
@@ -31,6 +35,23 @@ class ModelCard:
     missing: str
     deviations: tuple[str, ...] = ()
     control: bool = False
+    needs: tuple[ModalityKind, ...] = ()
+    keeps_patients: bool = False
+    original: Mapping[str, Any] = field(default_factory=dict)
+
+    def refuses(self, schema: Schema) -> str | None:
+        """Why the method cannot run on such data, or None where it can.
+
+        >>> from mmnar.schema import Feature, ModalitySpec, Task
+        >>> schema = Schema((ModalitySpec("labs", (Feature("ph"),)),), (Task("mortality", "", ""),))
+        >>> ModelCard("GRU-D", "", "", needs=("series",)).refuses(schema)
+        'needs a modality of kind series, the data has static'
+        """
+        kinds = sorted({m.kind for m in schema.modalities})
+        lacking = [kind for kind in self.needs if kind not in kinds]
+        if not lacking:
+            return None
+        return f"needs a modality of kind {' and '.join(lacking)}, the data has {', '.join(kinds)}"
 
 
 @dataclass(frozen=True)
@@ -65,6 +86,12 @@ class Model(nn.Module, ABC):
 
     ``loss_weights`` holds the weights of the current phase; a term of weight zero need not be computed.
     The other methods are no-ops or defaults that a method with special needs replaces, once.
+
+    What a method fits by other means than the optimizer (means, clusters, a bank of training patients that stands in
+    for the graph at prediction) is a buffer, filled in ``prepare``, ``begin_phase`` or ``after_epoch``: it is saved
+    with the weights it was made with, and a patient's risk never depends on who is scored beside them. ``Config`` has
+    ``width``, ``dropout`` and ``append_pattern`` (concatenate δ before the head: the control that tells whether a
+    method merely lacks the pattern).
     """
 
     card: ClassVar[ModelCard]
@@ -84,7 +111,11 @@ class Model(nn.Module, ABC):
         return (Phase("joint", {"task": 1.0}),)
 
     def prepare(self, train: PatientBatch) -> None:
-        """See the whole training fold once, before training (prototypes, means). The only place that does."""
+        """See the whole training fold once, before training: means, scales, neighbours of raw vectors."""
+        return
+
+    def begin_phase(self, phase: Phase, train: PatientBatch) -> None:
+        """At the start of each phase, on its first weights, in eval mode without gradients: clusters, alignments."""
         return
 
     def objectives(self, batch: PatientBatch, forward: Forward, task_loss: TaskLoss) -> Iterator[Objective]:
@@ -102,6 +133,6 @@ class Model(nn.Module, ABC):
         """Between backward and the optimizer's step."""
         return
 
-    def after_epoch(self) -> None:
-        """At the end of an epoch."""
+    def after_epoch(self, train: PatientBatch) -> None:
+        """After each epoch, in eval mode without gradients: renew what prediction needs of the training fold."""
         return

@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmnar.encoders.modality import encode_present, encoder_of
+from mmnar.config import PAPER_PRESET
+from mmnar.encoders.modality import encode, encoders_of
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.losses import info_nce
 from mmnar.ops.masked import FusionLayer, masked_mean
@@ -45,6 +46,7 @@ class CRLMMNARConfig:
         pretrain_epochs: Length of the first phase of ``pretrain``.
         weight_rec, weight_miss, weight_cont: λ of the joint schedule (Table 4 lists 0.15 as contrastive default).
         temperature: τ of InfoNCE.
+        append_pattern: Concatenate δ to what the heads see.
     """
 
     width: int = 128
@@ -60,6 +62,7 @@ class CRLMMNARConfig:
     weight_miss: float = 0.5
     weight_cont: float = 0.15
     temperature: float = 0.1
+    append_pattern: bool = False
 
 
 class CRLMMNAR(Model):
@@ -81,8 +84,9 @@ class CRLMMNAR(Model):
             "L_rec is the mean over hidden entries and features, L_cont the sum over modalities of each one's mean.",
             "Patients who lack m are neither anchors nor negatives for m in the contrast.",
             "Optimiser: batch 256, lr 5e-4 with warm-up and cosine decay over 12 epochs, patience 10; "
-            "preset=paper restores batch 32, 2e-4, 1e-6, patience 30 and focal loss.",
+            "preset=original restores batch 32, 2e-4, 1e-6, patience 30 and focal loss.",
         ),
+        original=PAPER_PRESET,
     )
     Config = CRLMMNARConfig
 
@@ -90,7 +94,7 @@ class CRLMMNAR(Model):
         super().__init__(schema, config)
         self.c = config
         m, d, k = len(schema.modalities), config.width, len(schema.tasks)
-        self.encoders = nn.ModuleList(encoder_of(spec, d, config.dropout) for spec in schema.modalities)
+        self.encoders = encoders_of(schema, d, config.dropout)
         if config.pattern_input != "none":
             self.pattern_encoder = nn.Sequential(
                 nn.Linear(m, config.pattern_hidden), nn.GELU(), nn.Linear(config.pattern_hidden, d)
@@ -104,7 +108,7 @@ class CRLMMNAR(Model):
         self.null = nn.Parameter(torch.randn(d) * 0.02)
         self.fusion = nn.ModuleList(FusionLayer(d, config.heads, config.dropout) for _ in range(config.layers))
         self.norm = nn.LayerNorm(d)
-        head_input = 2 * d if config.pattern_input == "concat" else d
+        head_input = d * (1 + (config.pattern_input == "concat")) + m * config.append_pattern
         self.head_hidden = nn.Linear(head_input, k * d)  # K task MLPs d → d → 1 side by side
         self.head_out = nn.Parameter(torch.randn(k, d) / d**0.5)
         self.head_bias = nn.Parameter(torch.zeros(k))
@@ -129,24 +133,18 @@ class CRLMMNAR(Model):
         e = self.encode(batch)  # (B, M, D)
         if not (self.training and (self.loss_weights["rec"] or self.loss_weights["cont"])):
             h, z = self.fuse(e, batch.present)
-            return Output(self.heads(h, z), h, self._pattern_loss(z, batch) if self.training else {})
+            return Output(self.heads(h, z, batch.pattern), h, self._pattern_loss(z, batch) if self.training else {})
         rows, hidden = self._holdout(batch.present)  # patient and modality of each reconstruction, (R,), (R,)
         reduced = batch.present[rows].scatter(1, hidden[:, None], False)  # δ − m
         # one pass for the full and the reduced patterns together
         h_all, z_all = self.fuse(torch.cat([e, e[rows]]), torch.cat([batch.present, reduced]))
         h, z, h_without = h_all[: len(e)], z_all[: len(e)], h_all[len(e) :]
         losses = self._pattern_loss(z, batch) | self._reconstruction_losses(e, rows, hidden, h_without)
-        return Output(self.heads(h, z), h, losses)
+        return Output(self.heads(h, z, batch.pattern), h, losses)
 
     def encode(self, batch: PatientBatch) -> Tensor:
         """e^m by the encoder of each modality (3.1); (B, M, D), zeros where absent."""
-        return torch.stack(
-            [
-                encode_present(encoder, content, batch.present[:, i], self.c.width)
-                for i, (encoder, content) in enumerate(zip(self.encoders, batch.modalities.values(), strict=True))
-            ],
-            dim=1,
-        )
+        return encode(self.encoders, batch, self.c.width)
 
     def fuse(self, e: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """(B, M, D), δ (B, M) → h (B, D), z (B, D). Nothing of e behind an absent modality is read."""
@@ -167,9 +165,11 @@ class CRLMMNAR(Model):
             return torch.zeros(len(present), self.c.width, device=present.device)
         return self.pattern_encoder(present.float())  # type: ignore[no-any-return]
 
-    def heads(self, h: Tensor, z: Tensor) -> Tensor:
+    def heads(self, h: Tensor, z: Tensor, pattern: Tensor) -> Tensor:
         """One MLP per task (3.3, step 1): (B, K) logits."""
         inputs = torch.cat([h, z], dim=1) if self.c.pattern_input == "concat" else h
+        if self.c.append_pattern:
+            inputs = torch.cat([inputs, pattern], dim=1)
         hidden = F.gelu(self.head_hidden(inputs)).view(len(h), -1, self.c.width)  # (B, K, D)
         return (hidden * self.head_out).sum(-1) + self.head_bias
 

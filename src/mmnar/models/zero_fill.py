@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from mmnar.encoders.modality import encode_present, encoder_of
+from mmnar.encoders.modality import encode, encoders_of
 from mmnar.models.base import Model, ModelCard
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
@@ -45,7 +45,7 @@ class ZeroFill(Model):
         super().__init__(schema, config)
         m, d = len(schema.modalities), config.width
         self.width, self.append_pattern = d, config.append_pattern
-        self.encoders = nn.ModuleList(encoder_of(spec, d, config.dropout) for spec in schema.modalities)
+        self.encoders = encoders_of(schema, d, config.dropout)
         self.trunk = nn.Sequential(
             nn.Linear(m * d + (m if config.append_pattern else 0), d),
             nn.GELU(),
@@ -57,11 +57,8 @@ class ZeroFill(Model):
         self.heads = nn.Linear(d, len(schema.tasks))
 
     def forward(self, batch: PatientBatch) -> Output:
-        parts = [
-            encode_present(encoder, content, batch.present[:, i], self.width)
-            for i, (encoder, content) in enumerate(zip(self.encoders, batch.modalities.values(), strict=True))
-        ]
+        e = encode(self.encoders, batch, self.width).flatten(1)  # (B, M D)
         if self.append_pattern:
-            parts.append(batch.pattern)
-        h = self.trunk(torch.cat(parts, dim=1))  # (B, D)
+            e = torch.cat([e, batch.pattern], dim=1)
+        h = self.trunk(e)  # (B, D)
         return Output(self.heads(h), h)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmnar.types import PatientBatch
+
 
 def masked_label_loss(
     logits: Tensor, labels: Tensor, label_mask: Tensor, weights: Tensor, gamma: float = 0.0, alpha: float = -1.0
@@ -29,6 +31,13 @@ def masked_label_loss(
     asked = label_mask.to(loss.dtype)
     per_task = (loss * asked).sum(0) / asked.sum(0).clamp(min=1)  # (K,)
     return (per_task * weights).sum()
+
+
+def mean_label_loss(logits: Tensor, batch: PatientBatch) -> Tensor:
+    """Cross-entropy, averaged over tasks: the label loss of a method's auxiliary heads."""
+    k = logits.shape[1]
+    weights = torch.full((k,), 1 / k, device=logits.device)
+    return masked_label_loss(logits.float(), batch.labels, batch.label_mask, weights)
 
 
 def info_nce(anchor: Tensor, other: Tensor, temperature: float) -> Tensor:

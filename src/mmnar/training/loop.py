@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 from mmnar.config import TrainConfig
 from mmnar.errors import ConfigError, TrainingError, nearest
 from mmnar.models.base import Model, Phase, TaskLoss
-from mmnar.ops.losses import masked_label_loss
+from mmnar.ops.losses import masked_label_loss, mean_label_loss
 from mmnar.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -164,7 +164,13 @@ def _phase(
     """Epochs of one phase from the weights ``best``, or from where ``begun`` broke off; the best weights."""
     model, config = fit.model, fit.config
     model.loss_weights = phase.weights
-    model.load_state_dict(begun.group("model") if begun else best)
+    model.load_state_dict(best)
+    torch.manual_seed(_mix(fit.seed, number + 1, _BEGIN))
+    model.eval()
+    with torch.no_grad():
+        model.begin_phase(phase, fit.data)
+    if begun:
+        model.load_state_dict(begun.group("model"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
     if begun:
         restore_optimizer(optimizer, begun.group("optimizer"))
@@ -175,7 +181,9 @@ def _phase(
         started = time.perf_counter()
         torch.manual_seed(_mix(fit.seed, number + 1, progress.epoch))
         terms = _epoch(fabric, wrapped, optimizer, fit, task_loss, progress.epoch, fit.epochs(phase))
-        model.after_epoch()
+        model.eval()
+        with torch.no_grad():
+            model.after_epoch(fit.data)
         tune_loss = evaluate_loss(model, fit.tune)
         progress.epoch += 1
         # with a fixed length (no labels used) the last weights are the phase's result
@@ -260,8 +268,7 @@ def evaluate_loss(model: Model, tune: PatientBatch, rows: int = 4096) -> float:
     model.eval()
     with torch.no_grad():
         logits = torch.cat([model(part).logits.float() for part in batches_of(tune, rows)])
-    weights = torch.ones(logits.shape[1], device=logits.device) / logits.shape[1]
-    return float(masked_label_loss(logits, tune.labels, tune.label_mask, weights))
+    return float(mean_label_loss(logits, tune))
 
 
 def epochs_of(config: TrainConfig, patients: int) -> int:
@@ -317,6 +324,10 @@ def _precision(config: TrainConfig) -> Any:
         return config.precision
     on_gpu = config.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return "bf16-mixed" if on_gpu else "32-true"
+
+
+_BEGIN: Final = 2**31
+"""In place of an epoch's number: what is random at the start of a phase."""
 
 
 def _mix(seed: int, phase: int, epoch: int) -> int:

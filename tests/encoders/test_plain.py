@@ -1,0 +1,66 @@
+"""The untrained vectors against numpy over a patient's own items."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from mmnar.cohort.split import Split
+from mmnar.dataset.preprocess import Preprocessor
+from mmnar.encoders.plain import PlainVectors
+from mmnar.types import PatientBatch
+from tests.populations import MIXED, mixed_population
+
+
+def mixed() -> PatientBatch:
+    fold = mixed_population(300).fold(Split(tune=0.1, test=0.1), "train")
+    return Preprocessor.fit(fold).transform(fold)
+
+
+def test_each_kind_by_hand() -> None:
+    b = mixed()
+    vectors = PlainVectors(MIXED)
+    parts = dict(zip(MIXED.modality_names, vectors(b), strict=True))  # not yet standardised
+    assert tuple(x.shape[1] for x, _ in parts.values()) == vectors.widths
+
+    unit, known = parts["unit"]  # a category of three, then a number: numbers come first
+    i = int(b.modalities["unit"].observed.all(1).nonzero()[0])
+    want = [float(b.modalities["unit"].values[i, 1]), 0.0, 0.0, 0.0]
+    want[1 + int(b.modalities["unit"].values[i, 0])] = 1.0
+    assert unit[i].tolist() == want
+    assert known[i].all()
+
+    course = b.modalities["course"]
+    x, known = parts["course"]
+    for i in range(20):
+        mine = course.patient == i
+        for f in range(3):
+            v = course.values[mine & (course.feature == f)].double().numpy()
+            got = x[i].view(3, 7)[f].numpy()
+            if len(v):
+                hand = [v[0], v[-1], v.min(), v.max(), v.mean(), v.std(), np.log1p(len(v))]
+                assert np.allclose(got, hand, atol=1e-5)
+            assert known[i].view(3, 7)[f].tolist() == [len(v) > 0] * 6 + [bool(mine.any())]
+
+    note = b.modalities["note"]
+    i = int((note.counts > 1).nonzero()[0])
+    assert torch.allclose(parts["note"][0][i], note.values[note.patient == i].mean(0), atol=1e-6)
+
+    film = b.modalities["film"]
+    i = int((film.counts == 1).nonzero()[0])
+    tiles = film.values[film.patient == i][0].double().view(8, 4, 8, 4).mean((1, 3)) / 255
+    assert torch.allclose(parts["film"][0][i].double(), tiles.flatten(), atol=1e-6)
+
+
+def test_known_entries_are_standardised_on_the_fold_and_the_rest_is_zero() -> None:
+    b = mixed()
+    vectors = PlainVectors(MIXED)
+    vectors.fit(b)
+    for (x, known), i in zip(vectors(b), range(len(MIXED.modalities)), strict=True):
+        assert not known[~b.present[:, i]].any()
+        assert (x[~known] == 0).all()
+        n = known.sum(0)
+        assert torch.allclose(x.sum(0)[n > 0] / n[n > 0], torch.zeros_like(x[0])[n > 0], atol=1e-4)
+        spread = ((x**2).sum(0) / n.clamp(min=1)).sqrt()
+        assert ((spread - 1).abs() < 1e-3)[spread > 1e-3].all()
+        assert torch.isfinite(x).all()
