@@ -8,17 +8,19 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import shutil
+import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 from mmnar.cohort.split import Split
 from mmnar.config import RectifierConfig, to_plain
-from mmnar.dataset.store import PatientDataset, open_store
+from mmnar.dataset.store import Fold, PatientDataset, open_store
 from mmnar.errors import LeakageError, StoreError
 from mmnar.estimators.base import Predictor
 from mmnar.estimators.cross import cross_predict
@@ -37,6 +39,7 @@ from mmnar.roles import Test
 from mmnar.training.monitor import Monitor, Recorder, Silent
 
 RUN_VERSION: Final = 1
+_LATENCY_SAMPLES: Final = 10
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def train_run(
         "mmnar": version("mmnar"),
     }
     _claim(out, identity, resume)
-    started = time.time()
+    started, cpu = time.time(), time.process_time()
     recorder = Recorder(monitor or Silent())
     split = Split(**to_plain(config.split))
     train, tune, test = data.fold(split, "train"), data.fold(split, "tune"), data.fold(split, "test")
@@ -127,12 +130,30 @@ def train_run(
         "card": recipe.card,
         "store": os.path.relpath(store, out),
         "seconds": round(time.time() - started, 1),
+        **cost_of(predictor, test, cpu),
         "parameters": getattr(predictor, "parameters", None),
         "versions": versions(),
     }
     _write_json(out / "run.json", record)
     shutil.rmtree(work, ignore_errors=True)
     return open_run(out)
+
+
+def cost_of(predictor: Predictor, test: Fold[Test], cpu_started: float) -> dict[str, float]:
+    """What a run took: processor seconds of this process, its largest memory, milliseconds to score one sample.
+
+    Args:
+        cpu_started: ``time.process_time()`` when the run began.
+    """
+    cpu = time.process_time() - cpu_started
+    milliseconds = []
+    for i in range(min(len(test), 1 + _LATENCY_SAMPLES)):
+        begun = time.perf_counter()
+        predictor.predict_proba(replace(test, rows=test.rows[i : i + 1]))
+        milliseconds.append(1000 * (time.perf_counter() - begun))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts kilobytes
+    latency = statistics.median(milliseconds[1:] or milliseconds)  # the first one warms up
+    return {"cpu_seconds": round(cpu, 1), "peak_memory_mb": round(peak), "latency_ms": round(latency, 2)}
 
 
 def open_run(folder: str | Path) -> Run:

@@ -6,11 +6,11 @@ import os
 import sys
 from typing import Any
 
-from mmnar.cli import inspect, prepare, run, simulate
+from mmnar.cli import inspect, prepare, run, simulate, study
 from mmnar.cli.apps import app
 from mmnar.errors import MmnarError
 
-__all__ = ["app", "inspect", "main", "prepare", "run", "simulate"]
+__all__ = ["app", "inspect", "main", "prepare", "run", "simulate", "study"]
 
 
 def main(arguments: list[str] | None = None) -> Any:

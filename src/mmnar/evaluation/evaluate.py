@@ -53,7 +53,7 @@ def evaluate(
     tasks: dict[str, dict[str, ModelTask]] = {}
     comparisons: list[Comparison] = []
     for task in first.tasks:
-        scores = {name: _score(p, task, resampling) for name, p in models.items()}
+        scores = {name: judged(p, task, resampling) for name, p in models.items()}
         bounds = _bounds(models, scores, resampling)
         tasks[task] = {name: _model_task(models[name], s, bounds[name], resampling) for name, s in scores.items()}
         for name in models:
@@ -103,7 +103,8 @@ def _named(predictions: Sequence[Predictions[Test]]) -> dict[str, Predictions[Te
     return models
 
 
-def _score(predictions: Predictions[Test], task: str, resampling: Resampling) -> Scored:
+def judged(predictions: Predictions[Test], task: str, resampling: Resampling) -> Scored:
+    """Every metric of one model on one task: plain, within and between patterns, and against exact risks if known."""
     scored = score(predictions, task, resampling)
     pattern = predictions.pattern_ids()[0][scored.rows]
     scored.add(split_metrics(scored.y, scored.p, pattern, scored.fold), resampling)

@@ -1,0 +1,61 @@
+"""Verb: study."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from mmnar.cli.apps import app
+from mmnar.errors import ConfigError
+
+
+@app.command
+def study(
+    spec: Path,
+    *,
+    out: Path,
+    data: tuple[str, ...] = (),
+    demo: bool = False,
+    engine: Literal["local", "slurm", "ray"] = "local",
+    jobs: int = 1,
+    option: tuple[str, ...] = (),
+) -> None:
+    """A table of runs – data × method × setting × fold × seed – and its report. Started again, it goes on.
+
+    Args:
+        spec: The study, a YAML file; see studies/.
+        out: Folder of the study: its runs, searches and report.
+        data: NAME=PATH of a prepared store for a data set that the study names.
+        demo: The study's smallest honest size, on simulated patients.
+        engine: Processes of this machine, a Slurm cluster (needs mmnar[slurm]) or a Ray cluster (needs mmnar[ray]).
+        jobs: At the same time, on this machine.
+        option: KEY=VALUE of the engine: slurm_partition=gpu timeout_min=120 (Slurm), address=HOST:PORT cpus=2 (Ray).
+    """
+    from mmnar.study.driver import run_study
+    from mmnar.study.engines.base import engine_of
+    from mmnar.study.page import write_page
+    from mmnar.study.progress import Console
+    from mmnar.study.result import judge
+    from mmnar.study.spec import read_study
+    from mmnar.study.text import study_text
+
+    stores = dict(_named("--data", word) for word in data)
+    asked = read_study(spec, demo=demo, stores=stores)
+    options = dict(_named("--option", word) for word in option)
+    done = run_study(asked, out, engine_of(engine, jobs, out, options), Console())
+    result = judge(done)
+    result.save(out / "result.json")
+    print(study_text(result))
+    print(f"report: {write_page(result, out)}")
+    if result.failures:
+        for label, error, trace in result.failures:
+            print(f"FAILED {label}: {error}\n{trace}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _named(what: str, word: str) -> tuple[str, str]:
+    name, equals, value = word.partition("=")
+    if not equals or not value:
+        raise ConfigError(f"{what} '{word}'", "KEY=VALUE", "something else", "write --data eicu=stores/eicu, say")
+    return name, value

@@ -1,0 +1,127 @@
+"""From a study to its finished runs: searches first, then the table. Interrupted and started again, it goes on."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mmnar.errors import StoreError
+from mmnar.files import write_text
+from mmnar.study.data import store_of
+from mmnar.study.engines.base import Engine
+from mmnar.study.plan import Job, Plan, plan_runs, plan_searches
+from mmnar.study.progress import Progress
+from mmnar.study.spec import StudySpec
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that has no result after a second attempt."""
+
+    job: Job
+    error: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """A study whose runs are over.
+
+    Args:
+        spec, plan: What was asked.
+        failures: What could not be done.
+        stale: Finished runs in the folder that belong to other code, data or settings; they are not used.
+    """
+
+    spec: StudySpec
+    plan: Plan
+    failures: tuple[Failure, ...]
+    stale: int
+
+
+def run_study(spec: StudySpec, out: Path, engine: Engine, progress: Progress) -> Done:
+    """Make every run that is not there yet.
+
+    Raises:
+        StoreError: Another process works on ``out``, or it holds something else.
+        ConfigError: The study cannot be run as written; nothing has been run then.
+    """
+    with claimed(out):
+        stores = {data.name: store_of(data, out / "data") for data in spec.data}
+        plan_runs(spec, stores, out, {})  # every mistake in the study shows before the first hour is spent
+        searches = plan_searches(spec, stores, out)
+        failures = carry_out(list(searches.values()), engine, progress)
+        chosen = {place: chosen_by(job) for place, job in searches.items() if job.finished}
+        plan = plan_runs(spec, stores, out, chosen)
+        _write_plan(out, spec, plan, stores)
+        stale = len({p.parent.name for p in out.glob("runs/*/run.json")} - set(plan.jobs))
+        if stale:
+            progress.say(f"{stale} finished runs belong to other code, data or settings; they are not used")
+        failures += carry_out(list(plan.jobs.values()), engine, progress)
+        return Done(spec, plan, tuple(failures), stale)
+
+
+def carry_out(jobs: Sequence[Job], engine: Engine, progress: Progress) -> list[Failure]:
+    """Run the jobs that are not finished; those that fail once more."""
+    left = [job for job in jobs if not job.finished]
+    progress.begin(len(jobs), len(jobs) - len(left))
+    engine.run(left, progress.ended)
+    again = [job for job in left if not job.finished]
+    if again:
+        progress.say(f"{len(again)} jobs failed; trying them once more")
+        engine.run(again, progress.ended)
+    progress.end()
+    return [failure_of(job) for job in again if not job.finished]
+
+
+def failure_of(job: Job) -> Failure:
+    """What is known of a job without a result."""
+    path = Path(job.folder) / "failed.json"
+    if not path.is_file():
+        return Failure(job, "its process died without a word (killed, or out of memory)", "")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return Failure(job, record["error"], record["traceback"])
+
+
+def chosen_by(job: Job) -> Mapping[str, Any]:
+    """What a finished search chose."""
+    best: dict[str, Any] = json.loads((Path(job.folder) / "best.json").read_text(encoding="utf-8"))
+    chosen: Mapping[str, Any] = best["chosen"]
+    return chosen
+
+
+@contextmanager
+def claimed(out: Path) -> Iterator[None]:
+    """Hold a study's folder; the lock goes with the process, however it ends.
+
+    Raises:
+        StoreError: Another process holds it, or the folder holds something else.
+    """
+    if out.exists() and any(out.iterdir()) and not (out / "lock").exists():
+        raise StoreError(f"study folder '{out}'", "a new folder or a study", "other files", "choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StoreError(
+                f"study folder '{out}'", "nobody else at work on it", "another process", "wait for it, or choose --out"
+            ) from None
+        yield
+
+
+def _write_plan(out: Path, spec: StudySpec, plan: Plan, stores: Mapping[str, Path]) -> None:
+    """``study.json``: what was asked and which folder holds which cell."""
+    record = {
+        "study": asdict(spec),
+        "stores": {name: str(path) for name, path in stores.items()},
+        "cells": [asdict(cell) for cell in plan.cells],
+        "chosen": [{"data": d, "row": r, "settings": dict(v)} for (d, r), v in plan.chosen.items()],
+        "words": list(plan.words),
+    }
+    write_text(out / "study.json", json.dumps(record, indent=1, ensure_ascii=False, default=str))

@@ -1,0 +1,1 @@
+"""Engines: local processes, Slurm, Ray."""

@@ -1,0 +1,52 @@
+"""Processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Final, cast
+
+from mmnar.study.engines.base import Ended
+from mmnar.study.plan import Job
+from mmnar.study.work import do
+
+_PRELOADED: Final = ["mmnar.workflow", "mmnar.training.loop", "lightning.fabric", "sklearn.ensemble"]
+
+
+class LocalEngine:
+    """Processes of this machine, one per job, so that a job that dies takes nothing else with it.
+
+    They are forked from a server that has imported the heavy libraries once.
+
+    Args:
+        jobs: At the same time.
+    """
+
+    def __init__(self, jobs: int = 1) -> None:
+        self.jobs = jobs
+        self.threads = max(1, (os.cpu_count() or 1) // jobs)
+
+    def run(self, jobs: Sequence[Job], ended: Ended) -> None:
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
+            os.environ.setdefault(name, str(self.threads))  # read when the server starts
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(_PRELOADED)
+        waiting, running = list(jobs), dict[int, tuple[BaseProcess, Job]]()
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.jobs:
+                    job = waiting.pop(0)
+                    process = context.Process(target=do, args=(job, self.threads), name=job.label)
+                    process.start()
+                    running[process.sentinel] = (process, job)
+                for sentinel in wait(list(running)):
+                    over, job = running.pop(cast(int, sentinel))
+                    over.join()
+                    ended(job)
+        finally:
+            for left, _ in running.values():  # an interrupt: what they did so far stays
+                left.terminate()
+                left.join()

@@ -1,0 +1,178 @@
+"""The table of runs: every cell of data × row × setting × fold × seed, one hash a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+from mmnar.cohort.split import Split
+from mmnar.config import to_plain
+from mmnar.dataset.store import PatientDataset, open_store
+from mmnar.estimators.registry import TABULAR, build_estimator, model_settings, resolve_run
+from mmnar.models.registry import MODELS
+from mmnar.study.code import code_fingerprint
+from mmnar.study.data import check_folds
+from mmnar.study.spec import Data, Row, StudySpec
+
+Chosen = Mapping[tuple[str, str], Mapping[str, Any]]
+"""(data, row) → what the search chose."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work for one process: plain values, so that it can travel.
+
+    Args:
+        id: Hash of everything its result depends on: data, code, method, settings, fold, seed.
+        kind: ``run`` (fit and score) or ``search`` (trials on the tune fold).
+        label: For people.
+        folder: Where its result goes; finished once it holds ``run.json`` or ``best.json``.
+        task: Arguments of ``study.work``.
+    """
+
+    id: str
+    kind: Literal["run", "search"]
+    label: str
+    folder: str
+    task: dict[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        return (Path(self.folder) / {"run": "run.json", "search": "best.json"}[self.kind]).is_file()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A place in the table; ``job`` is "" where ``refusal`` says why the method cannot run there."""
+
+    data: str
+    row: str
+    setting: str
+    fold: int
+    seed: int
+    job: str
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cells in order, the jobs behind them (cells may share one), and words about the data."""
+
+    cells: tuple[Cell, ...]
+    jobs: Mapping[str, Job]
+    words: tuple[str, ...] = ()
+    chosen: Chosen = field(default_factory=dict)
+
+
+def plan_runs(spec: StudySpec, stores: Mapping[str, Path], out: Path, chosen: Chosen) -> Plan:
+    """All runs of a study.
+
+    Raises:
+        ConfigError: An override that a method does not have, or folds that cannot be trained on.
+        StoreError: A store that cannot be opened.
+    """
+    cells: list[Cell] = []
+    jobs: dict[str, Job] = {}
+    words: list[str] = []
+    for data in spec.data:
+        dataset = open_store(stores[data.name])
+        folds = folds_of(spec, data)
+        words += check_folds(dataset, [_split(spec, data, fold) for fold in folds], data.name)
+        for row, setting, fold, seed in product(spec.rows, spec.settings, folds, spec.seeds):
+            own = overrides(spec, row, chosen.get((data.name, row.name), {}), spec.settings[setting])
+            options = [*as_words(own), *split_words(spec, data, fold), f"seed={seed}"]
+            place = (data.name, row.name, setting, fold, seed)
+            identity, refusal = _identity(row, options, dataset)
+            if refusal:
+                cells.append(Cell(*place, "", refusal))
+                continue
+            key = hash_of(identity)
+            task = {"store": str(stores[data.name]), "model": row.model, "words": options}
+            label = f"{data.name} · {row.name} · {setting} · fold {fold} · seed {seed}"
+            jobs.setdefault(key, Job(key, "run", label, str(out / "runs" / key), task))
+            cells.append(Cell(*place, key))
+    return Plan(tuple(cells), jobs, tuple(dict.fromkeys(words)), chosen)
+
+
+def _identity(row: Row, options: Sequence[str], dataset: PatientDataset) -> tuple[dict[str, Any], str]:
+    """Everything a run's numbers depend on; and why the method cannot run there, or ""."""
+    config, model = resolve_run(row.model, options)
+    recipe = build_estimator(row.model, model, config.train, config.ensemble)
+    identity = {
+        "model": row.model,
+        "settings": model_settings(recipe),
+        "config": to_plain(config),
+        "data": dataset.fingerprint,
+        "code": code_fingerprint(target_of(row.model)),
+    }
+    return identity, recipe.refuses(dataset.schema) or ""
+
+
+def _split(spec: StudySpec, data: Data, fold: int) -> Split:
+    return Split(**to_plain(resolve_run("pattern-only", split_words(spec, data, fold))[0].split))
+
+
+def plan_searches(spec: StudySpec, stores: Mapping[str, Path], out: Path) -> dict[tuple[str, str], Job]:
+    """One job per data set and row that has something to search: all its trials, one after the other.
+
+    Raises:
+        ConfigError: A searched key that the method does not have.
+    """
+    jobs: dict[tuple[str, str], Job] = {}
+    if spec.search is None:
+        return jobs
+    for data, row in product(spec.data, spec.rows):
+        space = spec.search.of(row)
+        dataset = open_store(stores[data.name])
+        options = [*as_words(overrides(spec, row, {}, {})), *split_words(spec, data, spec.search.fold)]
+        identity, refusal = _identity(row, options, dataset)
+        if not space or refusal:
+            continue
+        for key, values in space.items():  # a key or value that the method does not have is refused here
+            first = values[0] if isinstance(values, list) else values["low"]
+            _identity(row, [*options, *as_words({key: first})], dataset)
+        how = {"space": space, "trials": spec.search.trials, "sampler": spec.search.sampler, "prune": spec.search.prune}
+        task = {"store": str(stores[data.name]), "model": row.model, "words": options, **how}
+        key = hash_of({**identity, **how})
+        jobs[data.name, row.name] = Job(
+            key, "search", f"{data.name} · {row.name} · search", str(out / "searches" / key), task
+        )
+    return jobs
+
+
+def overrides(spec: StudySpec, row: Row, chosen: Mapping[str, Any], setting: Mapping[str, Any]) -> dict[str, Any]:
+    """Later ones win: the study's, deep methods', the row's, what the search chose, the setting's."""
+    deep = spec.deep if row.model in MODELS else {}
+    return {**spec.set, **deep, **row.set, **chosen, **setting}
+
+
+def folds_of(spec: StudySpec, data: Data) -> range:
+    return range(1 if data.split else spec.folds)
+
+
+def split_words(spec: StudySpec, data: Data, fold: int) -> list[str]:
+    """The words that choose a fold."""
+    if data.split:
+        return as_words({f"split.{key}": value for key, value in data.split.items()})
+    return [f"split.folds={spec.folds}", f"split.fold={fold}"]
+
+
+def as_words(settings: Mapping[str, Any]) -> list[str]:
+    """``{"train.lr": 1e-3}`` → ``["train.lr=0.001"]``."""
+    return [f"{k}={','.join(map(str, v)) if isinstance(v, (list, tuple)) else v}" for k, v in settings.items()]
+
+
+def target_of(model: str) -> str:
+    """The module behind a registry name."""
+    return MODELS.get(model) or TABULAR[model]
+
+
+def hash_of(identity: Mapping[str, Any]) -> str:
+    """12 hex digits."""
+    text = json.dumps(identity, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,252 @@
+"""What a study found, from the stored predictions of its runs alone. Plain data, JSON both ways."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from mmnar.errors import StoreError
+from mmnar.evaluation.compare import compare, correct, same_sample
+from mmnar.evaluation.evaluate import judged
+from mmnar.evaluation.intervals import Resampling
+from mmnar.evaluation.metrics import METRICS
+from mmnar.evaluation.ranks import Ranks, average_ranks
+from mmnar.evaluation.repeated import mean_over_seeds
+from mmnar.evaluation.result import Comparison, Estimate
+from mmnar.evaluation.scored import Scored
+from mmnar.files import write_text
+from mmnar.predictions import Predictions, concat
+from mmnar.roles import Test
+from mmnar.study.driver import Done, Failure
+from mmnar.study.plan import Cell, Plan
+from mmnar.study.spec import StudySpec
+from mmnar.workflow import Run, open_run
+
+FORMAT: Final = "mmnar.study/1"
+LOWER_IS_BETTER: Final = ("brier", "log_loss", "ece", "auroc_gap_to_bayes", "kl_to_bayes", "brier_to_bayes")
+
+
+@dataclass(frozen=True)
+class RowTask:
+    """One row on one task: metric → mean over seeds with its interval, metric → SD over seeds."""
+
+    metrics: dict[str, Estimate]
+    spread: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Medians over a row's runs; what none of them recorded is None."""
+
+    runs: int
+    seconds: float | None
+    cpu_seconds: float | None
+    peak_memory_mb: float | None
+    latency_ms: float | None
+    parameters: float | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """One data set under one setting.
+
+    Args:
+        tasks: task → row → numbers; a row that failed or cannot run there is not in it.
+        comparisons: Every row against every control, corrected per task and metric.
+        ladder: Every row against the row before it, where the layout asks for that.
+        ranks: metric → average ranks over task × fold.
+        cost: row → what its runs took.
+        patients, samples: In the test folds together.
+        bayes: task → metric → what the exact risks score, where they are known.
+    """
+
+    data: str
+    setting: str
+    tasks: dict[str, dict[str, RowTask]]
+    comparisons: tuple[Comparison, ...]
+    ladder: tuple[Comparison, ...]
+    ranks: dict[str, Ranks]
+    cost: dict[str, Cost]
+    patients: int
+    samples: int
+    bayes: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """Everything a study's page shows.
+
+    Args:
+        study: The resolved study.
+        tables: One per data set and setting.
+        refused: (data, row, why) where a method cannot run.
+        failures: (label, error, traceback) of runs without a result.
+        chosen: What searches chose, and what they tried.
+        words: What the reader must know: folds that cannot be scored, stale runs.
+        provenance: Fingerprints and versions.
+    """
+
+    study: dict[str, Any]
+    tables: tuple[Table, ...]
+    refused: tuple[tuple[str, str, str], ...]
+    failures: tuple[tuple[str, str, str], ...]
+    chosen: tuple[dict[str, Any], ...]
+    words: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"format": FORMAT, **asdict(self)}
+
+    def save(self, path: Path) -> None:
+        write_text(path, json.dumps(self.to_dict(), indent=1, ensure_ascii=False, default=str))
+
+
+def judge(done: Done) -> StudyResult:
+    """All tables of a study whose runs are over. A row without all of its folds and seeds has no numbers.
+
+    Raises:
+        LeakageError: A scored subject was seen in fitting.
+        SchemaError: Runs of one table were scored on different samples.
+    """
+    spec, plan = done.spec, done.plan
+    runs = {key: open_run(job.folder) for key, job in plan.jobs.items() if job.finished}
+    tables = tuple(
+        _table(spec, plan, runs, data.name, setting)
+        for data in spec.data
+        for setting in spec.settings
+        if any(c.data == data.name and c.setting == setting and c.job in runs for c in plan.cells)
+    )
+    stale = [f"{done.stale} finished runs belong to other code, data or settings and are not used"] * bool(done.stale)
+    versions = next(iter(runs.values())).record["versions"] if runs else {}
+    return StudyResult(
+        study=asdict(spec),
+        tables=tables,
+        refused=tuple(dict.fromkeys((c.data, c.row, c.refusal) for c in plan.cells if c.refusal)),
+        failures=tuple(_failure(f) for f in done.failures),
+        chosen=tuple({"data": d, "row": r, "settings": dict(v)} for (d, r), v in plan.chosen.items()),
+        words=(*plan.words, *stale),
+        provenance={"versions": versions, "data": sorted({str(r.record["data"]) for r in runs.values()})},
+    )
+
+
+def _failure(failure: Failure) -> tuple[str, str, str]:
+    return failure.job.label, failure.error, failure.traceback
+
+
+def _table(spec: StudySpec, plan: Plan, runs: Mapping[str, Run], data: str, setting: str) -> Table:
+    places = [c for c in plan.cells if (c.data, c.setting) == (data, setting) and not c.refusal]
+    rows = [row for row in spec.rows if (mine := _of(places, row.name)) and all(c.job in runs for c in mine)]
+    by_seed = {
+        row.name: [_joined([runs[c.job] for c in _of(places, row.name, seed)], row.rectified) for seed in spec.seeds]
+        for row in rows
+    }
+    first = next(iter(by_seed.values()), [None])[0]
+    if first is None:
+        return Table(data, setting, {}, (), (), {}, {}, 0, 0)
+    for predictions in (p for seeds in by_seed.values() for p in seeds):
+        same_sample(first, predictions)
+    resampling = Resampling.draw(first.subject_id, spec.resamples, 0)
+    scored, tasks, bayes = {}, {}, {}
+    for task in first.tasks:
+        numbers = {
+            name: mean_over_seeds([judged(p, task, resampling) for p in seeds], name) for name, seeds in by_seed.items()
+        }
+        scored[task] = {name: mean for name, (mean, _) in numbers.items()}
+        tasks[task] = {name: RowTask(mean.metrics, spread) for name, (mean, spread) in numbers.items()}
+        if first.bayes is not None:
+            exact = first.with_proba(first.bayes, model="exact risks")
+            bayes[task] = judged(exact, task, resampling).metrics
+    names = [row.name for row in rows]
+    against = [(m, c) for c in spec.controls if c in names for m in names if m not in spec.controls]
+    steps = list(zip(names[1:], names, strict=False)) if spec.layout == "ladder" else []
+    return Table(
+        data,
+        setting,
+        tasks,
+        _compared(scored, against, resampling),
+        _compared(scored, steps, resampling),
+        {metric: _ranked(by_seed, metric) for metric in spec.metrics if metric in METRICS and len(names) > 1},
+        {row.name: _cost([runs[c.job] for c in _of(places, row.name)]) for row in rows},
+        len(np.unique(first.subject_id)),
+        len(first),
+        bayes,
+    )
+
+
+def _of(cells: Sequence[Cell], row: str, seed: int | None = None) -> list[Cell]:
+    return [c for c in cells if c.row == row and seed in (None, c.seed)]
+
+
+def _joined(runs: Sequence[Run], rectified: bool) -> Predictions[Test]:
+    """The test predictions of all folds.
+
+    Raises:
+        StoreError: Rectified ones are asked for and there are none.
+        LeakageError: A scored subject was seen in fitting.
+    """
+    parts = [run.rectified if rectified else run.test for run in runs]
+    missing = sum(p is None for p in parts)
+    if missing:
+        raise StoreError("rectified row", "runs with a rectifier", f"{missing} without", "set rectifier.rule=lattice")
+    whole = concat([p for p in parts if p is not None])
+    whole.refuse_overlap()
+    return whole
+
+
+def _compared(
+    scored: Mapping[str, Mapping[str, Scored]], pairs: Sequence[tuple[str, str]], resampling: Resampling
+) -> tuple[Comparison, ...]:
+    """(row, other) pairs on every task, with Holm's correction per task and metric."""
+    found = [c for rows in scored.values() for a, b in pairs for c in compare(rows[a], rows[b], resampling, 0)]
+    return correct(found)
+
+
+def _ranked(by_seed: Mapping[str, Sequence[Predictions[Test]]], metric: str) -> Ranks:
+    """Ranks of the mean over seeds of a metric in each fold of each task."""
+    table = {name: np.mean([_blocks(p, metric) for p in seeds], axis=0) for name, seeds in by_seed.items()}
+    return average_ranks({k: v.tolist() for k, v in table.items()}, metric not in LOWER_IS_BETTER)
+
+
+def _blocks(predictions: Predictions[Test], metric: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The metric in each fold of each task, (K · folds,)."""
+    values = []
+    for task in predictions.tasks:
+        p, y, asked = predictions.task(task)
+        for fold in np.unique(predictions.fold):
+            mine = asked & (predictions.fold == fold)
+            weight = np.ones((int(mine.sum()), 1))
+            both = 0 < int(y[mine].sum()) < int(mine.sum())
+            values.append(float(METRICS[metric](y[mine].astype(np.float64), p[mine])(weight)[0]) if both else np.nan)
+    return np.array(values)
+
+
+def _cost(runs: Sequence[Run]) -> Cost:
+    median = partial(_median, runs)
+    return Cost(
+        len({run.folder for run in runs}),
+        *(median(key) for key in ("seconds", "cpu_seconds", "peak_memory_mb", "latency_ms", "parameters")),
+    )
+
+
+def _median(runs: Sequence[Run], key: str) -> float | None:
+    values = [float(run.record[key]) for run in runs if run.record.get(key) is not None]
+    return statistics.median(values) if values else None
+
+
+def load_result(path: Path) -> dict[str, Any]:
+    """The plain data of a saved result.
+
+    Raises:
+        StoreError: Not a study's result.
+    """
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if record.get("format") != FORMAT:
+        raise StoreError(f"'{path}'", "the result of a study", "none", "run `mmnar study` first")
+    return record

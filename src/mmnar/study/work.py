@@ -1,0 +1,57 @@
+"""What one process does for a study. Whatever happens, the folder says so afterwards: a result, or ``failed.json``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from mmnar.files import write_text
+from mmnar.study.plan import Job
+
+
+def do(job: Job, threads: int = 1) -> None:
+    """Make a job's result. Never raises: an exception becomes ``failed.json`` with its traceback.
+
+    Args:
+        threads: For torch; BLAS and OpenMP take theirs from the environment the process was started with.
+    """
+    folder = Path(job.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "failed.json").unlink(missing_ok=True)
+    started = time.time()
+    try:
+        import torch
+
+        torch.set_num_threads(threads)
+        _WORK[job.kind](job.task, folder)
+    except Exception as error:
+        record = {
+            "error": f"{type(error).__name__}: {error}",
+            "traceback": traceback.format_exc(),
+            "seconds": round(time.time() - started, 1),
+        }
+        write_text(folder / "failed.json", json.dumps(record, indent=1))
+
+
+def _run(task: dict[str, Any], folder: Path) -> None:
+    from mmnar.workflow import train_run
+
+    try:
+        train_run(Path(task["store"]), task["model"], folder, task["words"], resume=True)
+    finally:
+        # a checkpoint helps only while its run can go on
+        if (folder / "run.json").is_file():
+            shutil.rmtree(folder / "work", ignore_errors=True)
+
+
+def _search(task: dict[str, Any], folder: Path) -> None:
+    from mmnar.study.search import search
+
+    search(task, folder)
+
+
+_WORK = {"run": _run, "search": _search}

@@ -1,0 +1,276 @@
+"""Runs of a study: made once each, resumed, isolated, never mixed; searches that cannot see the test fold."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmnar.dataset.planted import planted
+from mmnar.dataset.store import PatientDataset, open_store, write_store
+from mmnar.errors import ConfigError, StoreError
+from mmnar.study import code, plan
+from mmnar.study.driver import claimed, run_study
+from mmnar.study.engines.base import Ended
+from mmnar.study.engines.local import LocalEngine
+from mmnar.study.plan import Job
+from mmnar.study.progress import Quiet
+from mmnar.study.result import judge
+from mmnar.study.spec import StudySpec, study_of
+from mmnar.study.work import do
+from mmnar.workflow import evaluate_runs, open_run
+
+
+class Inline:
+    """In this very process, and it remembers what it did."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def run(self, jobs: Sequence[Job], ended: Ended) -> None:
+        for job in jobs:
+            do(job)
+            self.done.append(job.label)
+            ended(job)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_store(tmp_path_factory.mktemp("store"), planted("single", 400))
+
+
+def spec_of(store: Path, **changes: Any) -> StudySpec:
+    raw = {
+        "title": "Two controls",
+        "data": {"planted": {"store": str(store)}},
+        "rows": {"pattern-only": {}, "logistic-pattern": {}},
+        "folds": 2,
+        "set": {"rectifier.rule": "none"},
+        "controls": ["pattern-only"],
+        "resamples": 50,
+    }
+    return study_of({**raw, **changes})
+
+
+def test_nothing_is_repeated_and_the_table_equals_evaluate(store: Path, tmp_path: Path) -> None:
+    first, again = Inline(), Inline()
+    done = run_study(spec_of(store), tmp_path / "s", first, Quiet())
+    assert len(first.done) == 4
+    assert not done.failures
+    run_study(spec_of(store, folds=2, seeds=[0]), tmp_path / "s", again, Quiet())
+    assert again.done == []
+    table = judge(done).tables[0]
+    # the same numbers as evaluate gives for one fold at a time, averaged
+    by_hand = [
+        evaluate_runs([open_run(done.plan.jobs[c.job].folder)], resamples=10).tasks["outcome"]["logistic-pattern"]
+        for c in done.plan.cells
+        if c.row == "logistic-pattern"
+    ]
+    want = np.mean([m.metrics["auroc"].value for m in by_hand])  # type: ignore[arg-type]
+    assert table.tasks["outcome"]["logistic-pattern"].metrics["auroc"].value == pytest.approx(want, abs=1e-12)
+    assert table.samples == 400
+    assert {(c.model, c.control) for c in table.comparisons} == {("logistic-pattern", "pattern-only")}
+    assert table.bayes["outcome"]["auroc"].value > 0.7
+    assert json.loads((tmp_path / "s" / "study.json").read_text())["cells"]
+
+
+def test_more_folds_seeds_or_rows_add_runs_and_keep_the_others(store: Path, tmp_path: Path) -> None:
+    run_study(spec_of(store), tmp_path / "s", Inline(), Quiet())
+    more = Inline()
+    rows = {
+        "pattern-only": {},
+        "logistic-pattern": {},
+        "smooth": {"model": "pattern-only", "set": {"model.strength": 50}},
+    }
+    run_study(spec_of(store, rows=rows), tmp_path / "s", more, Quiet())
+    assert [label.split(" · ")[1] for label in more.done] == ["smooth", "smooth"]
+
+
+def test_changed_code_or_data_is_said_and_not_mixed(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_study(spec_of(store), tmp_path / "s", Inline(), Quiet())
+    monkeypatch.setattr(plan, "code_fingerprint", lambda target: "other" if "tabular" in target else "")
+    engine = Inline()
+    done = run_study(spec_of(store), tmp_path / "s", engine, Quiet())
+    assert (len(engine.done), done.stale) == (4, 4)
+    assert "belong to other code" in judge(done).words[-1]
+    other = write_store(tmp_path / "other", planted("single", 300))
+    engine = Inline()
+    assert run_study(spec_of(other), tmp_path / "s", engine, Quiet()).stale == 8
+    assert len(engine.done) == 4
+
+
+def test_a_failure_is_isolated_tried_once_more_and_shown(store: Path, tmp_path: Path) -> None:
+    rows = {"pattern-only": {}, "zero-fill": {"set": {"train.lr": 1e30, "train.min_steps": 0, "train.max_epochs": 3}}}
+    engine = Inline()
+    done = run_study(spec_of(store, rows=rows), tmp_path / "s", engine, Quiet())
+    assert [("zero-fill" in label) for label in engine.done] == [False, False, True, True, True, True]
+    assert len(done.failures) == 2
+    assert "TrainingError" in done.failures[0].error
+    assert "Traceback" in done.failures[0].traceback
+    result = judge(done)
+    assert list(result.tables[0].tasks["outcome"]) == ["pattern-only"]  # half a row is no row
+    assert len(result.failures) == 2
+
+
+def test_two_studies_cannot_write_one_folder(store: Path, tmp_path: Path) -> None:
+    with claimed(tmp_path / "s"), pytest.raises(StoreError, match="nobody else"):
+        run_study(spec_of(store), tmp_path / "s", Inline(), Quiet())
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    with pytest.raises(StoreError, match="other files"):
+        run_study(spec_of(store), tmp_path / "full", Inline(), Quiet())
+
+
+def test_what_cannot_run_there_is_said(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmnar.models.zero_fill import ZeroFill
+
+    monkeypatch.setattr(ZeroFill, "card", replace(ZeroFill.card, needs=("series",)))
+    engine = Inline()
+    done = run_study(spec_of(store, rows={"pattern-only": {}, "zero-fill": {}}), tmp_path / "s", engine, Quiet())
+    assert not any("zero-fill" in label for label in engine.done)
+    assert judge(done).refused == (("planted", "zero-fill", "needs a modality of kind series, the data has static"),)
+
+
+def test_impossible_settings_and_folds_are_refused_before_anything_runs(store: Path, tmp_path: Path) -> None:
+    engine = Inline()
+    for change, words in (
+        ({"rows": {"zero-fill": {"set": {"model.widht": 3}}}}, "did you mean 'width'"),
+        ({"settings": {"fast": {"train.lrr": 1}}}, "did you mean 'lr'"),
+        ({"rows": {"zero-fill": {}}, "search": {"trials": 2, "space": {"model.widht": [3]}}}, "did you mean 'width'"),
+        ({"data": {"few": {"store": str(store), "subjects": 8}}}, "use fewer folds"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            run_study(spec_of(store, controls=[], **change), tmp_path / "s", engine, Quiet())
+    assert engine.done == []
+
+
+def test_a_part_of_a_store_is_stated_and_has_a_fingerprint_of_its_own(store: Path, tmp_path: Path) -> None:
+    data = {"part": {"store": str(store), "subjects": 150, "modalities": ["m2", "m0"]}}
+    done = run_study(spec_of(store, data=data, controls=[]), tmp_path / "s", Inline(), Quiet())
+    (made,) = (tmp_path / "s" / "data").iterdir()
+    part = open_store(made)
+    assert part.schema.modality_names == ("m0", "m2")
+    assert len(np.unique(part.subject_id)) == 150
+    assert part.manifest["part"] == {"subjects": 150, "modalities": ["m2", "m0"]}
+    assert part.fingerprint != open_store(store).fingerprint
+    assert judge(done).tables[0].samples == 150
+
+
+def test_a_search_never_sees_the_test_fold(tmp_path: Path) -> None:
+    """Other test contents and labels, same choice and same trials."""
+    data = planted("single", 400)
+    test = data.fold(plan._split(spec_of(Path("x")), spec_of(Path("x")).data[0], 0), "test").rows
+    records = []
+    for name, dataset in (("a", data), ("b", _tampered(data, test))):
+        store = write_store(tmp_path / name, dataset)
+        search = {"trials": 4, "spaces": {"pattern-only": {"model.strength": {"low": 0.1, "high": 500.0, "log": True}}}}
+        spec = spec_of(store, rows={"pattern-only": {}}, search=search, controls=[])
+        done = run_study(spec, tmp_path / f"study-{name}", Inline(), Quiet())
+        (best,) = (tmp_path / f"study-{name}" / "searches").glob("*/best.json")
+        record = json.loads(best.read_text())
+        for trial in record["trials"]:
+            del trial["seconds"]
+        records.append(record)
+        assert record["trials"][0]["values"] == {}  # the defaults come first
+        assert len(record["trials"]) == 4
+        assert record["tune_loss"] == min(t["tune_loss"] for t in record["trials"])
+        config = json.loads((Path(next(iter(done.plan.jobs.values())).folder) / "run.json").read_text())["model"]
+        assert config["strength"] == record["chosen"].get("model.strength", config["strength"])
+    assert records[0] == records[1]
+
+
+def _tampered(data: PatientDataset, rows: np.ndarray) -> PatientDataset:
+    labels = data.labels.copy()
+    labels[rows] = ~labels[rows]
+    values = {name: np.array(content) for name, content in data.values.items()}
+    for content in values.values():
+        content[rows] = np.where(np.isnan(content[rows]), np.nan, 9.0)
+    return replace(data, labels=labels, values=values)
+
+
+def test_a_killed_search_goes_on(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmnar.study import search as module
+
+    calls = []
+
+    def dies(*arguments: Any) -> float:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    real = module.tune_loss
+    monkeypatch.setattr(module, "tune_loss", dies)
+    searched = {"trials": 5, "spaces": {"pattern-only": {"model.strength": [1.0, 5.0, 25.0]}}, "sampler": "grid"}
+    spec = spec_of(store, rows={"pattern-only": {}}, search=searched, controls=[])
+    with pytest.raises(KeyboardInterrupt):
+        run_study(spec, tmp_path / "s", Inline(), Quiet())
+    run_study(spec, tmp_path / "s", Inline(), Quiet())
+    (best,) = (tmp_path / "s" / "searches").glob("*/best.json")
+    trials = json.loads(best.read_text())["trials"]
+    complete = [t for t in trials if t["state"] == "complete"]
+    tried = [t["values"].get("model.strength") for t in complete]
+    assert sorted(tried, key=str) == [1.0, 25.0, 5.0, None]  # the grid and the defaults, each once
+    assert sum(t["state"] == "fail" for t in trials) == 1
+
+
+def test_a_worker_that_is_killed_is_taken_up_again(store: Path, tmp_path: Path) -> None:
+    rows = {
+        "zero-fill": {"set": {"train.min_steps": 1500, "model.width": 16, "train.patience": 999}},
+        "pattern-only": {},
+    }
+    killed = []
+
+    def kill() -> None:
+        while not killed:
+            for child in multiprocessing.active_children():
+                if "zero-fill" in child.name and list(tmp_path.glob("s/runs/*/identity.json")):
+                    os.kill(child.pid or 0, signal.SIGKILL)
+                    killed.append(child.name)
+                    return
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    done = run_study(spec_of(store, rows=rows, folds=2, controls=[]), tmp_path / "s", LocalEngine(2), Quiet())
+    assert killed
+    assert not done.failures
+    assert all(job.finished for job in done.plan.jobs.values())
+
+
+def test_the_fingerprint_of_code_ignores_words_and_other_methods(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = "mmnar.models.zero_fill:ZeroFill"
+    before = code.code_fingerprint(target)
+    reached = code.reached(("mmnar.models.zero_fill", "mmnar.estimators.fusion"))
+    assert "mmnar.training.loop" in reached
+    assert "mmnar.models.crl_mmnar" not in reached
+    assert "mmnar.report.render" not in reached
+    real = code._tree
+
+    def changed(name: str) -> Any:
+        import ast
+
+        source = code._file(name).read_text()  # type: ignore[union-attr]
+        if name == "mmnar.ops.losses":
+            source = source.replace("clamp(min=1)", "clamp(min=2)")
+        return ast.parse("# a comment\n" + source)
+
+    for patched, same in ((lambda name: real(name), True), (changed, False)):
+        code._meaning.cache_clear()
+        monkeypatch.setattr(code, "_tree", patched)
+        assert (code.code_fingerprint(target) == before) is same
+    code._meaning.cache_clear()
