@@ -157,15 +157,34 @@ def test_impossible_settings_and_folds_are_refused_before_anything_runs(store: P
 
 
 def test_a_part_of_a_store_is_stated_and_has_a_fingerprint_of_its_own(store: Path, tmp_path: Path) -> None:
-    data = {"part": {"store": str(store), "subjects": 150, "modalities": ["m2", "m0"]}}
+    data = {"part": {"store": str(store), "subjects": 150}}
     done = run_study(spec_of(store, data=data, controls=[]), tmp_path / "s", Inline(), Quiet())
-    (made,) = (tmp_path / "s" / "data").iterdir()
-    part = open_store(made)
-    assert part.schema.modality_names == ("m0", "m2")
+    part = open_store(done.stores["part", ()])
     assert len(np.unique(part.subject_id)) == 150
-    assert part.manifest["part"] == {"subjects": 150, "modalities": ["m2", "m0"]}
+    assert part.manifest["subjects_kept"] == 150
     assert part.fingerprint != open_store(store).fingerprint
     assert judge(done).tables[0].samples == 150
+
+
+def test_rows_with_fewer_modalities_are_held_against_the_others_on_the_same_samples(
+    store: Path, tmp_path: Path
+) -> None:
+    """Only the first modality tells of the outcome; who has fewer loses just that."""
+    rows = {
+        "all": {"model": "logistic-pattern"},
+        "first": {"model": "logistic-pattern", "modalities": ["m0"]},
+        "rest": {"model": "logistic-pattern", "modalities": ["m3", "m1", "m2"]},
+    }
+    spec = spec_of(store, rows=rows, controls=["all"], layout="configurations")
+    done = run_study(spec, tmp_path / "s", Inline(), Quiet())
+    assert open_store(done.stores["planted", ("m3", "m1", "m2")]).schema.modality_names == ("m1", "m2", "m3")
+    table = judge(done).tables[0]
+    auroc = {row: n.metrics["auroc"].value or 0 for row, n in table.tasks["outcome"].items()}
+    assert auroc["first"] > auroc["all"] - 0.03
+    assert auroc["rest"] < 0.6
+    (lost,) = [c for c in table.comparisons if (c.model, c.metric) == ("rest", "auroc")]
+    assert (lost.difference.high or 0) < 0
+    assert table.patterns["outcome"]["all"]
 
 
 def test_a_search_never_sees_the_test_fold(tmp_path: Path) -> None:

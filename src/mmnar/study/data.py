@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,31 +19,42 @@ from mmnar.roles import subject_keys
 from mmnar.study.spec import Data
 
 
-def store_of(data: Data, folder: Path) -> Path:
+def store_of(data: Data, modalities: tuple[str, ...], folder: Path) -> Path:
     """Path of the store, made under ``folder`` where the study says how and it is not there yet.
+
+    Args:
+        modalities: Keep these alone; empty = all.
 
     Raises:
         StoreError: The store given is none.
         ConfigError: Arguments or modalities that do not exist.
     """
-    if data.store and not data.subjects and not data.modalities:
+    if modalities:
+        whole = open_store(store_of(data, (), folder))
+        path = folder / f"{data.name}-{_digest([whole.fingerprint, modalities])}"
+        if not (path / "manifest.json").is_file():
+            write_store(path, with_modalities(whole, modalities))
+        return path
+    if data.store and not data.subjects:
         return Path(data.store)
-    recipe = json.dumps(asdict(data), sort_keys=True)
-    path = folder / f"{data.name}-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
+    source = open_store(data.store).fingerprint if data.store else ""
+    path = folder / f"{data.name}-{_digest([asdict(data), source])}"
     if not (path / "manifest.json").is_file():
-        whole = open_store(data.store) if data.store else _made(data, path)
-        if data.subjects or data.modalities:
-            write_store(path, part_of(whole, data))
+        dataset = open_store(data.store) if data.store else _made(data, folder)
+        write_store(path, with_subjects(dataset, data.subjects) if data.subjects else dataset)
     return path
 
 
-def _made(data: Data, path: Path) -> PatientDataset:
-    """Simulate or plant a population and write it."""
+def _digest(what: Any) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _made(data: Data, folder: Path) -> PatientDataset:
+    """Simulate or plant a population."""
     if data.planted:
         from mmnar.dataset.planted import planted
 
-        write_store(path, planted(data.planted["mechanism"], data.planted["patients"], data.planted.get("seed", 0)))
-        return open_store(path)
+        return planted(data.planted["mechanism"], data.planted["patients"], data.planted.get("seed", 0))
     from mmnar.cohort.synthetic import synthetic_criteria, synthetic_questions
     from mmnar.dataset.prepare import prepare
     from mmnar.sources.simulator import simulate
@@ -52,40 +64,56 @@ def _made(data: Data, path: Path) -> PatientDataset:
         simulation = simulate(**data.simulated)
     except TypeError as error:
         raise ConfigError(f"data '{data.name}', simulated", "arguments of simulate", str(error), "correct it") from None
+    path = folder / f".{data.name}-simulated"
     prepare(read_synthetic(simulation), synthetic_criteria(), synthetic_questions(), path)
     return open_store(path)
 
 
-def part_of(dataset: PatientDataset, data: Data) -> PatientDataset:
-    """The stated number of subjects, the stated modalities; the manifest says so."""
-    names = data.modalities or dataset.schema.modality_names
-    for name in names:
-        if name not in dataset.schema.modality_names:
-            hint = nearest(name, dataset.schema.modality_names)
-            raise ConfigError(f"data '{data.name}': modality '{name}'", "one of the store", "another", hint)
+def with_subjects(dataset: PatientDataset, subjects: int) -> PatientDataset:
+    """A stated number of subjects, drawn by the hash of their identifiers; the manifest says so.
+
+    Raises:
+        ConfigError: There are not so many.
+    """
     keys = subject_keys(dataset.subject_id, seed=0, space=dataset.id_space)
-    if data.subjects > len(np.unique(keys)):
-        raise ConfigError(
-            f"data '{data.name}': subjects", f"at most {counted(len(np.unique(keys)))}", f"{data.subjects}", "lower it"
-        )
-    kept = np.unique(keys)[: data.subjects] if data.subjects else keys  # keys are as good as random
-    rows = np.flatnonzero(np.isin(keys, kept))
-    specs = tuple(m for m in dataset.schema.modalities if m.name in names)
-    columns = [dataset.schema.modality_names.index(m.name) for m in specs]
+    distinct = np.unique(keys)  # as good as random
+    if subjects > len(distinct):
+        raise ConfigError("data: subjects", f"at most {counted(len(distinct))}", f"{subjects}", "lower it")
+    rows = np.flatnonzero(np.isin(keys, distinct[:subjects]))
     return replace(
         dataset,
-        schema=replace(dataset.schema, modalities=specs),
-        values={m.name: taken(dataset.values[m.name], rows) for m in specs},
+        values={name: taken(content, rows) for name, content in dataset.values.items()},
         labels=dataset.labels[rows],
         label_mask=dataset.label_mask[rows],
-        present=dataset.present[rows][:, columns],
+        present=dataset.present[rows],
         subject_id=dataset.subject_id[rows],
         hadm_id=dataset.hadm_id[rows],
         stay_id=dataset.stay_id[rows],
         prediction_time=dataset.prediction_time[rows],
         attributes={name: values[rows] for name, values in dataset.attributes.items()},
-        bayes=None if dataset.bayes is None or data.modalities else dataset.bayes[rows],
-        manifest={**dataset.manifest, "part": {"subjects": data.subjects, "modalities": list(names)}},
+        bayes=None if dataset.bayes is None else dataset.bayes[rows],
+        manifest={**dataset.manifest, "subjects_kept": subjects},
+    )
+
+
+def with_modalities(dataset: PatientDataset, modalities: tuple[str, ...]) -> PatientDataset:
+    """The same samples with some of their modalities; exact risks, which knew the others, are left out.
+
+    Raises:
+        ConfigError: No such modality; the nearest name is offered.
+    """
+    known = dataset.schema.modality_names
+    for name in modalities:
+        if name not in known:
+            raise ConfigError(f"row: modality '{name}'", "one of the store", "another", nearest(name, known))
+    specs = tuple(m for m in dataset.schema.modalities if m.name in modalities)
+    return replace(
+        dataset,
+        schema=replace(dataset.schema, modalities=specs),
+        values={m.name: dataset.values[m.name] for m in specs},
+        present=dataset.present[:, [known.index(m.name) for m in specs]],
+        bayes=None,
+        manifest={**dataset.manifest, "modalities_kept": list(modalities)},
     )
 
 

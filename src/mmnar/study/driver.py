@@ -14,7 +14,7 @@ from mmnar.errors import StoreError
 from mmnar.files import write_text
 from mmnar.study.data import store_of
 from mmnar.study.engines.base import Engine
-from mmnar.study.plan import Job, Plan, plan_runs, plan_searches
+from mmnar.study.plan import Job, Plan, Stores, plan_runs, plan_searches
 from mmnar.study.progress import Progress
 from mmnar.study.spec import StudySpec
 
@@ -36,12 +36,14 @@ class Done:
         spec, plan: What was asked.
         failures: What could not be done.
         stale: Finished runs in the folder that belong to other code, data or settings; they are not used.
+        stores: What it ran on.
     """
 
     spec: StudySpec
     plan: Plan
     failures: tuple[Failure, ...]
     stale: int
+    stores: Stores
 
 
 def run_study(spec: StudySpec, out: Path, engine: Engine, progress: Progress) -> Done:
@@ -52,7 +54,11 @@ def run_study(spec: StudySpec, out: Path, engine: Engine, progress: Progress) ->
         ConfigError: The study cannot be run as written; nothing has been run then.
     """
     with claimed(out):
-        stores = {data.name: store_of(data, out / "data") for data in spec.data}
+        stores = {
+            (data.name, modalities): store_of(data, modalities, out / "data")
+            for data in spec.data
+            for modalities in {(), *(row.modalities for row in spec.rows)}
+        }
         plan_runs(spec, stores, out, {})  # every mistake in the study shows before the first hour is spent
         searches = plan_searches(spec, stores, out)
         failures = carry_out(list(searches.values()), engine, progress)
@@ -63,7 +69,7 @@ def run_study(spec: StudySpec, out: Path, engine: Engine, progress: Progress) ->
         if stale:
             progress.say(f"{stale} finished runs belong to other code, data or settings; they are not used")
         failures += carry_out(list(plan.jobs.values()), engine, progress)
-        return Done(spec, plan, tuple(failures), stale)
+        return Done(spec, plan, tuple(failures), stale, stores)
 
 
 def carry_out(jobs: Sequence[Job], engine: Engine, progress: Progress) -> list[Failure]:
@@ -115,11 +121,11 @@ def claimed(out: Path) -> Iterator[None]:
         yield
 
 
-def _write_plan(out: Path, spec: StudySpec, plan: Plan, stores: Mapping[str, Path]) -> None:
+def _write_plan(out: Path, spec: StudySpec, plan: Plan, stores: Stores) -> None:
     """``study.json``: what was asked and which folder holds which cell."""
     record = {
         "study": asdict(spec),
-        "stores": {name: str(path) for name, path in stores.items()},
+        "stores": {name: str(path) for (name, modalities), path in stores.items() if not modalities},
         "cells": [asdict(cell) for cell in plan.cells],
         "chosen": [{"data": d, "row": r, "settings": dict(v)} for (d, r), v in plan.chosen.items()],
         "words": list(plan.words),

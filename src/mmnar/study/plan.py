@@ -22,6 +22,9 @@ from mmnar.study.spec import Data, Row, StudySpec
 Chosen = Mapping[tuple[str, str], Mapping[str, Any]]
 """(data, row) → what the search chose."""
 
+Stores = Mapping[tuple[str, tuple[str, ...]], Path]
+"""(data, modalities kept; none named = all) → path."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -69,7 +72,7 @@ class Plan:
     chosen: Chosen = field(default_factory=dict)
 
 
-def plan_runs(spec: StudySpec, stores: Mapping[str, Path], out: Path, chosen: Chosen) -> Plan:
+def plan_runs(spec: StudySpec, stores: Stores, out: Path, chosen: Chosen) -> Plan:
     """All runs of a study.
 
     Raises:
@@ -80,19 +83,19 @@ def plan_runs(spec: StudySpec, stores: Mapping[str, Path], out: Path, chosen: Ch
     jobs: dict[str, Job] = {}
     words: list[str] = []
     for data in spec.data:
-        dataset = open_store(stores[data.name])
         folds = folds_of(spec, data)
-        words += check_folds(dataset, [_split(spec, data, fold) for fold in folds], data.name)
+        words += check_folds(open_store(stores[data.name, ()]), [_split(spec, data, f) for f in folds], data.name)
+        opened = {row.modalities: open_store(stores[data.name, row.modalities]) for row in spec.rows}
         for row, setting, fold, seed in product(spec.rows, spec.settings, folds, spec.seeds):
             own = overrides(spec, row, chosen.get((data.name, row.name), {}), spec.settings[setting])
             options = [*as_words(own), *split_words(spec, data, fold), f"seed={seed}"]
             place = (data.name, row.name, setting, fold, seed)
-            identity, refusal = _identity(row, options, dataset)
+            identity, refusal = _identity(row, options, opened[row.modalities])
             if refusal:
                 cells.append(Cell(*place, "", refusal))
                 continue
             key = hash_of(identity)
-            task = {"store": str(stores[data.name]), "model": row.model, "words": options}
+            task = {"store": str(stores[data.name, row.modalities]), "model": row.model, "words": options}
             label = f"{data.name} · {row.name} · {setting} · fold {fold} · seed {seed}"
             jobs.setdefault(key, Job(key, "run", label, str(out / "runs" / key), task))
             cells.append(Cell(*place, key))
@@ -117,7 +120,7 @@ def _split(spec: StudySpec, data: Data, fold: int) -> Split:
     return Split(**to_plain(resolve_run("pattern-only", split_words(spec, data, fold))[0].split))
 
 
-def plan_searches(spec: StudySpec, stores: Mapping[str, Path], out: Path) -> dict[tuple[str, str], Job]:
+def plan_searches(spec: StudySpec, stores: Stores, out: Path) -> dict[tuple[str, str], Job]:
     """One job per data set and row that has something to search: all its trials, one after the other.
 
     Raises:
@@ -128,7 +131,7 @@ def plan_searches(spec: StudySpec, stores: Mapping[str, Path], out: Path) -> dic
         return jobs
     for data, row in product(spec.data, spec.rows):
         space = spec.search.of(row)
-        dataset = open_store(stores[data.name])
+        dataset = open_store(stores[data.name, row.modalities])
         options = [*as_words(overrides(spec, row, {}, {})), *split_words(spec, data, spec.search.fold)]
         identity, refusal = _identity(row, options, dataset)
         if not space or refusal:
@@ -137,7 +140,7 @@ def plan_searches(spec: StudySpec, stores: Mapping[str, Path], out: Path) -> dic
             first = values[0] if isinstance(values, list) else values["low"]
             _identity(row, [*options, *as_words({key: first})], dataset)
         how = {"space": space, "trials": spec.search.trials, "sampler": spec.search.sampler, "prune": spec.search.prune}
-        task = {"store": str(stores[data.name]), "model": row.model, "words": options, **how}
+        task = {"store": str(stores[data.name, row.modalities]), "model": row.model, "words": options, **how}
         key = hash_of({**identity, **how})
         jobs[data.name, row.name] = Job(
             key, "search", f"{data.name} · {row.name} · search", str(out / "searches" / key), task

@@ -5,28 +5,32 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from mmnar.cohort.split import Split
+from mmnar.dataset.store import PatientDataset, open_store
 from mmnar.errors import StoreError
 from mmnar.evaluation.compare import compare, correct, same_sample
+from mmnar.evaluation.embedding import Embedding, embedding_analysis
 from mmnar.evaluation.evaluate import judged
 from mmnar.evaluation.intervals import Resampling
 from mmnar.evaluation.metrics import METRICS
+from mmnar.evaluation.patterns import pattern_rows
 from mmnar.evaluation.ranks import Ranks, average_ranks
 from mmnar.evaluation.repeated import mean_over_seeds
-from mmnar.evaluation.result import Comparison, Estimate
+from mmnar.evaluation.result import Comparison, Estimate, GroupRow
 from mmnar.evaluation.scored import Scored
 from mmnar.files import write_text
 from mmnar.predictions import Predictions, concat
 from mmnar.roles import Test
 from mmnar.study.driver import Done, Failure
-from mmnar.study.plan import Cell, Plan
-from mmnar.study.spec import StudySpec
+from mmnar.study.plan import Cell
+from mmnar.study.spec import Row
 from mmnar.workflow import Run, open_run
 
 FORMAT: Final = "mmnar.study/1"
@@ -64,6 +68,8 @@ class Table:
         ranks: metric → average ranks over task × fold.
         cost: row → what its runs took.
         patients, samples: In the test folds together.
+        patterns: task → row → numbers by pattern of the patient, where the layout asks for them.
+        embedding: row → what its representation knows of the pattern, likewise.
         bayes: task → metric → what the exact risks score, where they are known.
     """
 
@@ -76,6 +82,8 @@ class Table:
     cost: dict[str, Cost]
     patients: int
     samples: int
+    patterns: dict[str, dict[str, tuple[GroupRow, ...]]] = field(default_factory=dict)
+    embedding: dict[str, Embedding] = field(default_factory=dict)
     bayes: dict[str, dict[str, Estimate]] = field(default_factory=dict)
 
 
@@ -118,7 +126,7 @@ def judge(done: Done) -> StudyResult:
     spec, plan = done.spec, done.plan
     runs = {key: open_run(job.folder) for key, job in plan.jobs.items() if job.finished}
     tables = tuple(
-        _table(spec, plan, runs, data.name, setting)
+        _table(done, runs, data.name, setting)
         for data in spec.data
         for setting in spec.settings
         if any(c.data == data.name and c.setting == setting and c.job in runs for c in plan.cells)
@@ -140,16 +148,17 @@ def _failure(failure: Failure) -> tuple[str, str, str]:
     return failure.job.label, failure.error, failure.traceback
 
 
-def _table(spec: StudySpec, plan: Plan, runs: Mapping[str, Run], data: str, setting: str) -> Table:
-    places = [c for c in plan.cells if (c.data, c.setting) == (data, setting) and not c.refusal]
+def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Table:
+    spec, whole = done.spec, open_store(done.stores[data, ()])
+    places = [c for c in done.plan.cells if (c.data, c.setting) == (data, setting) and not c.refusal]
     rows = [row for row in spec.rows if (mine := _of(places, row.name)) and all(c.job in runs for c in mine)]
     by_seed = {
-        row.name: [_joined([runs[c.job] for c in _of(places, row.name, seed)], row.rectified) for seed in spec.seeds]
+        row.name: [_joined([runs[c.job] for c in _of(places, row.name, seed)], row, whole) for seed in spec.seeds]
         for row in rows
     }
-    first = next(iter(by_seed.values()), [None])[0]
-    if first is None:
+    if not by_seed:
         return Table(data, setting, {}, (), (), {}, {}, 0, 0)
+    first = next(iter(by_seed.values()))[0]
     for predictions in (p for seeds in by_seed.values() for p in seeds):
         same_sample(first, predictions)
     resampling = Resampling.draw(first.subject_id, spec.resamples, 0)
@@ -176,28 +185,66 @@ def _table(spec: StudySpec, plan: Plan, runs: Mapping[str, Run], data: str, sett
         {row.name: _cost([runs[c.job] for c in _of(places, row.name)]) for row in rows},
         len(np.unique(first.subject_id)),
         len(first),
+        _by_pattern(by_seed, resampling) if spec.layout == "configurations" else {},
+        _embeddings(rows, places, runs, whole) if spec.layout == "embedding" else {},
         bayes,
     )
+
+
+def _by_pattern(
+    by_seed: Mapping[str, Sequence[Predictions[Test]]], resampling: Resampling
+) -> dict[str, dict[str, tuple[GroupRow, ...]]]:
+    """The first seed's numbers by pattern of the patient."""
+    found: dict[str, dict[str, tuple[GroupRow, ...]]] = {}
+    for name, (first, *_) in by_seed.items():
+        for task in first.tasks:
+            p, y, asked = first.task(task)
+            rows = np.flatnonzero(asked)
+            groups = pattern_rows(first, rows, y[rows].astype(np.float64), p[rows], resampling)
+            found.setdefault(task, {})[name] = groups
+    return found
+
+
+def _embeddings(
+    rows: Sequence[Row], places: Sequence[Cell], runs: Mapping[str, Run], whole: PatientDataset
+) -> dict[str, Embedding]:
+    """Of each row that has a representation: its first run's, on that run's test fold."""
+    found = {}
+    for row in rows:
+        run = runs[_of(places, row.name)[0].job]
+        fold = whole.fold(Split(**run.record["config"]["split"]), "test")
+        representation = None if row.modalities else run.predictor().represent(fold)
+        if representation is not None:
+            found[row.name] = embedding_analysis(
+                representation, fold.present, fold.subject_id, fold.labels, fold.label_mask, fold.schema.task_names
+            )
+    return found
 
 
 def _of(cells: Sequence[Cell], row: str, seed: int | None = None) -> list[Cell]:
     return [c for c in cells if c.row == row and seed in (None, c.seed)]
 
 
-def _joined(runs: Sequence[Run], rectified: bool) -> Predictions[Test]:
-    """The test predictions of all folds.
+def _joined(runs: Sequence[Run], row: Row, whole: PatientDataset) -> Predictions[Test]:
+    """The test predictions of all folds; those of a row with fewer modalities are held against the whole pattern.
 
     Raises:
         StoreError: Rectified ones are asked for and there are none.
         LeakageError: A scored subject was seen in fitting.
     """
-    parts = [run.rectified if rectified else run.test for run in runs]
+    parts = [run.rectified if row.rectified else run.test for run in runs]
     missing = sum(p is None for p in parts)
     if missing:
-        raise StoreError("rectified row", "runs with a rectifier", f"{missing} without", "set rectifier.rule=lattice")
-    whole = concat([p for p in parts if p is not None])
-    whole.refuse_overlap()
-    return whole
+        raise StoreError(f"row '{row.name}'", "runs with a rectifier", f"{missing} without", "set rectifier.rule")
+    joined = concat([p for p in parts if p is not None])
+    joined.refuse_overlap()
+    if not row.modalities:
+        return joined
+    folds = [whole.fold(Split(**run.record["config"]["split"]), "test") for run in runs]
+    seen = np.concatenate([fold.rows for fold in folds])
+    assert np.array_equal(whole.stay_id[seen], joined.stay_id)  # the same samples, split by the same subjects
+    exact = None if whole.bayes is None else whole.bayes[seen]
+    return replace(joined, modalities=whole.schema.modality_names, present=whole.present[seen], bayes=exact)
 
 
 def _compared(

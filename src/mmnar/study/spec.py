@@ -19,8 +19,8 @@ _TOP: Final = (
     *("title", "layout", "data", "rows", "settings", "folds", "seeds", "set", "deep", "search", "metrics", "controls"),
     *("resamples", "reference", "notes", "demo"),
 )
-_ROW: Final = ("model", "set", "rectified")
-_DATA: Final = ("store", "simulated", "planted", "subjects", "modalities", "split")
+_ROW: Final = ("model", "set", "rectified", "modalities")
+_DATA: Final = ("store", "simulated", "planted", "subjects", "split")
 _SEARCH: Final = ("trials", "fold", "sampler", "space", "spaces", "prune")
 _RANGE: Final = ("low", "high", "log")
 
@@ -34,12 +34,14 @@ class Row:
         model: Registry name.
         set: Overrides of its own.
         rectified: Judge the predictions after the rectifier (a row that shares all else shares the runs).
+        modalities: Let the method have these alone; empty = all of them.
     """
 
     name: str
     model: str
     set: Mapping[str, Any] = field(default_factory=dict)
     rectified: bool = False
+    modalities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,6 @@ class Data:
         simulated: Arguments of ``mmnar.sources.simulator.simulate``.
         planted: ``{"mechanism", "patients", "seed"}`` of ``mmnar.dataset.planted``.
         subjects: Keep a stated number of subjects, drawn by the hash of their identifiers.
-        modalities: Keep these alone.
         split: Overrides of the split, e.g. ``{"by": "set", "held_out": "b"}``; the study's folds are then one.
     """
 
@@ -61,7 +62,6 @@ class Data:
     simulated: Mapping[str, Any] = field(default_factory=dict)
     planted: Mapping[str, Any] = field(default_factory=dict)
     subjects: int = 0
-    modalities: tuple[str, ...] = ()
     split: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -203,9 +203,9 @@ SIMULATED: Final = ("auroc_gap_to_bayes", "kl_to_bayes", "brier_to_bayes")
 
 def _row(name: str, of: Mapping[str, Any]) -> Row:
     _known(f"row '{name}'", of, _ROW)
-    row = Row(name, str(of.get("model", name)), of.get("set") or {}, bool(of.get("rectified", False)))
-    _one_of(f"row '{name}'", [row.model], model_names())
-    return row
+    model, modalities = str(of.get("model", name)), tuple(of.get("modalities", ()))
+    _one_of(f"row '{name}'", [model], model_names())
+    return Row(name, model, of.get("set") or {}, bool(of.get("rectified", False)), modalities)
 
 
 def _data(name: str, of: Mapping[str, Any], stores: Mapping[str, str]) -> Data:
@@ -226,7 +226,6 @@ def _data(name: str, of: Mapping[str, Any], stores: Mapping[str, str]) -> Data:
         str(store),
         **made,
         subjects=_whole(f"data '{name}', subjects", of.get("subjects", 0), 0),
-        modalities=tuple(of.get("modalities", ())),
         split=of.get("split") or {},
     )
 
