@@ -16,6 +16,7 @@ def study(
     *,
     out: Path,
     data: tuple[str, ...] = (),
+    only: tuple[str, ...] = (),
     demo: bool = False,
     engine: Literal["local", "slurm", "ray"] = "local",
     jobs: int = 1,
@@ -27,6 +28,7 @@ def study(
         spec: The study, a YAML file; see studies/.
         out: Folder of the study: its runs, searches and report.
         data: NAME=PATH of a prepared store for a data set that the study names.
+        only: Data sets to run on; all where none is named.
         demo: The study's smallest honest size, on simulated patients.
         engine: Processes of this machine, a Slurm cluster (needs mmnar[slurm]) or a Ray cluster (needs mmnar[ray]).
         jobs: At the same time, on this machine.
@@ -41,7 +43,7 @@ def study(
     from mmnar.study.text import study_text
 
     stores = dict(_named("--data", word) for word in data)
-    asked = read_study(spec, demo=demo, stores=stores)
+    asked = read_study(spec, demo=demo, stores=stores, only=only)
     options = dict(_named("--option", word) for word in option)
     done = run_study(asked, out, engine_of(engine, jobs, out, options), Console())
     result = judge(done)

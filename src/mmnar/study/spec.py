@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -20,7 +21,7 @@ _TOP: Final = (
     *("resamples", "reference", "notes", "demo"),
 )
 _ROW: Final = ("model", "set", "rectified", "modalities")
-_DATA: Final = ("store", "simulated", "planted", "subjects", "split")
+_DATA: Final = ("store", "simulated", "planted", "subjects", "split", "reference")
 _SEARCH: Final = ("trials", "fold", "sampler", "space", "spaces", "prune")
 _RANGE: Final = ("low", "high", "log")
 
@@ -55,6 +56,7 @@ class Data:
         planted: ``{"mechanism", "patients", "seed"}`` of ``mmnar.dataset.planted``.
         subjects: Keep a stated number of subjects, drawn by the hash of their identifiers.
         split: Overrides of the split, e.g. ``{"by": "set", "held_out": "b"}``; the study's folds are then one.
+        reference: What the table of published figures calls it.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Data:
     planted: Mapping[str, Any] = field(default_factory=dict)
     subjects: int = 0
     split: Mapping[str, Any] = field(default_factory=dict)
+    reference: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,8 @@ class StudySpec:
         metrics: Shown.
         controls: Rows that all others are tested against.
         resamples: Of the patient-clustered bootstrap.
-        reference: Name of a table of published figures, shown beside ours.
+        reference: Published figures, shown beside ours and never aimed at: ``data, task, row, metric, value, spread``
+            of each. In the file: the name of a CSV file beside it.
     """
 
     title: str
@@ -125,19 +129,22 @@ class StudySpec:
     metrics: tuple[str, ...] = ("auroc", "auprc", "brier")
     controls: tuple[str, ...] = ()
     resamples: int = 1000
-    reference: str = ""
+    reference: tuple[Mapping[str, str], ...] = ()
     notes: str = ""
 
     def row(self, name: str) -> Row:
         return next(r for r in self.rows if r.name == name)
 
 
-def read_study(path: Path, *, demo: bool = False, stores: Mapping[str, str] | None = None) -> StudySpec:
+def read_study(
+    path: Path, *, demo: bool = False, stores: Mapping[str, str] | None = None, only: Sequence[str] = ()
+) -> StudySpec:
     """The study in a YAML file.
 
     Args:
         demo: Put what the file says under ``demo`` in place of what it says elsewhere.
         stores: data name → path, from the command line.
+        only: Names of the data sets to run on; none = all.
 
     Raises:
         ConfigError: Not YAML, or anything in it is unknown or impossible; the nearest name is offered.
@@ -153,7 +160,20 @@ def read_study(path: Path, *, demo: bool = False, stores: Mapping[str, str] | No
         if not small:
             raise ConfigError(f"study '{path.name}'", "a section 'demo'", "none", "run it without --demo")
         raw = {**raw, **small}
-    return study_of(raw, stores or {})
+    if raw.get("reference"):
+        raw = {**raw, "reference": _figures(path.parent / str(raw["reference"]))}
+    spec = study_of(raw, stores or {})
+    _one_of("--only", only, [d.name for d in spec.data])
+    return replace(spec, data=tuple(d for d in spec.data if not only or d.name in only))
+
+
+def _figures(path: Path) -> tuple[dict[str, str], ...]:
+    """Published figures of a CSV file."""
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            return tuple(csv.DictReader(handle))
+    except OSError as error:
+        raise ConfigError("reference", "a CSV file beside the study", str(error), "correct its name") from error
 
 
 def study_of(raw: Mapping[str, Any], stores: Mapping[str, str] | None = None) -> StudySpec:
@@ -189,7 +209,7 @@ def study_of(raw: Mapping[str, Any], stores: Mapping[str, str] | None = None) ->
         metrics=tuple(raw.get("metrics", ("auroc", "auprc", "brier"))),
         controls=tuple(raw.get("controls", ())),
         resamples=_whole("resamples", raw.get("resamples", 1000), 1),
-        reference=str(raw.get("reference", "")),
+        reference=tuple(raw.get("reference", ())),
         notes=str(raw.get("notes", "")),
     )
     _one_of("metrics", spec.metrics, [*METRICS, *SIMULATED])
@@ -227,6 +247,7 @@ def _data(name: str, of: Mapping[str, Any], stores: Mapping[str, str]) -> Data:
         **made,
         subjects=_whole(f"data '{name}', subjects", of.get("subjects", 0), 0),
         split=of.get("split") or {},
+        reference=str(of.get("reference", "")),
     )
 
 
