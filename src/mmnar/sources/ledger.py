@@ -45,9 +45,8 @@ class Ledger:
         """
         kept = pl.repeat(True, frame.height, eager=True)
         for reason, passes in checks.items():
-            left = kept & passes
-            self.drop(table, kept.sum() - left.sum(), reason)
-            kept = left
+            self.drop(table, int((kept & ~passes).sum()), reason)
+            kept &= passes
         return frame if kept.all() else frame.filter(kept)
 
     def begin(self, table: str) -> None:

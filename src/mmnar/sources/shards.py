@@ -187,7 +187,7 @@ class EventWriter:
             for number, (start, stop) in enumerate(zip(starts, [*starts[1:], None], strict=True)):
                 shard, repeated = _distinct(_range(spilled, start if number else None, stop))
                 repeats.update(repeated)
-                kept.append(shard.group_by("code").len("count"))
+                kept.append(shard.group_by("code").len("count").cast({"code": pl.String}))
                 if writing:
                     writing.result()
                 target = self._folder / "data" / f"{number}.parquet"
@@ -348,15 +348,15 @@ def _starts(subjects: NDArray[np.int64], counts: NDArray[np.int64], shards: int 
 
 
 def _range(files: list[Path], start: int | None, stop: int | None) -> pl.DataFrame:
-    """Events of subjects in [start, stop), from files sorted by subject."""
+    """Events of subjects in [start, stop), from files sorted by subject; ``code`` and ``source`` are categorical."""
     pieces = []
     for file in files:
-        spilled = pl.read_ipc(file, memory_map=True)
-        subject = spilled["subject_id"]
+        # the other columns of a file without such subjects are not looked at
+        subject = pl.read_ipc(file, columns=["subject_id"], memory_map=True)["subject_id"]
         first = 0 if start is None else subject.search_sorted(start, side="left")
         last = len(subject) if stop is None else subject.search_sorted(stop, side="left")
         if last > first:
-            pieces.append(spilled[first:last].with_columns(pl.col("code", "source").cast(pl.String)))
+            pieces.append(pl.read_ipc(file, memory_map=True)[first:last])
     return pl.concat(pieces) if pieces else pl.DataFrame(schema=EVENT_SCHEMA)
 
 
@@ -376,7 +376,7 @@ def _write_shard(shard: pl.DataFrame, path: Path) -> None:
     import pyarrow.parquet as pq
 
     text = {"code": pa.string(), "source": pa.string(), "text_value": pa.large_string()}
-    table = shard.to_arrow()
+    table = shard.cast({"code": pl.String, "source": pl.String}).to_arrow()
     schema = pa.schema([pa.field(f.name, text.get(f.name, f.type)) for f in table.schema])
     pq.write_table(table.cast(schema), path, compression="zstd", compression_level=1)
 
