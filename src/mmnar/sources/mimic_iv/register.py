@@ -77,8 +77,8 @@ class Register:
     """The subjects, admissions and unit stays that rows may belong to.
 
     Args:
-        lives: ``subject_id, born, ended``, by ``subject_id``: no event of a subject lies outside (``ended`` null = not known to
-            be dead).
+        lives: ``subject_id, born, ended``, by ``subject_id``: no event of a subject lies outside (``ended`` null = not
+            known to be dead).
         admissions: ``subject_id, hadm_id`` (distinct) and what the tables need of each admission (``dischtime``).
         stays: ``subject_id, stay_id`` (distinct).
         ledger: Counts of dropped rows.
