@@ -63,13 +63,13 @@ class Positions:
 
     def of(self, asked: pl.Series) -> NDArray[np.int64]:
         """(n,) positions; −1 for null and for what is not known."""
-        found = np.full(len(asked), -1)
-        if len(self._known):
-            ids = asked.cast(pl.Int64).fill_null(0).to_numpy()
-            place = np.minimum(np.searchsorted(self._known, ids), len(self._known) - 1)
-            known = (self._known[place] == ids) & asked.is_not_null().to_numpy()
-            found[known] = place[known]
-        return found
+        if not len(self._known):
+            return np.full(len(asked), -1)
+        ids = asked.cast(pl.Int64).fill_null(0).to_numpy()
+        place = np.searchsorted(self._known, ids)
+        np.minimum(place, len(self._known) - 1, out=place)
+        place[(self._known[place] != ids) | asked.is_null().to_numpy()] = -1
+        return place
 
 
 @dataclass(frozen=True)
