@@ -122,6 +122,37 @@ def test_bins_end_at_the_prediction_and_hold_means() -> None:
     assert content.values.tolist() == pytest.approx([3.0, (5 + 4 + 1) / 3, (2 + 7) / 2])
 
 
+def test_means_of_bins_are_the_same_to_the_last_bit_whatever_the_order_of_rows() -> None:
+    rng = np.random.default_rng(0)
+    # two codes of one rule at one minute, and numbers whose sum depends on its order
+    code, minute = rng.choice(["A", "B//1", "B//2"], 400), rng.integers(-300, 0, 400)
+    number = np.float32(rng.choice([1e-3, 0.1, 7.0, 1e7, -1e7], 400) * rng.random(400))
+    rows: list[Row] = [
+        (1 + k % 2, str(code[k]), int(minute[k]), int(minute[k]), float(number[k]), None) for k in range(400)
+    ]
+    asked = [(1, 0), (1, -60), (2, 0)]
+    expected, _ = series_content(past_of(rows, asked), RULES, bin_hours=1.0)
+    for seed in range(5):
+        shuffled = [rows[k] for k in np.random.default_rng(seed).permutation(400)]
+        content, _ = series_content(past_of(shuffled, asked), RULES, bin_hours=1.0)
+        assert all(np.array_equal(content.arrays()[k], expected.arrays()[k]) for k in expected.arrays())
+    for k, (subject, end) in enumerate(asked):
+        got = {}
+        span = slice(expected.offsets[k], expected.offsets[k + 1])
+        for hour, feature, value in zip(
+            expected.hours[span], expected.feature[span], expected.values[span], strict=True
+        ):
+            got[int(feature), math.ceil(round(float(hour) * 60) / 60)] = value
+        cells: dict[tuple[int, int], list[tuple[int, float]]] = {}
+        for own, name, at, _, value, _ in rows:
+            assert value is not None
+            if own == subject and at <= end and (name != "A" or 0 <= value <= 10):
+                cells.setdefault((int(name != "A"), math.ceil((at - end) / 60)), []).append((at, value))
+        # Python's own sum keeps the bits that adding one after the other loses
+        means = {cell: math.fsum(v for _, v in values) / len(values) for cell, values in cells.items()}
+        assert got == {cell: pytest.approx(mean, rel=1e-5, abs=1e-4) for cell, mean in means.items()}
+
+
 @settings(max_examples=40, deadline=None)
 @given(rows_strategy, st.lists(st.tuples(st.integers(1, 4), st.integers(0, 300)), min_size=1, max_size=4, unique=True))
 def test_found_texts_are_the_known_ones_with_something_in_them(rows: list[Row], asked: list[tuple[int, int]]) -> None:
