@@ -29,7 +29,9 @@ SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
 SIMULATED: Final = "SIMULATED.txt"
 """Lies in every release folder that ``mmnar simulate`` writes."""
 
-_PIECE: Final = 1 << 18
+_PIECE: Final = 1 << 16
+"""Bytes read at once. What larger ones unpack to is memory that is fetched anew from the system each time."""
+
 _BLOCK: Final = 1 << 23
 """Bytes of text per block. Larger ones leave the caches, and their memory is fetched anew from the system each time:
 64 MB take twice the time."""

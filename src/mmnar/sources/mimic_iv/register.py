@@ -91,8 +91,7 @@ class Register:
 
     def of_subjects(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Rows of subjects with a unit stay; the others are none of ours and not counted."""
-        ours = self._subjects.of(frame["subject_id"]) >= 0
-        return frame if ours.all() else frame.filter(ours)
+        return self._numbered(frame)[0]
 
     def place(self, table: str, frame: pl.DataFrame, happened: pl.Expr, known: pl.Expr) -> pl.DataFrame:
         """Give each row ``time`` and ``available_time``; drop and count what cannot be placed.
@@ -103,8 +102,8 @@ class Register:
             happened: When it happened.
             known: When the ward could have known; never before ``happened``, null = then.
         """
-        frame = self.of_subjects(frame).with_columns(time=happened, known=known)
-        subject = self._subjects.of(frame["subject_id"])
+        frame, subject = self._numbered(frame)
+        frame = frame.with_columns(time=happened, known=known)
         time, life = frame["time"], self.lives[subject]
         kept = self.ledger.sift(
             table,
@@ -117,6 +116,12 @@ class Register:
             },
         )
         return kept.with_columns(available_time=pl.max_horizontal("time", "known")).drop("known")
+
+    def _numbered(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.int64]]:
+        """Rows ``of_subjects``, and where in ``lives`` the subject of each stands."""
+        subject = self._subjects.of(frame["subject_id"])
+        ours = subject >= 0
+        return (frame, subject) if ours.all() else (frame.filter(ours), subject[ours])
 
     def _joins(self, frame: pl.DataFrame, subject: NDArray[np.int64]) -> dict[str, pl.Series]:
         """Reason → whether a row names none, or one of its own subject."""

@@ -11,7 +11,7 @@ import polars as pl
 
 from mmnar.sources.mimic_iv import concepts as codes
 from mmnar.sources.mimic_iv.concepts import Concept
-from mmnar.sources.mimic_iv.register import Positions, Register, as_events, moment
+from mmnar.sources.mimic_iv.register import Register, as_events, moment
 
 LAB_TURNAROUND: Final = pl.duration(hours=1, time_unit="us")
 """From specimen to result where ``storetime`` is null."""
@@ -70,17 +70,18 @@ def _measured(register: Register, table: str, frame: pl.DataFrame, known: tuple[
 def _ways(ways: pl.DataFrame, item: pl.Series, unit: pl.Series) -> pl.Series:
     """Row number in ``conversions`` for each item and its unit as it is written; null where there is none."""
     found = {pair: row for row, pair in enumerate(ways.select("itemid", "unit_found").iter_rows())}
-    items = ways["itemid"].unique().sort()
+    items = ways["itemid"].unique().sort().to_numpy()
     # few spellings for very many rows: each is looked up once
     unit = unit.fill_null("")
     written = unit.unique()
     spellings = [codes.spelled(u) for u in written]
     table = np.full((len(items) + 1, len(spellings) + 1), -1)
     table[:-1, :-1] = [[found.get((i, u), -1) for u in spellings] for i in items]
-    # an item that is not known is at −1: the last row, where no way is
-    row = pl.Series(
-        table[Positions(items).of(item), unit.cast(pl.Enum(written)).to_physical().to_numpy()], dtype=pl.Int64
-    )
+    # a list as long as the largest item finds items faster than a search; its end stands for all that are not known
+    place = np.full(items.max() + 2, len(items))
+    place[items] = np.arange(len(items))
+    of_item = place[np.clip(item.to_numpy(), -1, items.max() + 1)]
+    row = pl.Series(table[of_item, unit.cast(pl.Enum(written)).to_physical().to_numpy()], dtype=pl.Int64)
     return row.set(row < 0, None)
 
 
