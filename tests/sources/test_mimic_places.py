@@ -84,8 +84,10 @@ def test_rows_are_placed_as_joins_would_place_them(seed: int) -> None:
     assert min(lost.values()) >= 10
 
 
-def test_nobody_is_known() -> None:
-    assert Positions(pl.Series([], dtype=pl.Int64)).of(pl.Series([1, None])).tolist() == [-1, -1]
+@pytest.mark.parametrize("known", [[], [0, 3], [-5, 0]])
+def test_null_is_nobody(known: list[int]) -> None:
+    found = Positions(pl.Series(known, dtype=pl.Int64)).of(pl.Series([None, 1, 9, -9, None]))
+    assert found.tolist() == [-1] * 5
 
 
 def test_a_row_that_fails_several_checks_is_counted_under_the_first() -> None:
