@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,37 @@ def test_bins_end_at_the_prediction_and_hold_means() -> None:
     # hours −2 … 0: (−2) | (−2, −1] | (−1, 0]
     assert content.hours.tolist() == pytest.approx([-2.0, -1.0, 0.0])
     assert content.values.tolist() == pytest.approx([3.0, (5 + 4 + 1) / 3, (2 + 7) / 2])
+
+
+def test_means_of_bins_are_added_in_order_of_time_then_value() -> None:
+    # two codes of one rule at one minute; the sum is 1 in another order
+    for numbers in permutations([1e30, -1e30, 1.0]):
+        rows: list[Row] = [(1, f"B//{k % 2}", 5, 5, number, None) for k, number in enumerate(numbers)]
+        content, _ = series_content(past_of(rows, [(1, 10)]), RULES, bin_hours=1.0)
+        assert content.values.tolist() == [0.0]
+
+
+def test_means_of_bins_equal_plain_python() -> None:
+    rng = np.random.default_rng(0)
+    rows: list[Row] = [
+        (1 + k % 2, str(rng.choice(["A", "B//1", "B//2"])), int(at), int(at), float(rng.integers(-4, 14)), None)
+        for k, at in enumerate(rng.integers(-300, 0, 400))
+    ]
+    asked = [(1, 0), (1, -60), (2, 0)]
+    content, _ = series_content(past_of(rows, asked), RULES, bin_hours=1.0)
+    for k, (subject, end) in enumerate(asked):
+        cells: dict[tuple[int, int], list[tuple[int, float]]] = {}
+        for own, name, at, _, value, _ in rows:
+            assert value is not None
+            if own == subject and at <= end and (name != "A" or 0 <= value <= 10):
+                cells.setdefault((int(name != "A"), math.ceil((at - end) / 60)), []).append((at - end, value))
+        expected = {
+            (feature, np.float32(max(values)[0] / 60)): np.float32(sum(v for _, v in values) / len(values))
+            for (feature, _), values in cells.items()
+        }
+        span = slice(content.offsets[k], content.offsets[k + 1])
+        got = zip(content.feature[span], content.hours[span], content.values[span], strict=True)
+        assert {(feature, hour): value for feature, hour, value in got} == expected
 
 
 @settings(max_examples=40, deadline=None)

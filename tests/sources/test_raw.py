@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -431,3 +432,38 @@ def test_a_block_that_has_to_be_read_as_text_joins_the_blocks_of_numbers_before_
     columns = {"id": pl.Int64(), "kind": pl.Int64()}
     found = pl.concat(DataRoot(tmp_path).chunks("lab", columns, where=pl.col("kind") == 1))
     assert found["id"].to_list() == [i for i in range(300) if i % 3 == 1]
+
+
+# --- ahead -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [1, 3, 50])
+def test_blocks_made_ahead_are_the_same_in_the_same_order(depth: int) -> None:
+    assert list(raw.ahead(iter(range(20)), depth)) == list(range(20))
+    assert list(raw.ahead(iter(()), depth)) == []
+
+
+def test_no_more_blocks_are_made_than_asked_for() -> None:
+    made: list[int] = []
+
+    def blocks() -> Iterator[int]:
+        for n in range(100):
+            made.append(n)
+            yield n
+
+    some = raw.ahead(blocks(), 3)
+    assert [next(some) for _ in range(5)] == [0, 1, 2, 3, 4]
+    some.close()
+    assert len(made) <= 5 + 3
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+def test_what_breaks_while_made_ahead_breaks_at_its_place(depth: int) -> None:
+    def blocks() -> Iterator[int]:
+        yield from range(6)
+        raise KeyError
+
+    got: list[int] = []
+    with pytest.raises(KeyError):
+        got.extend(raw.ahead(blocks(), depth))
+    assert got == list(range(6))

@@ -98,6 +98,26 @@ def test_one_order_whatever_the_order_of_rows_and_frames(tmp_path: Path) -> None
     assert first.manifest["starts"] == second.manifest["starts"]
 
 
+def test_one_order_of_tables_that_are_sorted_by_subject_and_those_that_are_not(tmp_path: Path) -> None:
+    given = {table: events(4000, seed, table) for seed, table in enumerate(("labevents", "chartevents"))}
+    build(tmp_path / "a", {table: [frame] for table, frame in given.items()})
+    # then few spill files hold events of a shard
+    in_order = {t: [f.sort("subject_id")[n : n + 600] for n in range(0, 4000, 600)] for t, f in given.items()}
+    build(tmp_path / "b", in_order)
+    build(tmp_path / "c", {"labevents": in_order["labevents"], "chartevents": [given["chartevents"]]})
+    for path in sorted((tmp_path / "a" / "data").iterdir()):
+        assert path.read_bytes() == (tmp_path / "b" / "data" / path.name).read_bytes()
+        assert path.read_bytes() == (tmp_path / "c" / "data" / path.name).read_bytes()
+
+
+def test_codes_are_in_the_order_of_the_alphabet_not_of_their_coming(tmp_path: Path) -> None:
+    one = events(1, 1)
+    names = ["Zinc", "albumin", "Albumin", "Äther", "", "Z"]
+    given = [pl.concat([one.with_columns(code=pl.lit(name)) for name in names[k:] + names[:k]]) for k in range(6)]
+    got = whole(build(tmp_path / "e", {"labevents": given}))
+    assert got["code"].to_list() == ["", "Albumin", "Z", "Zinc", "albumin", "Äther"]
+
+
 def test_it_is_a_meds_dataset(tmp_path: Path) -> None:
     folder = build(tmp_path / "e", {"labevents": [events(2000, 1)]})
     owner: dict[int, str] = {}

@@ -51,15 +51,15 @@ def series_content(
     """
     frame = past.numbered.filter(pl.col("recent") & pl.col("numeric_value").is_not_null())
     pairs = matches(frame["code"].unique().to_list(), [rule.codes for rule in rules])
-    value = pl.col("value")
+    value, cell = pl.col("value"), pl.col("sample") * len(rules) + pl.col("rule")
     hits = (
-        frame.join(pairs, on="code")
-        .join(bounds(rules), on="rule")
-        .select("sample", "rule", "low", "high", hours=_hours(), value=pl.col("numeric_value").cast(pl.Float64))
+        frame.select("sample", "code", "time", "prediction_time", value=pl.col("numeric_value").cast(pl.Float64))
+        .join(pairs.join(bounds(rules), on="rule"), on="code")
+        .select("sample", "rule", "low", "high", "value", cell=cell, hours=_hours())
     )
     plausible = value.is_finite() & value.is_between("low", "high")
     outside = hits.filter(~plausible).group_by("rule").len().sort("rule")
-    kept = hits.filter(plausible).drop("low", "high")
+    kept = hits.filter(plausible).select("sample", "rule", "cell", "hours", "value")
     if bin_hours:
         kept = _binned(kept, bin_hours)
     kept = kept.sort("sample", "hours", "rule", "value")
@@ -101,13 +101,18 @@ def _hours() -> pl.Expr:
 
 
 def _binned(kept: pl.DataFrame, bin_hours: float) -> pl.DataFrame:
+    """Mean of each ``cell`` (sample and rule) in each bin, at the time of the bin's last measurement."""
     # (−1, 0] is bin 0: the bins end at the prediction
-    return (
-        kept.sort("sample", "rule", "hours", "value")
-        .group_by("sample", "rule", (pl.col("hours") / bin_hours).ceil().alias("bin"), maintain_order=True)
-        .agg(pl.col("hours").last(), pl.col("value").mean())
-        .drop("bin")
-    )
+    ordered = kept.sort("cell", "hours", "value").with_columns(bin=(pl.col("hours") / bin_hours).ceil())
+    if ordered.is_empty():
+        return kept
+    cell, time = ordered["cell"].to_numpy(), ordered["bin"].to_numpy()
+    new = np.r_[True, (cell[1:] != cell[:-1]) | (time[1:] != time[:-1])]
+    last = np.append(np.flatnonzero(new)[1:], len(new)) - 1
+    group = np.cumsum(new) - 1
+    # bincount adds row by row: no answer depends on where in memory a bin begins
+    means = np.bincount(group, weights=ordered["value"].to_numpy()) / np.bincount(group)
+    return ordered[last].with_columns(value=means)
 
 
 def _offsets(sample: pl.Series, n: int) -> NDArray[np.int64]:

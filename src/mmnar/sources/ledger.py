@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+
+import polars as pl
 
 from mmnar.files import write_text
 from mmnar.privacy import counted
@@ -31,6 +34,20 @@ class Ledger:
 
     def drop(self, table: str, count: int, reason: str) -> None:
         self._dropped[table, reason] += count
+
+    def sift(self, table: str, frame: pl.DataFrame, checks: Mapping[str, pl.Series]) -> pl.DataFrame:
+        """Rows that pass every check; each of the others is counted once, under the first check that it fails.
+
+        Args:
+            table: Named in the counts.
+            frame: Rows.
+            checks: Reason → whether each row passes, never null.
+        """
+        kept = pl.repeat(True, frame.height, eager=True)
+        for reason, passes in checks.items():
+            self.drop(table, int((kept & ~passes).sum()), reason)
+            kept &= passes
+        return frame if kept.all() else frame.filter(kept)
 
     def begin(self, table: str) -> None:
         """Forget what was counted for a table that is read again."""

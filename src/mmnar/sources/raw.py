@@ -11,6 +11,7 @@ import csv
 import hashlib
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +29,9 @@ SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
 SIMULATED: Final = "SIMULATED.txt"
 """Lies in every release folder that ``mmnar simulate`` writes."""
 
-_PIECE: Final = 1 << 18
+_PIECE: Final = 1 << 16
+"""Bytes read at once. What larger ones unpack to is memory that is fetched anew from the system each time."""
+
 _BLOCK: Final = 1 << 23
 """Bytes of text per block. Larger ones leave the caches, and their memory is fetched anew from the system each time:
 64 MB take twice the time."""
@@ -36,9 +39,11 @@ _BLOCK: Final = 1 << 23
 _LONGEST_ROW: Final = 1 << 28
 _BATCH_ROWS: Final = 200_000
 """Rows handed on together, about."""
+_AHEAD: Final = 4
+"""Blocks made while rows are handed on: about as many as those rows come from."""
 _BOM: Final = b"\xef\xbb\xbf"
 
-Block = TypeVar("Block", bytes, pl.DataFrame)
+Block = TypeVar("Block")
 
 
 class DataRoot:
@@ -196,7 +201,7 @@ class DataRoot:
                 for name, dtype in columns.items()
             )
 
-        for block in ahead(self._blocks(table, path, columns)):
+        for block in ahead(self._blocks(table, path, columns), _AHEAD):
             rows += block.height
             typed = block.with_columns(_typed(table, block[name], columns[name], rows) for name in deciding)
             wanted = typed if where is None else typed.filter(where)
@@ -346,13 +351,19 @@ def _last_row_end(text: bytes, inside: bool) -> int:
     return end + 1
 
 
-def ahead(blocks: Iterator[Block]) -> Iterator[Block]:
-    """The same blocks; the next is made by another thread while the caller works on this one."""
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(next, blocks, None)
-        while (block := following.result()) is not None:
-            following = pool.submit(next, blocks, None)
+def ahead(blocks: Iterator[Block], depth: int = 1) -> Iterator[Block]:
+    """The same blocks; up to ``depth`` more are made by another thread while the caller works on this one.
+
+    A caller who takes several blocks at a time and then works for long needs as many made meanwhile.
+    """
+    pool = ThreadPoolExecutor(1)
+    try:
+        following = deque(pool.submit(next, blocks, None) for _ in range(depth))
+        while (block := following.popleft().result()) is not None:
+            following.append(pool.submit(next, blocks, None))
             yield block
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 # --- blocks → frames -----------------------------------------------------------------------------------------------
@@ -360,7 +371,7 @@ def ahead(blocks: Iterator[Block]) -> Iterator[Block]:
 
 def _csv_blocks(table: str, pieces: Iterator[bytes], columns: Mapping[str, pl.DataType]) -> Iterator[pl.DataFrame]:
     header: list[str] = []
-    for block in ahead(_whole_rows(pieces)):
+    for block in ahead(_whole_rows(pieces), _AHEAD):
         if not header:
             header, block = _split_header(block)
             places = _positions(table, header, list(columns))

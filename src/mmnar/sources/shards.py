@@ -143,13 +143,14 @@ class EventWriter:
         with _writing(self._folder):
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
-        spill = _Spill(place, self._subjects)
-        for frame in ahead(iter(frames)):
+        with ThreadPoolExecutor(1) as pool:
+            spill = _Spill(place, self._subjects, pool)
+            for frame in ahead(iter(frames)):
+                with _writing(self._folder):
+                    spill.add(table, frame, self._scope)
             with _writing(self._folder):
-                spill.add(table, frame, self._scope)
-        with _writing(self._folder):
-            record = {"fingerprint": fingerprint} | spill.end()
-            write_text(done, json.dumps(record))
+                record = {"fingerprint": fingerprint} | spill.end()
+                write_text(done, json.dumps(record))
         self._tables[table] = record
 
     def finish(self, dataset_name: str, dataset_version: str, descriptions: Mapping[str, str]) -> EventFolder:
@@ -187,7 +188,7 @@ class EventWriter:
             for number, (start, stop) in enumerate(zip(starts, [*starts[1:], None], strict=True)):
                 shard, repeated = _distinct(_range(spilled, start if number else None, stop))
                 repeats.update(repeated)
-                kept.append(shard.group_by("code").len("count"))
+                kept.append(shard.group_by("code").len("count").cast({"code": pl.String}))
                 if writing:
                     writing.result()
                 target = self._folder / "data" / f"{number}.parquet"
@@ -210,12 +211,13 @@ class EventWriter:
 
 
 class _Spill:
-    """The spill files of one table, each sorted by subject."""
+    """The spill files of one table, each sorted by subject; one is written by ``pool`` while the next fills."""
 
-    def __init__(self, place: Path, subjects: NDArray[np.int64]) -> None:
-        self._place, self._subjects = place, subjects
+    def __init__(self, place: Path, subjects: NDArray[np.int64], pool: ThreadPoolExecutor) -> None:
+        self._place, self._subjects, self._pool = place, subjects, pool
         self._counts = np.zeros(len(subjects), dtype=np.int64)
-        self._files: dict[str, int] = {}
+        self._files: list[Path] = []
+        self._writing: Future[None] | None = None
         self._unknown: Counter[str] = Counter()
         self._waiting: list[pl.DataFrame] = []
 
@@ -237,22 +239,31 @@ class _Spill:
         self._waiting = []
         if frame.is_empty():
             return
-        ordered = frame if frame["subject_id"].is_sorted() else frame.sort("subject_id")
-        ordered = ordered.with_columns(pl.col("code", "source").cast(pl.Categorical()))
-        name = f"{len(self._files)}.arrow"
-        write_whole(self._place / name, partial(ordered.write_ipc, compression="uncompressed"))
-        self._files[name] = (self._place / name).stat().st_size
+        self._written()
+        self._files.append(self._place / f"{len(self._files)}.arrow")
+        self._writing = self._pool.submit(_write_spill, frame, self._files[-1])
+
+    def _written(self) -> None:
+        if self._writing:
+            self._writing.result()
 
     def end(self) -> dict[str, Any]:
         if self._waiting:
             self._write()
+        self._written()
         write_whole(self._place / "subjects.npy", self._save_counts)
         dropped = [(table, _UNKNOWN, count) for table, count in self._unknown.items()]
-        return {"files": self._files, "dropped": dropped}
+        return {"files": {path.name: path.stat().st_size for path in self._files}, "dropped": dropped}
 
     def _save_counts(self, path: Path) -> None:
         with path.open("wb") as handle:
             np.save(handle, self._counts, allow_pickle=False)
+
+
+def _write_spill(frame: pl.DataFrame, target: Path) -> None:
+    ordered = frame if frame["subject_id"].is_sorted() else frame.sort("subject_id")
+    ordered = ordered.with_columns(pl.col("code", "source").cast(pl.Categorical()))
+    write_whole(target, partial(ordered.write_ipc, compression="uncompressed"))
 
 
 @dataclass(frozen=True)
@@ -302,7 +313,7 @@ class EventFolder:
     def parts(
         self, samples: pl.DataFrame, codes: frozenset[str] | None = None
     ) -> Iterator[tuple[Events, pl.DataFrame]]:
-        """Shard by shard, one in memory at a time; shards without a sample are not read.
+        """Shard by shard, the next one read while the caller works on one; shards without a sample are not read.
 
         Args:
             samples: Sorted by ``subject_id``.
@@ -316,9 +327,8 @@ class EventFolder:
             raise SchemaError("samples", "the order of subject_id", "another order", "sort the cohort")
         starts = self.manifest["starts"][1:]
         edges = [0, *(int(samples["subject_id"].search_sorted(start)) for start in starts), samples.height]
-        for number, (first, last) in enumerate(pairwise(edges)):
-            if last > first:
-                yield Events(self._shard(number, codes), self.scope), samples[first:last]
+        wanted = ((n, samples[first:last]) for n, (first, last) in enumerate(pairwise(edges)) if last > first)
+        yield from ahead((Events(self._shard(n, codes), self.scope), of_shard) for n, of_shard in wanted)
 
     def _shard(self, number: int, codes: frozenset[str] | None) -> pl.DataFrame:
         shard = pl.scan_parquet(self.path / "data" / f"{number}.parquet").select(*EVENT_SCHEMA)
@@ -348,15 +358,15 @@ def _starts(subjects: NDArray[np.int64], counts: NDArray[np.int64], shards: int 
 
 
 def _range(files: list[Path], start: int | None, stop: int | None) -> pl.DataFrame:
-    """Events of subjects in [start, stop), from files sorted by subject."""
+    """Events of subjects in [start, stop), from files sorted by subject; ``code`` and ``source`` are categorical."""
     pieces = []
     for file in files:
-        spilled = pl.read_ipc(file, memory_map=True)
-        subject = spilled["subject_id"]
+        # the other columns of a file without such subjects are not looked at
+        subject = pl.read_ipc(file, columns=["subject_id"], memory_map=True)["subject_id"]
         first = 0 if start is None else subject.search_sorted(start, side="left")
         last = len(subject) if stop is None else subject.search_sorted(stop, side="left")
         if last > first:
-            pieces.append(spilled[first:last].with_columns(pl.col("code", "source").cast(pl.String)))
+            pieces.append(pl.read_ipc(file, memory_map=True)[first:last])
     return pl.concat(pieces) if pieces else pl.DataFrame(schema=EVENT_SCHEMA)
 
 
@@ -376,7 +386,7 @@ def _write_shard(shard: pl.DataFrame, path: Path) -> None:
     import pyarrow.parquet as pq
 
     text = {"code": pa.string(), "source": pa.string(), "text_value": pa.large_string()}
-    table = shard.to_arrow()
+    table = shard.cast({"code": pl.String, "source": pl.String}).to_arrow()
     schema = pa.schema([pa.field(f.name, text.get(f.name, f.type)) for f in table.schema])
     pq.write_table(table.cast(schema), path, compression="zstd", compression_level=1)
 

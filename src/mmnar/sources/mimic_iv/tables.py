@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import polars as pl
 
 from mmnar.sources.mimic_iv import concepts as codes
@@ -53,25 +54,42 @@ def _measured(register: Register, table: str, frame: pl.DataFrame, known: tuple[
     """Of rows of known items (``Streamed.wanted``) those with a number in a known unit: + ``code``, ``number`` in the
     concept's unit."""
     ways = codes.conversions(known)
-    wanted = register.of_subjects(frame)
-    numeric = wanted.filter(pl.col("number").is_not_null())
-    register.ledger.drop(table, wanted.height - numeric.height, "rows dropped: no number")
-    units = numeric["unit"].fill_null("").unique().to_list()
-    one_spelling = pl.col("unit").fill_null("").replace_strict({u: codes.spelled(u) for u in units})
-    # of an empty block there is no unit to spell
-    found = one_spelling if units else pl.col("unit")
-    matched = numeric.with_columns(unit_found=found).join(ways, on=["itemid", "unit_found"], how="left")
-    converted = matched.filter(pl.col("code").is_not_null())
-    register.ledger.drop(table, matched.height - converted.height, "rows dropped: in a unit not known for the item")
+    rows = register.of_subjects(frame)
+    rows = rows.with_columns(way=_ways(ways, rows["itemid"], rows["unit"]))
+    checks = {
+        "rows dropped: no number": rows["number"].is_not_null(),
+        "rows dropped: in a unit not known for the item": rows["way"].is_not_null(),
+    }
+    kept = register.ledger.sift(table, rows, checks)
+    converted = kept.hstack(ways.drop("itemid", "unit_found")[kept["way"]])
     number = pl.col("number") * pl.col("factor") + pl.col("offset")
     is_fraction = pl.col("fraction") & (number <= 1) & (number > 0)
     return converted.with_columns(number=pl.when(is_fraction).then(number * 100).otherwise(number))
 
 
+def _ways(ways: pl.DataFrame, item: pl.Series, unit: pl.Series) -> pl.Series:
+    """Row number in ``conversions`` for each item and its unit as it is written; null where there is none."""
+    found = {pair: row for row, pair in enumerate(ways.select("itemid", "unit_found").iter_rows())}
+    items = ways["itemid"].unique().sort().to_numpy()
+    # few spellings for very many rows: each is looked up once
+    unit = unit.fill_null("")
+    written = unit.unique()
+    spellings = [codes.spelled(u) for u in written]
+    table = np.full((len(items) + 1, len(spellings) + 1), -1)
+    table[:-1, :-1] = [[found.get((i, u), -1) for u in spellings] for i in items]
+    # a list as long as the largest item finds items faster than a search; its end stands for all that are not known
+    place = np.full(items.max() + 2, len(items))
+    place[items] = np.arange(len(items))
+    of_item = place[np.clip(item.to_numpy(), -1, items.max() + 1)]
+    row = pl.Series(table[of_item, unit.cast(pl.Enum(written)).to_physical().to_numpy()], dtype=pl.Int64)
+    return row.set(row < 0, None)
+
+
 def _lab(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
     rows = _measured(register, table, frame.rename({"valuenum": "number", "valueuom": "unit"}), known)
-    stored = pl.coalesce(moment("storetime"), moment("charttime") + LAB_TURNAROUND)
-    placed = register.place(table, rows, moment("charttime"), stored)
+    rows = rows.with_columns(moment("charttime"))
+    stored = pl.coalesce(moment("storetime"), pl.col("charttime") + LAB_TURNAROUND)
+    placed = register.place(table, rows, pl.col("charttime"), stored)
     return as_events(placed, table, pl.col("code"), pl.col("number"))
 
 
