@@ -43,11 +43,18 @@ def test_pooling_is_the_logit_of_the_mean_probability_of_what_is_there() -> None
 
 def test_one_member_is_pooled_to_itself_however_sure_it_is() -> None:
     s = torch.tensor([[[80.0, -80.0, 0.3]], [[1.0, 0.0, -25.0]]])
-    s = torch.cat([s, torch.full_like(s, math.nan)], 1).requires_grad_()
+    s = torch.cat([s, torch.full_like(s, math.nan)], 1)
     there = torch.tensor([[True, False], [True, False]])
     pooled = pooled_logit(s, there)
     assert torch.allclose(pooled, s[:, 0], atol=1e-6)
-    pooled_logit(torch.zeros(2, 2, 3).requires_grad_(), torch.zeros(2, 2, dtype=torch.bool)).sum().backward()
+
+
+def test_pooling_nothing_is_an_even_chance_with_a_gradient_of_zero() -> None:
+    s = torch.randn(2, 3, 4, requires_grad=True)
+    pooled = pooled_logit(s, torch.zeros(2, 3, dtype=torch.bool))
+    pooled.sum().backward()
+    assert torch.equal(pooled, torch.zeros(2, 4))
+    assert torch.equal(s.grad, torch.zeros_like(s))
 
 
 def test_divergence_against_the_kullback_leibler_sum() -> None:

@@ -139,15 +139,14 @@ class DrFuse(Model):
         """w_k(t): (B, K, M + 1), exactly 0 for an absent token."""
         b, t, d = tokens.shape
         query = masked_mean(self.query(tokens), there)  # q̄ (B, D)
-        scores = torch.einsum("bd,btkd->bkt", query, self.keys(tokens).view(b, t, -1, d)) / d**0.5
+        scores: Tensor = torch.einsum("bd,btkd->bkt", query, self.keys(tokens).view(b, t, -1, d)) / d**0.5
         return scores.float().masked_fill(~there[:, None], -torch.inf).softmax(-1)
 
     def classify(self, f: Tensor, pattern: Tensor) -> Tensor:
         """ŷ_k from f_k alone: (B, K, D), δ (B, M) → (B, K)."""
         if self.c.append_pattern:
             f = torch.cat([f, pattern[:, None].expand(-1, f.shape[1], -1)], -1)
-        logits: Tensor = (f * self.out.weight).sum(-1) + self.out.bias
-        return logits
+        return (f * self.out.weight).sum(-1) + self.out.bias
 
     def _losses(self, s: Tensor, u: Tensor, tokens: Tensor, there: Tensor, batch: PatientBatch) -> dict[str, Tensor]:
         wanted = {name for name, weight in self.loss_weights.items() if weight}
