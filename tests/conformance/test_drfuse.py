@@ -110,7 +110,7 @@ def test_losses_against_a_loop_over_patients() -> None:
         on = [j for j in range(3) if b.present[i, j]]
         cosines += [abs(torch.cosine_similarity(s[i, j], u[i, j], dim=0).item()) for j in on]
         if len(on) >= 2:
-            divergences.append(float(jensen_shannon(s[i : i + 1, on], torch.ones(1, len(on)).bool()).mean()))
+            divergences.append(jensen_shannon(s[i : i + 1, on], torch.ones(1, len(on)).bool()).mean().item())
     assert 0 <= got["orth"] <= 1
     assert abs(float(got["orth"]) - sum(cosines) / len(cosines)) < 1e-5
     assert abs(float(got["align"]) - sum(divergences) / len(divergences)) < 1e-5

@@ -1,7 +1,7 @@
 """SMIL: what is missing is rebuilt from cluster means, and learning to do so is itself learnt.
 
 Ma, Ren, Zhao, Tulyakov, Wu, Peng: "SMIL: Multimodal Learning with Severely Missing Modality", AAAI 2021. θ are the
-encoders, the fusion and the head; ψ the anchor a and the nets f_c (weights of the clusters) and f_1, f_2 (perturbation).
+encoders, the fusion and the head; ψ the anchor net f_a, f_c (weights of the clusters) and f_1, f_2 (perturbation).
 
     C^m = k-means centroids of Enc^m over patients who have m                       prior, from the training fold
     a = f_a( mean_{m∈O} h^m ),  h^m = Enc^m(x^m)                                    anchor: what is present
@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 from sklearn.cluster import MiniBatchKMeans
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from mmnar.encoders.modality import encode, encoders_of
@@ -104,6 +105,8 @@ class SMIL(Model):
         },
     )
     Config = SMILConfig
+    enough: Tensor
+    age: Tensor
 
     def __init__(self, schema: Schema, config: SMILConfig) -> None:
         super().__init__(schema, config)
@@ -167,7 +170,7 @@ class SMIL(Model):
     def meta_losses(self, batch: PatientBatch, task_loss: TaskLoss) -> dict[str, Tensor]:
         """Unweighted terms of L; ``task`` is L_tr."""
         losses = {name: batch.pattern.new_zeros(()) for name in self.loss_weights}
-        theta = dict(self.main.named_parameters())
+        theta: dict[str, Tensor] = dict(self.main.named_parameters())
         incomplete = _taken(batch, ~batch.present.all(1))
         if len(incomplete):
             logits, _, _ = self.main(incomplete, incomplete.present[None], self.auxiliary, self._draw(len(incomplete)))
@@ -202,7 +205,7 @@ class SMIL(Model):
     def _cluster(self, train: PatientBatch) -> None:
         """C^m by k-means of h^m over training patients who have m, from the present centroids where there are some."""
         rows = torch.arange(len(train), device=train.rows.device)[:: -(-len(train) // self.c.cluster_rows)]
-        parts = [train.take(part) for part in rows.split(2048)]
+        parts = [train.take(part) for part in torch.split(rows, 2048)]
         h = torch.cat([encode(self.main.encoders, part, self.c.width).float().cpu() for part in parts])  # (N, M, D)
         present = train.present[rows].cpu()
         for m in range(h.shape[1]):
@@ -287,10 +290,10 @@ def _centroids(features: Tensor, start: Tensor) -> Tensor:
     if not clusters:
         return start
     begun = bool(start.any()) and clusters == len(start)
-    # a fixed seed: the same features always give the same centroids
-    fitted = MiniBatchKMeans(
-        clusters, init=start.numpy() if begun else "k-means++", n_init=1, batch_size=1024, random_state=0
-    ).fit(features.numpy())
+    init = start.numpy() if begun else "k-means++"
+    # a fixed seed and one thread: the same features always give the same centroids
+    with threadpool_limits(1):
+        fitted = MiniBatchKMeans(clusters, init=init, n_init=1, batch_size=1024, random_state=0).fit(features.numpy())
     found = torch.from_numpy(fitted.cluster_centers_).to(start.dtype)
     return found[torch.arange(len(start)) % clusters]
 
