@@ -112,8 +112,8 @@ def test_losses_against_a_loop_over_patients() -> None:
         if len(on) >= 2:
             divergences.append(jensen_shannon(s[i : i + 1, on], torch.ones(1, len(on)).bool()).mean().item())
     assert 0 <= got["orth"] <= 1
-    assert abs(float(got["orth"]) - sum(cosines) / len(cosines)) < 1e-5
-    assert abs(float(got["align"]) - sum(divergences) / len(divergences)) < 1e-5
+    assert abs(got["orth"].item() - sum(cosines) / len(cosines)) < 1e-5
+    assert abs(got["align"].item() - sum(divergences) / len(divergences)) < 1e-5
     heads = []
     for t in range(4):
         of_task = []
@@ -125,8 +125,8 @@ def test_losses_against_a_loop_over_patients() -> None:
             ]
             of_task.append(float(sum(told)) / len(told))
         heads.append(sum(of_task) / 2)
-    assert abs(float(got["shared"]) - heads[3]) < 1e-5
-    assert abs(float(got["distinct"]) - sum(heads[:3])) < 1e-4
+    assert abs(got["shared"].item() - heads[3]) < 1e-5
+    assert abs(got["distinct"].item() - sum(heads[:3])) < 1e-4
 
 
 def _drawn(b: PatientBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

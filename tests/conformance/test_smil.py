@@ -146,6 +146,20 @@ def test_draws_differ_their_mean_settles_and_a_prediction_repeats() -> None:
     assert many < one / 8  # 1 / √400 of it on average
 
 
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_every_draw_counts_for_whoever_lacks_something_and_for_nobody_else(part: int) -> None:
+    b = batch(60)
+    m = model(b)
+    whole = b.present.all(1)
+    noise = [torch.zeros(len(b), *size) for size in m.sizes]
+    plain, _, _ = m.main(b, b.present[None], m.auxiliary, None)
+    still, _, _ = m.main(b, b.present[None], m.auxiliary, tuple(noise))
+    assert torch.equal(plain, still)
+    noise[part] = torch.randn_like(noise[part])
+    moved = (m.main(b, b.present[None], m.auxiliary, tuple(noise))[0] - plain)[0].abs().amax(1) > 1e-6
+    assert torch.equal(moved, ~whole)
+
+
 def test_a_prediction_is_the_mean_probability_of_its_draws() -> None:
     b = batch(60)
     m = model(b, samples=5).eval()
