@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase, TaskLoss
@@ -95,7 +95,7 @@ class SMIL(Model):
             "Centroids are renewed every R epochs, starting from the old ones so that each keeps its weight.",
             "All of θ takes the inner step, at a constant η; the release lets η decay and leaves out the encoder of "
             "the modality that is missing.",
-            "Pretraining uses the patients with the most modalities, zeros for what they lack; it does not freeze.",
+            "Pretraining uses the patients with the most modalities, zeros for what they lack.",
         ),
         original={
             "train.lr": 1e-3,
@@ -166,6 +166,14 @@ class SMIL(Model):
             terms = self.meta_losses(batch, task_loss)
         total = torch.stack([self.loss_weights[name] * term for name, term in terms.items()]).sum()
         yield Objective(total, {name: term.detach() for name, term in terms.items()})
+
+    def after_backward(self) -> None:
+        """Average the gradients over processes: the meta step goes past the wrapper that would."""
+        if "noised" in self.loss_weights and distributed.is_available() and distributed.is_initialized():
+            for p in self.parameters():
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+                distributed.all_reduce(p.grad)
+                p.grad /= distributed.get_world_size()
 
     def meta_losses(self, batch: PatientBatch, task_loss: TaskLoss) -> dict[str, Tensor]:
         """Unweighted terms of L; ``task`` is L_tr."""
