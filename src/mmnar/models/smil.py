@@ -22,13 +22,13 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from sklearn.cluster import MiniBatchKMeans
-from threadpoolctl import threadpool_limits
 from torch import Tensor, distributed, nn
 
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase, TaskLoss
 from mmnar.ops.bernoulli import pooled_logit
+from mmnar.ops.clusters import kmeans
+from mmnar.ops.gaps import simulated_gaps
 from mmnar.ops.heads import TaskHead
 from mmnar.ops.masked import masked_mean
 from mmnar.schema import Schema
@@ -218,7 +218,7 @@ class SMIL(Model):
         present = train.present[rows].cpu()
         for m in range(h.shape[1]):
             centroids = self.auxiliary.centroids[m]
-            centroids.copy_(_centroids(h[present[:, m], m], centroids.cpu()))
+            centroids.copy_(kmeans(h[present[:, m], m], centroids.cpu()))
         self.age.zero_()
 
 
@@ -273,37 +273,6 @@ class _Auxiliary(nn.Module):
         omega = F.softplus(self.weight(a).view(-1, m, clusters) + noise)
         share = omega / omega.sum(-1, keepdim=True)
         return torch.einsum("bmc,mcd->bmd", share, self.centroids.to(share.dtype))
-
-
-def simulated_gaps(present: Tensor, others: Tensor) -> Tensor:
-    """What to leave each patient: another's pattern that is a strict part of theirs, else all but one modality.
-
-    Args:
-        present: (B, M) bool.
-        others: (N, M) bool; the patterns to draw from, each as likely as it is frequent.
-    """
-    beyond = others.float() @ (~present).float().T  # (N, B) how many modalities only the other has
-    fewer = others.sum(1)[:, None] < present.sum(1)
-    parts = ((beyond == 0) & fewer).T.float()  # (B, N)
-    any_part = parts.any(1)
-    drawn = torch.multinomial(torch.where(any_part[:, None], parts, 1.0), 1).squeeze(1)
-    dropped = torch.multinomial(present.float(), 1)
-    return torch.where(any_part[:, None], others[drawn], present.scatter(1, dropped, False))
-
-
-def _centroids(features: Tensor, start: Tensor) -> Tensor:
-    """K-means of (n, D) from ``start`` (C, D), or from scratch where that is all zeros; with fewer rows than C some
-    centroids are double, with none they stay."""
-    clusters = min(len(start), len(features))
-    if not clusters:
-        return start
-    begun = bool(start.any()) and clusters == len(start)
-    init = start.numpy() if begun else "k-means++"
-    # a fixed seed and one thread: the same features always give the same centroids
-    with threadpool_limits(1):
-        fitted = MiniBatchKMeans(clusters, init=init, n_init=1, batch_size=1024, random_state=0).fit(features.numpy())
-    found = torch.from_numpy(fitted.cluster_centers_).to(start.dtype)
-    return found[torch.arange(len(start)) % clusters]
 
 
 def _taken(batch: PatientBatch, chosen: Tensor) -> PatientBatch:
