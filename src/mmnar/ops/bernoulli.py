@@ -19,8 +19,7 @@ def pooled_logit(logits: Tensor, there: Tensor) -> Tensor:
             [30.]])
     """
     s = logits.float()
-    # a sum over no member would have no gradient but NaN; such rows are set to 0 below
-    absent = ~(there | ~there.any(1, keepdim=True))[..., None]
+    absent = ~there[..., None]
     yes = F.logsigmoid(s).masked_fill(absent, -math.inf).logsumexp(1)
     no = F.logsigmoid(-s).masked_fill(absent, -math.inf).logsumexp(1)
     return torch.where(there.any(1, keepdim=True), yes - no, 0.0)
