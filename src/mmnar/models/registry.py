@@ -10,6 +10,8 @@ from mmnar.models.base import Model
 
 MODELS: Final[dict[str, str]] = {
     "crl-mmnar": "mmnar.models.crl_mmnar:CRLMMNAR",
+    "drfuse": "mmnar.models.drfuse:DrFuse",
+    "smil": "mmnar.models.smil:SMIL",
     "zero-fill": "mmnar.models.zero_fill:ZeroFill",
 }
 
