@@ -9,7 +9,9 @@ from mmnar.errors import ConfigError, nearest
 from mmnar.models.base import Model
 
 MODELS: Final[dict[str, str]] = {
+    "com": "mmnar.models.com:COM",
     "crl-mmnar": "mmnar.models.crl_mmnar:CRLMMNAR",
+    "m3care": "mmnar.models.m3care:M3Care",
     "zero-fill": "mmnar.models.zero_fill:ZeroFill",
 }
 
