@@ -202,10 +202,11 @@ def convolve(
     weight = a @ known.to(a.dtype)  # (B, M): only neighbours who have m count
     gathered = (a @ (states * known[..., None]).flatten(1)).view_as(own)
     found = weight > 0
-    average = gathered / torch.where(found, weight, 1.0)[..., None]
+    average: Tensor = gathered / torch.where(found, weight, 1.0)[..., None]
     sources = (present.to(a.dtype) + found).clamp(min=1)[..., None]
     mixed = (own * present[..., None] + average) / sources
-    return F.selu(torch.stack([w(mixed[:, m]) for m, w in enumerate(layer)], dim=1)), found
+    mapped = torch.stack([w(mixed[:, m]) for m, w in enumerate(layer)], dim=1)
+    return F.selu(mapped), found
 
 
 def kernel_inputs(projected: Tensor, h: Tensor) -> Tensor:
@@ -243,7 +244,8 @@ def gaussian(x: Tensor, y: Tensor, bandwidth: Tensor) -> Tensor:
     tensor([[1.]])
     """
     widest: Tensor = torch.exp(torch.cdist(x, y).square() / (-2 * bandwidth).clamp(max=-1e-6))
-    return (widest + widest**2 + widest**4) / 3  # s = 2, 1, ½
+    middle = widest.square()
+    return (widest + middle + middle.square()) / 3  # s = 2, 1, ½
 
 
 def _norm_change(projected: Tensor, h: Tensor) -> Tensor:
