@@ -250,5 +250,6 @@ def gaussian(x: Tensor, y: Tensor, bandwidth: Tensor) -> Tensor:
 
 def _norm_change(projected: Tensor, h: Tensor) -> Tensor:
     """Σ_m |‖φ_m(h^m)‖ − ‖h^m‖|, Frobenius norms over the patients who have m."""
-    after, before = (x.float().transpose(0, 1).flatten(1).norm(dim=1) for x in (projected, h))
-    return (after - before).abs().sum()
+    after, before = (torch.linalg.vector_norm(x.float(), dim=(0, 2)) for x in (projected, h))  # (M,) each
+    change: Tensor = (after - before).abs().sum()
+    return change
