@@ -175,7 +175,7 @@ def reverse(x: Tensor) -> Tensor:
     >>> x = torch.tensor(3.0, requires_grad=True)
     >>> y = reverse(x)
     >>> y.backward()
-    >>> float(y), float(x.grad)
+    >>> y.item(), x.grad.item()
     (3.0, -1.0)
     """
     return 2 * x.detach() - x
