@@ -156,6 +156,26 @@ def _literal(own: np.ndarray, present: np.ndarray, a: np.ndarray) -> np.ndarray:
     return F.selu(torch.tensor(out)).numpy()
 
 
+def test_training_and_prediction_are_the_same_steps_on_two_graphs() -> None:
+    """In the batch nobody is their own neighbour; at prediction nobody of the batch is anybody's."""
+    b = batch(60)
+    some, rest = b.take(torch.arange(30)), b.take(torch.arange(30, len(b)))
+    m = filled(some)
+    h, a = graph(m, some)
+    a.fill_diagonal_(0)
+    states, _ = convolve(m.gcn1, h, some.present, a, h, some.present)
+    g, found = convolve(m.gcn2, states, some.present, a, states, some.present)
+    z = m.trunk(m.fuse(m.complete(h, g, some.present, found)).flatten(1))
+    assert torch.allclose(m.train()(some).representation, z, atol=1e-5)
+    known, (mine, _) = some.present, graph(m, rest)
+    x, y = (kernel_inputs(m.project(v, p), v) for v, p in ((mine, rest.present), (h, known)))
+    a = m.similarity(x, rest.present, y, known, m.bandwidth)
+    own, _ = convolve(m.gcn1, mine, rest.present, a, h, known)
+    g, found = convolve(m.gcn2, own, rest.present, a, states, known)
+    z = m.trunk(m.fuse(m.complete(mine, g, rest.present, found)).flatten(1))
+    assert torch.allclose(m.eval()(rest).representation, z, atol=1e-5)
+
+
 def test_a_neighbours_vector_reaches_the_patient_who_lacks_it() -> None:
     """In the graph of the batch; with the released mask on both ends it does not."""
     m, b = model().train(), batch(40)
