@@ -127,7 +127,7 @@ class M3Care(Model):
     def after_epoch(self, train: PatientBatch) -> None:
         """Fill the bank with evenly spaced patients of the training fold, each other's neighbours."""
         n = min(len(train), self.config.bank)
-        some = train.take(torch.linspace(0, len(train) - 1, n, device=train.rows.device).long())
+        some = train.take(torch.arange(n, device=train.rows.device) * len(train) // n)
         h = encode(self.encoders, some, self.width)
         x = kernel_inputs(self.project(h, some.present), h)
         self.bandwidth.copy_(mean_square_distance(x, some.present))
