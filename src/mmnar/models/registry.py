@@ -9,8 +9,10 @@ from mmnar.errors import ConfigError, nearest
 from mmnar.models.base import Model
 
 MODELS: Final[dict[str, str]] = {
+    "com": "mmnar.models.com:COM",
     "crl-mmnar": "mmnar.models.crl_mmnar:CRLMMNAR",
     "drfuse": "mmnar.models.drfuse:DrFuse",
+    "m3care": "mmnar.models.m3care:M3Care",
     "smil": "mmnar.models.smil:SMIL",
     "zero-fill": "mmnar.models.zero_fill:ZeroFill",
 }
