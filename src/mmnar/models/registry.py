@@ -10,6 +10,8 @@ from mmnar.models.base import Model
 
 MODELS: Final[dict[str, str]] = {
     "crl-mmnar": "mmnar.models.crl_mmnar:CRLMMNAR",
+    "grape": "mmnar.models.grape:GRAPE",
+    "muse-plus": "mmnar.models.muse:MUSE",
     "zero-fill": "mmnar.models.zero_fill:ZeroFill",
 }
 
