@@ -60,6 +60,7 @@ class GRAPE(Model):
             "those of the whole training fold, renewed after each epoch; the release puts test patients in the graph.",
             "The imputation target is the given data x_im (standardised on the training fold, known entries alone), "
             "read from the imputed vector through a fixed orthogonal basis R_m: a target that trains could collapse.",
+            "The release scales values with all rows, test rows and cells it later hides included; we do not.",
             "The imputation loss is on the edges that the step dropped; the release's is on all training edges.",
             "Labels and imputation are trained together (λ_imp 0.3, our choice); the release has a script for each.",
             "O_edge has a hidden layer, as in the release's imputation script: a linear one would give every modality "

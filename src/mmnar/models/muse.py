@@ -65,6 +65,7 @@ class MUSE(Model):
             "all of them get the same risk.",
             "At prediction modality states are those of the whole training fold, renewed after each epoch; in the "
             "release they are the batch's, and a patient's risk depends on who is scored beside them.",
+            "Weights of the graph start at He's scale.",
             "Encoders are those of all methods here, so there is no mapper after them and no frozen language model.",
         ),
         original={
