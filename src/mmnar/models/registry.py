@@ -12,7 +12,9 @@ MODELS: Final[dict[str, str]] = {
     "com": "mmnar.models.com:COM",
     "crl-mmnar": "mmnar.models.crl_mmnar:CRLMMNAR",
     "drfuse": "mmnar.models.drfuse:DrFuse",
+    "grape": "mmnar.models.grape:GRAPE",
     "m3care": "mmnar.models.m3care:M3Care",
+    "muse-plus": "mmnar.models.muse:MUSE",
     "smil": "mmnar.models.smil:SMIL",
     "zero-fill": "mmnar.models.zero_fill:ZeroFill",
 }
