@@ -10,6 +10,8 @@ from mmnar.models.base import Model
 
 MODELS: Final[dict[str, str]] = {
     "crl-mmnar": "mmnar.models.crl_mmnar:CRLMMNAR",
+    "gru-d": "mmnar.models.gru_d:GRUD",
+    "gru-d-static": "mmnar.models.gru_d:GRUDStatic",
     "zero-fill": "mmnar.models.zero_fill:ZeroFill",
 }
 
