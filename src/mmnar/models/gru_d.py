@@ -104,7 +104,7 @@ class GRUD(Model):
         h = decay.new_zeros(len(grid), decay.shape[1])  # patients with the most times first
         kept = self._kept(grid, h.shape[1])
         ended = []
-        for x, gamma in zip(inputs[order].split(sizes), decay[order].split(sizes), strict=True):
+        for x, gamma in zip(*(torch.split(rows[order], sizes) for rows in (inputs, decay)), strict=True):
             n = len(x)  # patients who have a t-th time
             ended.append(h[n:])
             h = self.step(x, gamma * h[:n], kept[:n])
@@ -118,8 +118,8 @@ class GRUD(Model):
     def step(self, x: Tensor, h: Tensor, kept: Tensor) -> Tensor:
         """One time of n patients: projected inputs (n, 3 H), decayed state and its dropout (n, H) → h_t."""
         x_z, x_r, x_h = x.chunk(3, dim=1)
-        z, r = (torch.cat([x_z, x_r], dim=1) + self.gates(kept * h)).sigmoid().chunk(2, dim=1)
-        new = torch.tanh(x_h + self.candidate(r * kept * h))  # h̃
+        z, r = torch.sigmoid(torch.cat([x_z, x_r], dim=1) + self.gates(kept * h)).chunk(2, dim=1)
+        new: Tensor = torch.tanh(x_h + self.candidate(r * kept * h))  # h̃
         return h + z * (new - h)
 
     def _kept(self, grid: Grid, width: int) -> Tensor:
@@ -187,7 +187,7 @@ DAY = 24.0
 
 
 def _trunk(inputs: int, width: int, dropout: float) -> nn.Module:
-    return nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Dropout(dropout))
+    return nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.LayerNorm(width), nn.Dropout(dropout))
 
 
 def _by_time(grid: Grid) -> tuple[Tensor, list[int], Tensor]:

@@ -12,6 +12,8 @@ MODELS: Final[dict[str, str]] = {
     "crl-mmnar": "mmnar.models.crl_mmnar:CRLMMNAR",
     "gru-d": "mmnar.models.gru_d:GRUD",
     "gru-d-static": "mmnar.models.gru_d:GRUDStatic",
+    "raindrop": "mmnar.models.raindrop:Raindrop",
+    "raindrop-static": "mmnar.models.raindrop:RaindropStatic",
     "zero-fill": "mmnar.models.zero_fill:ZeroFill",
 }
 
