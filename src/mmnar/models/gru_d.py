@@ -16,6 +16,7 @@ hours since each was last observed, x' its last value.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,10 @@ from mmnar.ops.kinds import part_of, schema_of
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
 
-PAPER = "Che, Purushotham, Cho, Sontag, Liu (2018), Scientific Reports 8, 6085"
+DAY: Final = 24.0
+"""Hours: the time constant at which decays start. γ_h sums over V gaps, so its rates start V times smaller."""
+
+PAPER: Final = "Che, Purushotham, Cho, Sontag, Liu (2018), Scientific Reports 8, 6085"
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class GRUD(Model):
         v = sum(len(m.features) for m in schema_of(schema, "series").modalities)
         d, self.max_steps = config.width, config.max_steps
         self.rate_x, self.shift_x = nn.Parameter(torch.rand(v) * 2 / DAY), nn.Parameter(torch.zeros(v))  # w_x, b_x
-        self.rate_h, self.shift_h = nn.Parameter(torch.rand(d, v) * 2 / DAY / v), nn.Parameter(torch.zeros(d))
+        self.rate_h, self.shift_h = nn.Parameter(torch.rand(d, v) * 2 / DAY / v), nn.Parameter(torch.zeros(d))  # W_h
         self.inputs = nn.Linear(2 * v, 3 * d)  # W and V of z, r and h̃ side by side, and their b
         self.gates = nn.Linear(d, 2 * d, bias=False)  # U_z, U_r
         self.candidate = nn.Linear(d, d, bias=False)  # U
@@ -117,9 +121,9 @@ class GRUD(Model):
 
     def step(self, x: Tensor, h: Tensor, kept: Tensor) -> Tensor:
         """One time of n patients: projected inputs (n, 3 H), decayed state and its dropout (n, H) → h_t."""
-        x_z, x_r, x_h = x.chunk(3, dim=1)
-        z, r = torch.sigmoid(torch.cat([x_z, x_r], dim=1) + self.gates(kept * h)).chunk(2, dim=1)
-        new: Tensor = torch.tanh(x_h + self.candidate(r * kept * h))  # h̃
+        of_gates, of_new = x.tensor_split([2 * h.shape[1]], dim=1)
+        z, r = torch.sigmoid(of_gates + self.gates(kept * h)).chunk(2, dim=1)
+        new: Tensor = torch.tanh(of_new + self.candidate(r * kept * h))  # h̃
         return h + z * (new - h)
 
     def _kept(self, grid: Grid, width: int) -> Tensor:
@@ -180,10 +184,6 @@ class GRUDStatic(Model):
         state = torch.sigmoid(z) * torch.tanh(new)
         h = self.trunk(torch.cat([state, self.context(batch)], dim=1))
         return Output(self.head(h, batch.present), h)
-
-
-DAY = 24.0
-"""Hours: the time constant at which decays start. γ_h sums over V gaps, so its rates start V times smaller."""
 
 
 def _trunk(inputs: int, width: int, dropout: float) -> nn.Module:

@@ -14,6 +14,7 @@ Zhang, Zeman, Tsiligkaridis, Zitnik: "Graph-Guided Network for Irregularly Sampl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +29,8 @@ from mmnar.ops.packed import TIME_WIDTH, segment_softmax, segment_sum, time_feat
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
 
-PAPER = "Zhang, Zeman, Tsiligkaridis, Zitnik (ICLR 2022), arXiv 2110.05357"
-GRAPH_DEVIATIONS = (
+PAPER: Final = "Zhang, Zeman, Tsiligkaridis, Zitnik (ICLR 2022), arXiv 2110.05357"
+GRAPH_DEVIATIONS: Final = (
     "The paper's graph, as we understand it, not the release's: there messages are made of the receiver's own "
     "features, so that none passes between sensors, the attention on time and receiver is off, edges are all 1 and "
     "the regulariser is not added.",
