@@ -71,6 +71,7 @@ class GRUD(Model):
             "max(0, ·) is 0, no gradient ever reaches them.",
             "The decayed state enters gates, candidate and update alike; the release mixes the undecayed one into the "
             "update, uses hard sigmoids and a sigmoid candidate.",
+            "Two layers between state and head, those of the zero-fill net (the release has one).",
             "No weight penalty of its own; optimiser, width and dropout are those of all deep methods "
             "(preset=original: width 64, dropout 0.3, batch 32).",
         ),
@@ -187,7 +188,10 @@ class GRUDStatic(Model):
 
 
 def _trunk(inputs: int, width: int, dropout: float) -> nn.Module:
-    return nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.LayerNorm(width), nn.Dropout(dropout))
+    return nn.Sequential(
+        *(nn.Linear(inputs, width), nn.GELU(), nn.LayerNorm(width)),
+        *(nn.Dropout(dropout), nn.Linear(width, width), nn.GELU()),
+    )
 
 
 def _by_time(grid: Grid) -> tuple[Tensor, list[int], Tensor]:
