@@ -101,7 +101,7 @@ def _tampered(data: PatientDataset, test: Fold[Any]) -> PatientDataset:
 
 @pytest.mark.parametrize("name", model_names())
 def test_another_schema_is_refused(name: str) -> None:
-    data = population()
+    data = mixed_population(200)
     train, tune, _ = folds(data)
     fitted = recipe(name).fit(train, tune)
     schema = Schema(data.schema.modalities, (*data.schema.tasks[:1], Task("icu", "", "")), data.schema.attributes)

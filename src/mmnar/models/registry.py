@@ -13,8 +13,12 @@ MODELS: Final[dict[str, str]] = {
     "crl-mmnar": "mmnar.models.crl_mmnar:CRLMMNAR",
     "drfuse": "mmnar.models.drfuse:DrFuse",
     "grape": "mmnar.models.grape:GRAPE",
+    "gru-d": "mmnar.models.gru_d:GRUD",
+    "gru-d-static": "mmnar.models.gru_d:GRUDStatic",
     "m3care": "mmnar.models.m3care:M3Care",
     "muse-plus": "mmnar.models.muse:MUSE",
+    "raindrop": "mmnar.models.raindrop:Raindrop",
+    "raindrop-static": "mmnar.models.raindrop:RaindropStatic",
     "smil": "mmnar.models.smil:SMIL",
     "zero-fill": "mmnar.models.zero_fill:ZeroFill",
 }

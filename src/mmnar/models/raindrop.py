@@ -1,0 +1,289 @@
+"""Raindrop: sensors observed at their own times send messages along a graph that every patient has alone.
+
+Zhang, Zeman, Tsiligkaridis, Zitnik: "Graph-Guided Network for Irregularly Sampled Multivariate Time Series", ICLR 2022
+(arXiv 2110.05357). Of patient i, sensor u is observed at the times T_u with values x_u^t; p^t encodes the time.
+
+    h_u^t = relu(x_u^t R_u)
+    α_uv^t = σ(h_u^t D [r_v; p^t]')                           how u speaks to v at time t
+    e_uv ← e_uv · mean over T_u of α_uv^t, lowest half → 0    edges of this patient, all 1 at first
+    h_v^t ← relu(Σ_u h_u^t w_u w_v' α_uv^t e_uv)              over the u observed at t; two layers
+    z_v = relu(Σ_t softmax_t(q_v^t · k̄_v / √d) [h_v^t; p^t] W)
+    ŷ = MLP([z_1, …, z_V]);  L_r = Σ_uv Σ_{i≠j} (e_i,uv − e_j,uv)² / ((N − 1)² V²)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from mmnar.encoders.context import Context, How
+from mmnar.encoders.plain import PlainVectors
+from mmnar.models.base import Model, ModelCard, Phase
+from mmnar.ops.grid import Grid, series_grid
+from mmnar.ops.heads import TaskHead
+from mmnar.ops.kinds import part_of, schema_of
+from mmnar.ops.packed import TIME_WIDTH, segment_softmax, segment_sum, time_features
+from mmnar.schema import Schema
+from mmnar.types import Output, PatientBatch
+
+PAPER: Final = "Zhang, Zeman, Tsiligkaridis, Zitnik (ICLR 2022), arXiv 2110.05357"
+GRAPH_DEVIATIONS: Final = (
+    "The paper's graph, as we understand it, not the release's: there messages are made of the receiver's own "
+    "features, so that none passes between sensors, the attention on time and receiver is off, edges are all 1 and "
+    "the regulariser is not added.",
+    "The embedding of an observation has a bias: a value at the median would otherwise send nothing.",
+    "An observed sensor keeps its embedding beside the messages it receives.",
+    "The lowest half is of the edges whose sender was observed, and still gets gradient (straight-through); patients "
+    "are compared in L_r where both observed the sender, within the batch.",
+)
+
+
+@dataclass(frozen=True)
+class RaindropConfig:
+    """Args:
+    width: D.
+    dropout: Of sensor embeddings, and before the head.
+    static: How the modalities that are not series enter: by their ``embeddings`` and their part of δ, by
+        ``delta_only``, or not at all (``none``).
+    sensor_width: Of h.
+    inner: Of r, of the temporal attention and of z.
+    layers: Of propagation.
+    prune: Share of a patient's edges that is removed.
+    weight_graph: λ of L_r.
+    max_steps: Patients with more observation times get hourly bins.
+    append_pattern: Concatenate δ to what the head sees.
+    """
+
+    width: int = 128
+    dropout: float = 0.2
+    static: How = "embeddings"
+    sensor_width: int = 4
+    inner: int = 16
+    layers: int = 2
+    prune: float = 0.5
+    weight_graph: float = 0.02
+    max_steps: int = 300
+    append_pattern: bool = False
+
+
+class Raindrop(Model):
+    """Raindrop over the variables of all series; their embeddings join the other modalities."""
+
+    card = ModelCard(
+        title="Raindrop",
+        paper=PAPER,
+        missing="only observed sensors send; a sensor is known by what it sent and received, at the times there are; "
+        "a patient without series has zeros",
+        deviations=(
+            *GRAPH_DEVIATIONS,
+            "All series modalities are one set of sensors. Other modalities join their embeddings by their own "
+            "embeddings and pattern.",
+            "Every key weighs the same in the temporal attention (k̄ is their mean): a learned weight per position has "
+            "no meaning where times differ between patients.",
+            "Time is encoded as by the shared series encoder.",
+            "Batches are not balanced by class.",
+        ),
+        needs=("series",),
+        original={"train.lr": 1e-4, "train.batch_size": 128, "train.max_epochs": 20},
+    )
+    Config = RaindropConfig
+
+    def __init__(self, schema: Schema, config: RaindropConfig) -> None:
+        super().__init__(schema, config)
+        self.c = c = config
+        v = sum(len(m.features) for m in schema_of(schema, "series").modalities)
+        token = c.sensor_width + TIME_WIDTH
+        self.graph = SensorGraph(v, c.sensor_width, c.inner, TIME_WIDTH, c.layers, c.prune)
+        self.query, self.key = nn.Linear(token, c.inner, bias=False), nn.Linear(token, c.inner, bias=False)
+        self.value = nn.Linear(token, c.inner, bias=False)  # W
+        self.context = Context(schema, "series", c.static, c.width, c.dropout)
+        self.trunk = _trunk(v * c.inner, self.context.width, c.width, c.dropout)
+        self.head = TaskHead(schema, c.width, c.append_pattern)
+
+    def phases(self) -> tuple[Phase, ...]:
+        return (Phase("joint", {"task": 1.0, "graph": self.config.weight_graph}),)
+
+    def forward(self, batch: PatientBatch) -> Output:
+        grid = series_grid(batch, self.c.max_steps)
+        time = time_features(grid.hours)  # p (S, P)
+        h, edges = self.graph(grid, time)
+        z = self.over_time(h, time, grid).flatten(1)  # (B, V Z)
+        representation = self.trunk(torch.cat([z, self.context(batch)], dim=1))
+        losses = _graph_losses(self, edges, grid)
+        return Output(self.head(representation, batch.present), representation, losses)
+
+    def over_time(self, h: Tensor, time: Tensor, grid: Grid) -> Tensor:
+        """Temporal self-attention of each sensor: (S, V, d), p (S, P) → z (B, V, Z); zeros without any time."""
+        b, patient = len(grid), grid.patient
+        tokens = torch.cat([h, time[:, None].expand(-1, h.shape[1], -1)], dim=2)
+        mean = segment_sum(tokens, patient, b) / grid.counts.clamp(min=1)[:, None, None]
+        asked = self.key(mean) @ self.query.weight  # q · k̄ = token · asked, without a q for every token
+        scores = (tokens * asked[patient]).sum(2) / self.c.inner**0.5  # (S, V)
+        weights = segment_softmax(scores.float(), patient, b)[..., None]
+        return torch.relu(self.value(segment_sum(weights * tokens, patient, b)))
+
+
+class SensorGraph(nn.Module):
+    """Propagation among V sensors.
+
+    Args:
+        sensors: V.
+        width: d of h.
+        inner: Of r.
+        times: P, length of p.
+        layers: At least one.
+        prune: Share of edges removed.
+    """
+
+    def __init__(self, sensors: int, width: int, inner: int, times: int, layers: int, prune: float) -> None:
+        super().__init__()
+        self.prune = prune
+        self.scale = nn.Parameter(2 * torch.rand(sensors, width) - 1)  # R_u
+        self.shift = nn.Parameter(2 * torch.rand(sensors, width) - 1)
+        self.receiver = nn.Parameter(torch.randn(sensors, inner) / inner**0.5)  # r_v
+        self.weights = nn.ParameterList(torch.randn(sensors, width) / width**0.5 for _ in range(layers))  # w
+        self.attention = nn.ModuleList(nn.Linear(width, inner + times, bias=False) for _ in range(layers))  # D
+
+    def forward(self, grid: Grid, time: Tensor) -> tuple[Tensor, Tensor]:
+        """p (S, P) → h of the last layer at every time (S, V, d), and the patients' edges (B, from V, to V)."""
+        step, sensor = grid.observed.nonzero(as_tuple=True)  # of each of the E observations
+        pair = grid.patient[step] * grid.values.shape[1] + sensor  # which sensor of which patient
+        h = torch.relu(grid.values[step, sensor, None] * self.scale[sensor] + self.shift[sensor])  # (E, d)
+        sends = senders(grid)
+        edges = sends[..., None].to(h.dtype).expand(-1, -1, sends.shape[1])
+        received = h.new_zeros(*grid.values.shape, h.shape[1])
+        for w, attention in zip(self.weights, self.attention, strict=True):
+            toward = attention(h)
+            at_receiver, at_time = toward.split([self.receiver.shape[1], time.shape[1]], dim=1)
+            alpha = (at_receiver @ self.receiver.T + (at_time * time[step]).sum(1, keepdim=True)).float().sigmoid()
+            edges = pruned(edges * _mean(alpha, pair, edges), sends, self.prune)
+            spoken = (h * w[sensor]).sum(1, keepdim=True)  # h_u w_u (E, 1)
+            heard = segment_sum(spoken * alpha * edges.flatten(0, 1)[pair], step, len(received))  # (S, V)
+            received = torch.relu(heard[..., None] * w)
+            h = h + received[step, sensor]
+        return received.index_put((step, sensor), h), edges
+
+
+def senders(grid: Grid) -> Tensor:
+    """(B, V) bool: sensors that were observed at any time."""
+    return segment_sum(grid.observed.float(), grid.patient, len(grid)) > 0
+
+
+def pruned(edges: Tensor, sends: Tensor, share: float) -> Tensor:
+    """The lowest share of each patient's edges set to zero; their gradient stays (straight-through).
+
+    Args:
+        edges: (B, V, V), not negative.
+        sends: (B, V) whose edges count.
+    """
+    candidates = sends.sum(1, keepdim=True) * edges.shape[2]  # (B, 1)
+    ranked = torch.where(sends[..., None], edges, -1.0).flatten(1).argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(ranked.shape[1], device=edges.device)
+    kept = places < candidates - torch.floor(share * candidates)  # in order of rank
+    kept = torch.zeros_like(kept).scatter(1, ranked, kept).view_as(edges)
+    return torch.where(kept, edges, edges - edges.detach())
+
+
+def disagreement(edges: Tensor, sends: Tensor) -> Tensor:
+    """L_r, over the pairs of patients who both observed the sender.
+
+    Args:
+        edges: (B, V, V).
+        sends: (B, V) bool.
+    """
+    counts = sends[..., None].to(edges.dtype)  # (B, V, 1)
+    n = counts.sum(0)
+    mean = (counts * edges).sum(0) / n.clamp(min=1)
+    pairs = 2 * n * (counts * (edges - mean) ** 2).sum(0)  # Σ_{i≠j} (e_i − e_j)² = 2 n Σ_i (e_i − ē)²
+    return pairs.sum() / (max(1, len(edges) - 1) * edges.shape[1]) ** 2
+
+
+def _mean(alpha: Tensor, pair: Tensor, edges: Tensor) -> Tensor:
+    """Mean of α (E, V) over the times of each pair of patient and sensor, (B, V, V)."""
+    pairs = edges.shape[0] * edges.shape[1]
+    counts = torch.bincount(pair, minlength=pairs).clamp(min=1)[:, None]
+    return (segment_sum(alpha, pair, pairs) / counts).view_as(edges)
+
+
+def _graph_losses(model: Model, edges: Tensor, grid: Grid) -> dict[str, Tensor]:
+    if not (model.training and model.loss_weights["graph"]):
+        return {}
+    return {"graph": disagreement(edges, senders(grid))}
+
+
+def _trunk(inputs: int, context: int, width: int, dropout: float) -> nn.Module:
+    return nn.Sequential(
+        *(nn.Linear(inputs + context, width), nn.GELU(), nn.LayerNorm(width)),
+        *(nn.Dropout(dropout), nn.Linear(width, width), nn.GELU()),
+    )
+
+
+@dataclass(frozen=True)
+class RaindropStaticConfig:
+    """Args:
+    width: D.
+    dropout: Before the head.
+    static: How the modalities that are not static features enter, as in ``RaindropConfig``.
+    sensor_width: Of h.
+    inner: Of r.
+    prune: Share of a patient's edges that is removed.
+    weight_graph: λ of L_r.
+    append_pattern: Concatenate δ to what the head sees.
+    """
+
+    width: int = 128
+    dropout: float = 0.2
+    static: How = "embeddings"
+    sensor_width: int = 4
+    inner: int = 16
+    prune: float = 0.5
+    weight_graph: float = 0.02
+    append_pattern: bool = False
+
+
+class RaindropStatic(Model):
+    """What is left of Raindrop where every feature is an aggregate: one layer of the graph over features."""
+
+    card = ModelCard(
+        title="Raindrop-static",
+        paper=PAPER,
+        missing="only observed features send; an unobserved one is what it received",
+        deviations=(
+            "Not the paper's model: with one time there is no encoding of time and no attention over it, and what "
+            "remains of Raindrop is one layer of its graph over features. For data without series.",
+            "Each category is a sensor with a standardised indicator.",
+            "Modalities of other kinds join by their embeddings and pattern.",
+            *GRAPH_DEVIATIONS,
+        ),
+        needs=("static",),
+        original=Raindrop.card.original,
+    )
+    Config = RaindropStaticConfig
+
+    def __init__(self, schema: Schema, config: RaindropStaticConfig) -> None:
+        super().__init__(schema, config)
+        c = config
+        self.features = PlainVectors(schema_of(schema, "static"))
+        v = sum(self.features.widths)
+        self.graph = SensorGraph(v, c.sensor_width, c.inner, 0, 1, c.prune)
+        self.context = Context(schema, "static", c.static, c.width, c.dropout)
+        self.trunk = _trunk(v * c.sensor_width, self.context.width, c.width, c.dropout)
+        self.head = TaskHead(schema, c.width, c.append_pattern)
+
+    def phases(self) -> tuple[Phase, ...]:
+        return (Phase("joint", {"task": 1.0, "graph": self.config.weight_graph}),)
+
+    def prepare(self, train: PatientBatch) -> None:
+        self.features.fit(part_of(train, "static"))
+
+    def forward(self, batch: PatientBatch) -> Output:
+        values, observed = zip(*self.features(part_of(batch, "static")), strict=True)
+        moment = torch.zeros(len(batch), device=batch.present.device)  # everybody at one time
+        offsets = torch.arange(len(batch) + 1, device=moment.device)
+        grid = Grid(offsets, moment, torch.cat(values, dim=1), torch.cat(observed, dim=1))
+        h, edges = self.graph(grid, moment.new_zeros(len(batch), 0))
+        representation = self.trunk(torch.cat([h.flatten(1), self.context(batch)], dim=1))
+        return Output(self.head(representation, batch.present), representation, _graph_losses(self, edges, grid))

@@ -1,0 +1,99 @@
+"""Series of measurements on a grid of each patient's own observation times. Nothing is resampled or imputed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmnar.ops.kinds import part_of
+from mmnar.types import Packed, PatientBatch, Series
+
+
+@dataclass(frozen=True)
+class Grid(Packed):
+    """S distinct observation times of B patients, packed patient by patient, in time order.
+
+    ``values`` are (S, V), 0 where not observed; V counts the variables of all series, one series after another.
+
+    Args:
+        observed: (S, V) bool; at least one in each row.
+    """
+
+    observed: Tensor
+
+    @property
+    def starts(self) -> Tensor:
+        """(S,) the first row of each row's patient."""
+        return self.offsets[:-1][self.patient]
+
+
+def series_grid(batch: PatientBatch, max_steps: int) -> Grid:
+    """All series of the batch on one grid per patient.
+
+    Args:
+        batch: At least one series; items in time order.
+        max_steps: A patient with more distinct times gets bins of one hour with each variable's last value in it, at
+            the bin's end; wider bins where the hours are still too many. At least 2.
+    """
+    part, columns, variables = part_of(batch, "series"), [], 0
+    for i, spec in enumerate(part.schema.modalities):
+        content = part.modalities[spec.name]
+        assert isinstance(content, Series)
+        content = content.blank(part.present[:, i])
+        columns.append((content.patient, content.hours, content.feature + variables, content.values))
+        variables += len(spec.features)
+    patient, hours, variable, values = (torch.cat(column) for column in zip(*columns, strict=True))
+    order = torch.argsort(hours, stable=True)
+    order = order[torch.argsort(patient[order], stable=True)]
+    patient, hours, variable, values = patient[order], hours[order], variable[order], values[order]
+    hours = _binned(hours, patient, len(batch), max_steps)
+    new = _changes(patient, hours)  # (E,) whether a row of the grid begins
+    step, steps = new.cumsum(0) - 1, int(new.sum())
+    place = torch.arange(len(values), device=values.device)
+    last = torch.full((steps * variables,), -1, device=values.device)
+    last = last.scatter_reduce(0, step * variables + variable, place, "amax").view(steps, variables)
+    counts = torch.bincount(patient[new], minlength=len(batch))
+    return Grid(
+        offsets=torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
+        hours=hours[new],
+        values=torch.cat([values, values.new_zeros(1)])[last],
+        observed=last >= 0,
+    )
+
+
+def gaps(grid: Grid) -> Tensor:
+    """Δ (S, V): Δ_1 = 0; Δ_t^v = s_t − s_{t−1} + (1 − m_{t−1}^v) Δ_{t−1}^v (Che et al. 2018), in hours.
+
+    That is, the time since the variable was last observed before now, or since the patient's first row.
+    """
+    first = grid.starts == torch.arange(len(grid.hours), device=grid.hours.device)
+    since = _latest(grid.observed | first[:, None]).roll(1, 0)  # a first row is marked: nothing of other patients
+    return torch.where(first[:, None], 0.0, grid.hours[:, None] - grid.hours[since])
+
+
+def carried(grid: Grid) -> Tensor:
+    """(S, V) the latest observed value at or before each row; 0 before a variable's first."""
+    latest = _latest(grid.observed)
+    return torch.where(latest >= grid.starts[:, None], grid.values.gather(0, latest.clamp(min=0)), 0.0)
+
+
+def _binned(hours: Tensor, patient: Tensor, patients: int, max_steps: int) -> Tensor:
+    """Hours (E,), rounded up to a full bin for the patients with too many distinct ones."""
+    times = torch.bincount(patient[_changes(patient, hours)], minlength=patients)
+    span = -hours.new_zeros(patients).scatter_reduce(0, patient, hours, "amin")
+    width = (span / (max_steps - 1)).clamp(min=1)[patient]
+    return torch.where(times[patient] > max_steps, torch.ceil(hours / width) * width, hours)
+
+
+def _changes(patient: Tensor, hours: Tensor) -> Tensor:
+    """(E,) bool: another patient or another time than in the row before."""
+    changed = (patient[1:] != patient[:-1]) | (hours[1:] != hours[:-1])
+    return torch.cat([changed.new_ones(min(1, len(hours))), changed])
+
+
+def _latest(marked: Tensor) -> Tensor:
+    """(S, V) bool → the latest marked row at or before each row, -1 where there is none."""
+    row = torch.arange(len(marked), device=marked.device)[:, None]
+    return torch.where(marked, row, -1).cummax(0).values

@@ -1,0 +1,202 @@
+"""Raindrop's own invariants, each against its definition."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from mmnar.models.raindrop import (
+    Raindrop,
+    RaindropConfig,
+    RaindropStatic,
+    RaindropStaticConfig,
+    SensorGraph,
+    disagreement,
+    pruned,
+    senders,
+)
+from mmnar.ops.grid import Grid
+from mmnar.ops.packed import TIME_WIDTH, time_features
+from tests.conformance.test_gru_d import COUNTS, grid
+from tests.conformance.test_models import batch, mixed
+from tests.populations import MIXED, SCHEMA
+
+V, D, R, P = 3, 4, 6, TIME_WIDTH
+
+
+def graph(prune: float = 0.5, layers: int = 2, times: int = P) -> SensorGraph:
+    torch.manual_seed(0)
+    return SensorGraph(V, D, R, times, layers, prune).double()
+
+
+def observations() -> Grid:
+    """Of the third patient one sensor alone is ever seen."""
+    g = grid()
+    g.observed[4] = torch.tensor([False, True, False])
+    return replace(g, values=torch.where(g.observed, torch.randn(len(g.hours), V).double(), 0.0))
+
+
+def literal(m: SensorGraph, g: Grid, p: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """h (T, V, d) and e (V, V) of each patient, by loops over layers, times and pairs of sensors."""
+    states, graphs = [], []
+    for i in range(len(g)):
+        rows = list(range(int(g.offsets[i]), int(g.offsets[i + 1])))
+        times = {u: [t for t, row in enumerate(rows) if g.observed[row, u]] for u in range(V)}
+        active = [u for u in range(V) if times[u]]
+        h = torch.zeros(len(rows), V, D).double()
+        for u in range(V):
+            for t in times[u]:
+                h[t, u] = torch.relu(g.values[rows[t], u] * m.scale[u] + m.shift[u])
+        e = torch.ones(V, V).double()
+        e[[u for u in range(V) if u not in active]] = 0
+        for w, attention in zip(m.weights, m.attention, strict=True):
+            alpha = torch.zeros(len(rows), V, V).double()
+            for u in range(V):
+                for t in times[u]:
+                    for v in range(V):
+                        receiver = torch.cat([m.receiver[v], p[rows[t]]])
+                        alpha[t, u, v] = torch.sigmoid((attention.weight.T @ receiver) @ h[t, u])
+            for u in active:
+                e[u] = e[u] * alpha[times[u], u].mean(0)
+            ranked = sorted((float(e[u, v]), u, v) for u in active for v in range(V))
+            for _, u, v in ranked[: int(m.prune * len(ranked))]:
+                e[u, v] = 0
+            new = torch.zeros_like(h)
+            for t in range(len(rows)):
+                for v in range(V):
+                    heard = sum(
+                        (h[t, u] @ w[u] * alpha[t, u, v] * e[u, v] for u in active if t in times[u]), 0 * w[v, 0]
+                    )
+                    new[t, v] = torch.relu(heard * w[v]) + (h[t, v] if t in times[v] else 0)
+            h = new
+        states.append(h)
+        graphs.append(e)
+    return states, graphs
+
+
+@pytest.mark.parametrize("prune", [0.0, 0.5])
+@torch.no_grad()
+def test_propagation_against_a_literal_loop(prune: float) -> None:
+    m, g = graph(prune), observations()
+    p = time_features(g.hours)
+    h, e = m(g, p)
+    states, graphs = literal(m, g, p)
+    assert torch.allclose(h, torch.cat(states), atol=1e-7)  # α is taken in single precision
+    assert torch.allclose(e, torch.stack(graphs), atol=1e-7)
+    assert not torch.allclose(e[0], e[3])  # a graph of each patient's own
+
+
+def test_observed_sensors_reach_others_and_the_rest_send_nothing() -> None:
+    m, g = graph(prune=0.0, layers=1), observations()
+    with torch.no_grad():
+        for weight in (m.scale, m.shift, *m.weights):
+            weight.abs_()  # no relu is closed
+    values = g.values.abs().requires_grad_()
+    row = 0  # one time: what do its sensors hear of each other?
+    for v in range(V):
+        h, _ = m(replace(g, values=values), time_features(g.hours))
+        (told,) = torch.autograd.grad(h[row, v].sum(), values)
+        assert bool((told[row] != 0).eq(g.observed[row])[torch.arange(V) != v].all())
+        assert not told[~g.observed].any()
+    hidden = replace(g, values=torch.where(g.observed, g.values, 1e3))
+    assert torch.equal(m(hidden, time_features(g.hours))[0], m(g, time_features(g.hours))[0])
+
+
+def test_pruning_keeps_exactly_half_of_the_edges_that_carry_anything() -> None:
+    torch.manual_seed(0)
+    e = torch.rand(50, V, V, requires_grad=True)
+    sends = torch.rand(50, V) < 0.6
+    kept = pruned(e, sends, 0.5)
+    edges = sends.sum(1) * V
+    assert torch.equal((kept > 0).sum((1, 2)), edges - edges // 2)
+    assert not kept[~sends].any()
+    for before, after, who in zip(e, kept, sends, strict=True):
+        low = before[who][after[who] == 0]
+        assert not len(low) or low.max() <= after[after > 0].min()
+    again = pruned(kept, sends, 0.5)  # the second layer removes the same
+    assert torch.equal(again, kept)
+    kept.sum().backward()
+    assert torch.equal(e.grad, torch.ones_like(e))  # a removed edge can come back
+    tied = pruned(torch.ones(1, 4, 4), torch.ones(1, 4, dtype=torch.bool), 0.5)
+    assert int((tied > 0).sum()) == 8
+
+
+def test_disagreement_against_a_loop_over_pairs_of_patients() -> None:
+    torch.manual_seed(0)
+    e, sends = torch.rand(7, V, V), torch.rand(7, V) < 0.7
+    total = 0.0
+    for i in range(7):
+        for j in range(7):
+            both = (sends[i] & sends[j])[:, None]
+            total += float((both * (e[i] - e[j]) ** 2).sum())
+    assert abs(float(disagreement(e, sends)) - total / (6**2 * V**2)) < 1e-6
+    same = e[:1].expand(7, -1, -1)
+    assert float(disagreement(same, torch.ones(7, V, dtype=torch.bool))) < 1e-12
+    assert float(disagreement(e[:1], sends[:1])) == 0
+
+
+@torch.no_grad()
+def test_sensors_in_another_order_with_their_weights_give_the_same() -> None:
+    m, g = graph(), observations()
+    h, e = m(g, time_features(g.hours))
+    order = torch.tensor([2, 0, 1])
+    for weight in (m.scale, m.shift, m.receiver, *m.weights):
+        weight.copy_(weight[order].clone())
+    h2, e2 = m(replace(g, values=g.values[:, order], observed=g.observed[:, order]), time_features(g.hours))
+    assert torch.allclose(h2, h[:, order], atol=1e-9)
+    assert torch.allclose(e2, e[:, order][:, :, order], atol=1e-9)
+
+
+@torch.no_grad()
+def test_attention_over_time_against_its_definition() -> None:
+    torch.manual_seed(0)
+    m = Raindrop(MIXED, RaindropConfig(width=16)).eval().double()
+    g = grid()
+    h, p = torch.randn(len(g.hours), V, 4).double(), time_features(g.hours)
+    z = m.over_time(h, p, g)
+    assert not z[1].any()  # nobody without a time has anything
+    for i, n in enumerate(COUNTS):
+        rows = slice(int(g.offsets[i]), int(g.offsets[i + 1]))
+        for v in range(V if n else 0):
+            tokens = torch.cat([h[rows, v], p[rows]], dim=1)  # (T, d + P)
+            q, k = m.query(tokens), m.key(tokens)
+            weights = torch.softmax(q @ k.T @ torch.full((n,), 1 / n).double() / 4, dim=0)
+            assert torch.allclose(z[i, v], torch.relu(weights @ m.value(tokens)), atol=1e-6)
+
+
+def test_a_regulariser_without_weight_is_not_computed() -> None:
+    for kind, config, b in (
+        (Raindrop, RaindropConfig, mixed(40)),
+        (RaindropStatic, RaindropStaticConfig, batch(40)),
+    ):
+        for weight, names in ((0.02, {"graph"}), (0.0, set())):
+            m = kind(b.schema, config(width=16, weight_graph=weight)).train()  # type: ignore[arg-type]
+            assert set(m(b).losses) == names
+            assert m.eval()(b).losses == {}
+
+
+def test_without_series_features_speak_through_one_layer() -> None:
+    b = batch(60)
+    torch.manual_seed(0)
+    m = RaindropStatic(SCHEMA, RaindropStaticConfig(width=16, static="none")).eval()
+    m.prepare(b)
+    values, known = (torch.cat(parts, dim=1) for parts in zip(*m.features(b), strict=True))
+    for i in (0, 7, 20):
+        h = torch.relu(values[i, :, None] * m.graph.scale + m.graph.shift) * known[i, :, None]
+        alpha = torch.sigmoid(m.graph.attention[0](h) @ m.graph.receiver.T)
+        sends = known[i : i + 1]
+        e = pruned(alpha[None] * sends[..., None], sends, 0.5)[0]
+        w = m.graph.weights[0]
+        heard = ((h * w).sum(1)[:, None] * alpha * e).sum(0)
+        one = m(b.take(torch.tensor([i]))).representation
+        assert torch.allclose(m.trunk((h + torch.relu(heard[:, None] * w)).flatten()[None]), one, atol=1e-5)
+
+
+def test_who_sends() -> None:
+    g = observations()
+    for i, who in enumerate(senders(g)):
+        rows = slice(int(g.offsets[i]), int(g.offsets[i + 1]))
+        assert torch.equal(who, g.observed[rows].any(0))
