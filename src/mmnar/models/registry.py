@@ -9,6 +9,7 @@ from mmnar.errors import ConfigError, nearest
 from mmnar.models.base import Model
 
 MODELS: Final[dict[str, str]] = {
+    "cm-ae": "mmnar.models.cm_ae:CMAE",
     "crl-mmnar": "mmnar.models.crl_mmnar:CRLMMNAR",
     "zero-fill": "mmnar.models.zero_fill:ZeroFill",
 }
