@@ -44,7 +44,7 @@ class CMAEConfig:
     dropout: float = 0.2
     head_input: Literal["code", "completed"] = "code"
     pretrain_epochs: int = 20
-    weight_rec: float = 0.1
+    weight_rec: float = 1.0
     finetune: bool = True
     append_pattern: bool = False
 
@@ -127,8 +127,7 @@ class CMAE(Model):
 
     def completed(self, z: Tensor, batch: PatientBatch) -> Tensor:
         """[x^m where known, else x̂^m]_m, (B, Σ F_m)."""
-        rebuilt = [decoder(z) for decoder in self.decoders]
-        if not self.c.finetune:
-            rebuilt = [values.detach() for values in rebuilt]
+        # x̂ stands in for data: a label loss that could shape it would use it as a second code
+        rebuilt = [decoder(z).detach() for decoder in self.decoders]
         pairs = zip(self.plain(batch), rebuilt, strict=True)
         return torch.cat([torch.where(known, x, values) for (x, known), values in pairs], dim=1)

@@ -11,6 +11,7 @@ from mmnar.models.base import Model
 MODELS: Final[dict[str, str]] = {
     "cm-ae": "mmnar.models.cm_ae:CMAE",
     "crl-mmnar": "mmnar.models.crl_mmnar:CRLMMNAR",
+    "missmodal": "mmnar.models.missmodal:MissModal",
     "zero-fill": "mmnar.models.zero_fill:ZeroFill",
 }
 
