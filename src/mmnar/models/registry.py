@@ -12,6 +12,7 @@ MODELS: Final[dict[str, str]] = {
     "cm-ae": "mmnar.models.cm_ae:CMAE",
     "crl-mmnar": "mmnar.models.crl_mmnar:CRLMMNAR",
     "missmodal": "mmnar.models.missmodal:MissModal",
+    "mt": "mmnar.models.mt:MT",
     "zero-fill": "mmnar.models.zero_fill:ZeroFill",
 }
 
