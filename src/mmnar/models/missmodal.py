@@ -6,7 +6,7 @@ O are a patient's observed modalities, A ⊂ O a proper subset (a view), sg stop
     z^A = Fuse(Σ_{m ∈ A} W_m h^m + u(A)),  z = z^O
     L_geo = −mean log e(z^A_i, z_i) / [e(z^A_i, z_i) + Σ_{j ≠ i} (e(z^A_i, z_j) + e(z^A_i, z^A_j) + e(z_i, z_j))]
             with e(a, b) = exp(cos(a, b) / τ)                                    geometric
-    L_dis = ‖mean z^A − mean z‖² + ‖cov z^A − cov z‖²_F / D²                      distribution
+    L_dis = ‖mean z^A − mean z‖² / D + ‖cov z^A − cov z‖²_F / D²                      distribution
     L_sem = BCE(g(z^A), σ(g(z))) + L_task(g(z^A))                                semantic
     L = L_task(g(z)) + a L_geo + b L_dis + c L_sem                               sg(z) in all three
 """
@@ -155,7 +155,7 @@ def moments(z_views: Tensor, z: Tensor, valid: Tensor) -> Tensor:
         return mean, (share * (x - mean)).transpose(1, 2) @ (x - mean)
 
     (mean_view, cov_view), (mean, cov) = map(mean_and_covariance, (z_views.float(), z.float().expand_as(z_views)))
-    distance = (mean_view - mean).square().sum((1, 2)) + (cov_view - cov).square().mean((1, 2))  # (V,)
+    distance = (mean_view - mean).square().mean((1, 2)) + (cov_view - cov).square().mean((1, 2))  # (V,)
     return distance.sum() / valid.any(1).sum().clamp(min=1)
 
 
