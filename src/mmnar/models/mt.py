@@ -53,7 +53,7 @@ class MTConfig:
     width: int = 128
     dropout: float = 0.2
     patches: int = 4
-    token_width: int = 64
+    token_width: int = 48
     layers: int = 2
     heads: int = 4
     fusion_layer: int | None = None
