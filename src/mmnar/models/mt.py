@@ -80,8 +80,8 @@ class MT(Model):
             "cls tokens, averaged with weights that are renormalised over what is present.",
             "Late fusion is the default, as the CRL-MMNAR paper ran it; the search is an option.",
             "The search draws F anew for every step of the weights and for every patient of a step of α "
-            "(straight-through); the two alternate, first order, and the likeliest F is kept. α is scaled by 20: the loop "
-            "has one learning rate.",
+            "(straight-through); the two alternate, first order, and the likeliest F is kept.",
+            "α is scaled by 20, since the loop has one learning rate.",
             "The tune fold chooses the epoch, so α is fitted to a fixed share of the training patients, chosen by row "
             "number; during the search they do not move the weights, afterwards they do.",
         ),
