@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mmnar.config import TrainConfig
+from mmnar.encoders.modality import encode
 from mmnar.models.mt import MT, MTConfig, held_out
 from mmnar.ops.losses import mean_label_loss
 from mmnar.ops.masked import FusionLayer
@@ -56,6 +57,13 @@ def test_attention_against_the_mask_of_the_definition(start: int) -> None:
             allowed = delta[of][:, None] & delta[of] & ((of[:, None] == of) | (number >= start))
             own = literal_layer(layer, own, allowed | torch.eye(15, dtype=torch.bool))
         assert torch.allclose(got[i][delta], own.view(3, 5, 16)[delta])
+
+
+@EVERY_F
+def test_a_pass_is_the_layers_before_the_fusion_layer_and_then_the_others(start: int) -> None:
+    m, b = model(fusion_layer=start).eval(), batch(40)
+    tokens = attend(m, m.tokens(encode(m.encoders, b, 16)), b.present)
+    assert torch.equal(m(b).representation, m.read(tokens, b.present)[1])
 
 
 @EVERY_F
