@@ -9,6 +9,7 @@ from mmnar.errors import ConfigError, nearest
 from mmnar.models.base import Model
 
 MODELS: Final[dict[str, str]] = {
+    "cm-ae": "mmnar.models.cm_ae:CMAE",
     "com": "mmnar.models.com:COM",
     "crl-mmnar": "mmnar.models.crl_mmnar:CRLMMNAR",
     "drfuse": "mmnar.models.drfuse:DrFuse",
@@ -16,6 +17,8 @@ MODELS: Final[dict[str, str]] = {
     "gru-d": "mmnar.models.gru_d:GRUD",
     "gru-d-static": "mmnar.models.gru_d:GRUDStatic",
     "m3care": "mmnar.models.m3care:M3Care",
+    "missmodal": "mmnar.models.missmodal:MissModal",
+    "mt": "mmnar.models.mt:MT",
     "muse-plus": "mmnar.models.muse:MUSE",
     "raindrop": "mmnar.models.raindrop:Raindrop",
     "raindrop-static": "mmnar.models.raindrop:RaindropStatic",
