@@ -43,7 +43,7 @@ class BlockDiffusion(nn.Module):
         self.register_buffer("alpha_bar", (1 - beta).cumprod(0))
 
     def loss(self, z: Tensor, given: Tensor, wanted: Tensor) -> Tensor:
-        """Mean of (ε − ε̂)² over the entries of the wanted blocks, at one random step for each row.
+        """Mean of (v − v̂)² over the entries of the wanted blocks, at one random step for each row.
 
         Args:
             z: (B, n, d).
@@ -51,8 +51,8 @@ class BlockDiffusion(nn.Module):
         """
         t = torch.randint(len(self.beta), (len(z),), device=z.device)
         noise = torch.randn_like(z)
-        noisy = self.noised(z, t, noise)
-        error = (noise - self.predicted(noisy, t, self.context(z, given, wanted), wanted)) ** 2
+        noisy, velocity = self.noised(z, t, noise), self.noised(noise, t, -z)
+        error = (velocity - self.velocity(noisy, t, self.context(z, given, wanted), wanted)) ** 2
         return torch.where(wanted[..., None], error, 0.0).sum() / (wanted.sum() * z.shape[-1]).clamp(min=1)
 
     def draw(self, z: Tensor, given: Tensor, noise: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class BlockDiffusion(nn.Module):
         drawn = noise[0].expand(len(z), *noise.shape[1:])
         for t in range(len(self.beta) - 1, -1, -1):
             step = torch.tensor(t, device=z.device)
-            drawn = self.denoised(drawn, t, self.predicted(drawn, step, context, wanted))
+            drawn = self.denoised(drawn, t, self.velocity(drawn, step, context, wanted))
             if t:
                 drawn = drawn + self.spread(t) * noise[-t]
         return torch.where(wanted[..., None], drawn, z[:, None])
@@ -80,9 +80,10 @@ class BlockDiffusion(nn.Module):
         bar = self.alpha_bar[t][..., None, None]
         return bar.sqrt() * z + (1 - bar).sqrt() * noise
 
-    def denoised(self, noisy: Tensor, t: int, noise: Tensor) -> Tensor:
-        """The mean of z_{t−1} given z_t and the noise in it."""
+    def denoised(self, noisy: Tensor, t: int, velocity: Tensor) -> Tensor:
+        """The mean of z_{t−1} given z_t and v_t."""
         beta, bar = self.beta[t], self.alpha_bar[t]
+        noise = bar.sqrt() * velocity + (1 - bar).sqrt() * noisy  # ε̂
         return (noisy - beta / (1 - bar).sqrt() * noise) / (1 - beta).sqrt()
 
     def spread(self, t: int) -> Tensor:
@@ -95,8 +96,8 @@ class BlockDiffusion(nn.Module):
         context: Tensor = self.given(torch.cat([clean, given.to(z.dtype), wanted.to(z.dtype)], dim=1))
         return context
 
-    def predicted(self, noisy: Tensor, t: Tensor, context: Tensor, wanted: Tensor) -> Tensor:
-        """ε̂ (…, n, d); the network adds to the noise that a standard normal z would have on average.
+    def velocity(self, noisy: Tensor, t: Tensor, context: Tensor, wanted: Tensor) -> Tensor:
+        """v̂ (…, n, d); zero would be right for a standard normal z.
 
         Args:
             noisy: (…, n, d).
@@ -107,6 +108,5 @@ class BlockDiffusion(nn.Module):
         seen = torch.where(wanted[..., None], noisy, 0.0)
         h = F.gelu(self.noisy(seen.flatten(-2)) + context + self.time(t))
         h = h + F.gelu(self.middle(self.norm(h)))
-        bar = self.alpha_bar[t][..., None, None]
-        added: Tensor = self.out(h).float().view_as(noisy)
-        return (1 - bar).sqrt() * noisy + bar.sqrt() * added
+        velocity: Tensor = self.out(h).float().view_as(noisy)
+        return velocity
