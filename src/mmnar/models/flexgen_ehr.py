@@ -5,7 +5,7 @@ Here without its labels, as an imputer before a predictor.
 
     L_m = ‖x^m − x̂^m‖² + λ KL(q(z^m | x^m) ‖ N(0, I))                    a VAE of each modality
     Q_m = argmin over QᵀQ = I of ‖Z^m Q − T_m Z^a‖_F                     alignment with the anchor a
-    L = E ‖ε − ε̂(z_t, t, δ, observed blocks)‖²                           diffusion of z = [z¹Q_1 … zᴹQ_M]
+    L = E ‖v_t − v̂(z_t, t, δ, observed blocks)‖²                         diffusion of z = [z¹Q_1 … zᴹQ_M]
     p = 1/J Σ_j σ(f(z^(j)))                                              prediction from J completions
 
 T_m are the pairs of patients who have both, or where these are few a partial fused Gromov-Wasserstein plan.
@@ -84,9 +84,9 @@ class FlexGenEHR(Model):
             "hidden at random, all of them in some rows, and not on guidance by the label.",
             "β of T = 50 steps are scaled by 1000/T: unscaled, as released, 60 % of the variance of the latents is "
             "left at the last step, and sampling starts from a distribution that it never reached.",
-            "The network adds to the noise expected in a standard normal latent; latents are the posterior means, "
-            "centred and divided by one scale per modality.",
-            "σ_t² is the variance of the posterior of the step (release: β_t).",
+            "The network predicts the velocity, not the noise (Salimans, Ho 2022): the loss on the noise all but "
+            "vanishes at the steps where the observed blocks tell most.",
+            "Latents are the posterior means, centred and divided by one scale per modality.",
             "The noise of the draws is the same for all patients, so a risk does not depend on who is scored beside.",
             "VAEs without batch normalisation, squared error of known entries alone, λ KL with warm-up.",
             "One learning rate in all phases.",
@@ -215,7 +215,8 @@ class FlexGenEHR(Model):
         """Of 1 … |O_i| observed blocks of each patient, chosen at random, given the others."""
         present = batch.present
         lot = torch.rand(present.shape, device=present.device).masked_fill(~present, 2.0).argsort(1).argsort(1)
-        hidden = present & (lot < 1 + torch.rand(len(present), 1, device=present.device) * present.sum(1, keepdim=True))
+        share = torch.rand(len(present), 1, device=present.device)
+        hidden = present & (lot <= (share * present.sum(1, keepdim=True)).floor())
         return {"noise": self.diffusion.loss(self.latents(batch), present & ~hidden, hidden)}
 
     def _means(self, batch: PatientBatch) -> Tensor:

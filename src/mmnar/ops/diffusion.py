@@ -3,7 +3,7 @@
 ᾱ_t = Π_{s ≤ t} (1 − β_s)
 z_t = √ᾱ_t z + √(1 − ᾱ_t) ε                                          forward
 L = E ‖ε − ε̂(z_t, t, given blocks)‖²                                 on the wanted blocks
-z_{t−1} = (z_t − β_t ε̂ / √(1 − ᾱ_t)) / √(1 − β_t) + σ_t ε_t          backward, σ_t² = β_t (1 − ᾱ_{t−1}) / (1 − ᾱ_t)
+z_{t−1} = (z_t − β_t ε̂ / √(1 − ᾱ_t)) / √(1 − β_t) + √β_t ε_t       backward
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class BlockDiffusion(nn.Module):
             step = torch.tensor(t, device=z.device)
             drawn = self.denoised(drawn, t, self.velocity(drawn, step, context, wanted))
             if t:
-                drawn = drawn + self.spread(t) * noise[-t]
+                drawn = drawn + self.beta[t].sqrt() * noise[-t]
         return torch.where(wanted[..., None], drawn, z[:, None])
 
     def noised(self, z: Tensor, t: Tensor, noise: Tensor) -> Tensor:
@@ -85,10 +85,6 @@ class BlockDiffusion(nn.Module):
         beta, bar = self.beta[t], self.alpha_bar[t]
         noise = bar.sqrt() * velocity + (1 - bar).sqrt() * noisy  # ε̂
         return (noisy - beta / (1 - bar).sqrt() * noise) / (1 - beta).sqrt()
-
-    def spread(self, t: int) -> Tensor:
-        """σ_t for t ≥ 1."""
-        return (self.beta[t] * (1 - self.alpha_bar[t - 1]) / (1 - self.alpha_bar[t])).sqrt()
 
     def context(self, z: Tensor, given: Tensor, wanted: Tensor) -> Tensor:
         """What does not change from step to step: the given blocks, which they are, which are wanted; (B, W)."""
