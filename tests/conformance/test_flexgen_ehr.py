@@ -25,7 +25,7 @@ STEPS = 50
 
 def model(**changes: object) -> FlexGenEHR:
     torch.manual_seed(0)
-    settings = {"width": 16, "latent": 4, "diffusion_width": 16, "vae_epochs": 3, "diffusion_epochs": 3} | changes
+    settings = {"width": 16, "latent": 4, "vae_epochs": 3, "diffusion_epochs": 3} | changes
     return FlexGenEHR(SCHEMA, FlexGenEHRConfig(**settings))  # type: ignore[arg-type]
 
 

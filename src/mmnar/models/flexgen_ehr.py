@@ -36,9 +36,8 @@ CHUNK = 2048
 @dataclass(frozen=True)
 class FlexGenEHRConfig:
     """Args:
-    width: Hidden width of the VAEs and of the predictor.
+    width: Hidden width of the VAEs and of the predictor; half that of the diffusion's network.
     latent: d_z of each modality.
-    diffusion_width: Hidden width of the network that predicts the noise.
     steps: T of the diffusion.
     draws: J completions of each patient.
     vae_epochs, diffusion_epochs: Length of the first and second phase; the third is the shared training budget.
@@ -51,7 +50,6 @@ class FlexGenEHRConfig:
 
     width: int = 128
     latent: int = 64
-    diffusion_width: int = 256
     steps: int = 50
     draws: int = 5
     vae_epochs: int = 30
@@ -96,7 +94,6 @@ class FlexGenEHR(Model):
             "train.lr": 1e-3,
             "model.width": 256,
             "model.latent": 128,
-            "model.diffusion_width": 512,
             "model.vae_epochs": 60,
         },
     )
@@ -115,7 +112,7 @@ class FlexGenEHR(Model):
         self.vectors = PlainVectors(schema)
         self.encoders = nn.ModuleList(_mlp(2 * f, config.width, 2 * d_z) for f in self.vectors.widths)
         self.decoders = nn.ModuleList(_mlp(d_z, config.width, f) for f in self.vectors.widths)
-        self.diffusion = BlockDiffusion(m, d_z, config.diffusion_width, config.steps)
+        self.diffusion = BlockDiffusion(m, d_z, 2 * config.width, config.steps)
         self.trunk = nn.Sequential(
             nn.Linear(m * d_z, config.width),
             nn.GELU(),

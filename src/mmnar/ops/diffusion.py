@@ -1,9 +1,12 @@
 """Denoising diffusion of a vector of blocks, some of which are given (Ho et al. 2020).
 
-ᾱ_t = Π_{s ≤ t} (1 − β_s)
-z_t = √ᾱ_t z + √(1 − ᾱ_t) ε                                          forward
-L = E ‖ε − ε̂(z_t, t, given blocks)‖²                                 on the wanted blocks
-z_{t−1} = (z_t − β_t ε̂ / √(1 − ᾱ_t)) / √(1 − β_t) + √β_t ε_t       backward
+    ᾱ_t = Π_{s ≤ t} (1 − β_s)
+    z_t = √ᾱ_t z + √(1 − ᾱ_t) ε                                     forward
+    v_t = √ᾱ_t ε − √(1 − ᾱ_t) z                                     velocity, so that ε = √ᾱ_t v_t + √(1 − ᾱ_t) z_t
+    L = E ‖v_t − v̂(z_t, t, given blocks)‖²                          on the wanted blocks
+    z_{t−1} = (z_t − β_t ε̂ / √(1 − ᾱ_t)) / √(1 − β_t) + √β_t ε'     backward
+
+The velocity in place of the noise: Salimans, Ho 2022.
 """
 
 from __future__ import annotations
