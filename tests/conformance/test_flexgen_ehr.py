@@ -117,6 +117,8 @@ def test_vae_losses_against_a_literal_loop() -> None:
         for encoder in m.encoders:
             encoder[2].bias[4:] = -30.0  # σ ≈ 0: the draw is the mean, log σ² at its lower bound
             encoder[2].weight[4:] = 0.0
+        for decoder in m.decoders:
+            decoder[2].bias.fill_(1.0)  # far from the zeros that stand for unknown entries
     with torch.no_grad():
         got = m(b).losses
     rec, kl = [], []
