@@ -1,6 +1,6 @@
 """FLEXGEN-EHR: latents of each modality, aligned by optimal transport, the missing ones drawn by diffusion.
 
-He, Xi, Chen, Malin, Ho: "A flexible generative model for heterogeneous tabular EHR with missing modality", ICLR 2024.
+He et al.: "A flexible generative model for heterogeneous tabular EHR with missing modality", ICLR 2024.
 Here without its labels, as an imputer before a predictor.
 
     L_m = ‖x^m − x̂^m‖² + λ KL(q(z^m | x^m) ‖ N(0, I))                    a VAE of each modality
@@ -66,22 +66,22 @@ class FlexGenEHR(Model):
 
     card = ModelCard(
         title="FLEXGEN-EHR",
-        paper="He, Xi, Chen, Malin, Ho (2024), ICLR",
+        paper="He et al. (2024), ICLR",
         missing="the latents of absent modalities are drawn from a diffusion model given the present ones",
         deviations=(
             "The paper generates synthetic records; here its imputation precedes a predictor. Its augmentation by "
             "synthetic patients is left out.",
             "No stage before the predictor sees a label: the release feeds it to both ends of the VAEs, to the "
             "transport cost and to the diffusion, where it is unknown at prediction.",
-            "Any number of modalities, each aligned with the one that most patients have (the paper: static and "
-            "temporal).",
+            "Any number of modalities, each aligned with the one that most patients have (release: a static "
+            "and a temporal one).",
             "Where at least d_z patients have both modalities, they are the pairs of the alignment; only otherwise "
             "transport is used, without entropy, on a sample, with the known pairs at no cost (release: entropic "
             "partial Gromov-Wasserstein with half the cost between patients of the same label).",
             "The diffusion is conditional on the observed blocks and on which they are; it learns from observed blocks "
             "hidden at random, all of them in some rows, and not on guidance by the label.",
-            "β of T = 50 steps are scaled by 1000/T: unscaled, as released, 60 % of the variance of the latents is "
-            "left at the last step, and sampling starts from a distribution that it never reached.",
+            "β are scaled by 1000/T: the release's main script takes T = 50 steps with the β of 1000, as its other script "
+            "has them, which leaves 60 % of the variance of the latents at the step where sampling starts from noise.",
             "The network predicts the velocity, not the noise (Salimans, Ho 2022): the loss on the noise all but "
             "vanishes at the steps where the observed blocks tell most.",
             "Latents are the posterior means, centred and divided by one scale per modality.",
