@@ -80,8 +80,8 @@ class FlexGenEHR(Model):
             "partial Gromov-Wasserstein with half the cost between patients of the same label).",
             "The diffusion is conditional on the observed blocks and on which they are; it learns from observed blocks "
             "hidden at random, all of them in some rows, and not on guidance by the label.",
-            "β are scaled by 1000/T: the release's main script takes T = 50 steps with the β of 1000, as its other script "
-            "has them, which leaves 60 % of the variance of the latents at the step where sampling starts from noise.",
+            "β are scaled by 1000/T: the release's main script takes T = 50 steps with the β of its other script's "
+            "1000, which leaves 60 % of the variance of the latents at the step where sampling starts from noise.",
             "The network predicts the velocity, not the noise (Salimans, Ho 2022): the loss on the noise all but "
             "vanishes at the steps where the observed blocks tell most.",
             "Latents are the posterior means, centred and divided by one scale per modality.",
