@@ -52,7 +52,7 @@ class FlexGenEHRConfig:
     latent: int = 64
     steps: int = 50
     draws: int = 5
-    vae_epochs: int = 30
+    vae_epochs: int = 60
     diffusion_epochs: int = 60
     weight_kl: float = 0.1
     warmup_epochs: int = 10
@@ -94,7 +94,6 @@ class FlexGenEHR(Model):
             "train.lr": 1e-3,
             "model.width": 256,
             "model.latent": 128,
-            "model.vae_epochs": 60,
         },
     )
     Config = FlexGenEHRConfig
