@@ -10,6 +10,7 @@ from mmnar.models.base import Model
 
 MODELS: Final[dict[str, str]] = {
     "crl-mmnar": "mmnar.models.crl_mmnar:CRLMMNAR",
+    "simmlm": "mmnar.models.simmlm:SimMLM",
     "zero-fill": "mmnar.models.zero_fill:ZeroFill",
 }
 
