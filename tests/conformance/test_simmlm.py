@@ -25,6 +25,8 @@ def bce(logit: float, y: float) -> float:
 
 def test_logits_against_a_literal_mixture_patient_by_patient() -> None:
     m, b = model().eval(), batch(40)
+    nn.init.normal_(m.nothing)
+    b = b.drop((torch.arange(len(b)) > 2)[:, None].expand_as(b.present))
     out = m(b)
     for i in range(len(b)):
         have = [k for k in range(3) if b.present[i, k]]

@@ -10,6 +10,7 @@ from mmnar.models.base import Model
 
 MODELS: Final[dict[str, str]] = {
     "crl-mmnar": "mmnar.models.crl_mmnar:CRLMMNAR",
+    "hgmf": "mmnar.models.hgmf:HGMF",
     "simmlm": "mmnar.models.simmlm:SimMLM",
     "zero-fill": "mmnar.models.zero_fill:ZeroFill",
 }
