@@ -15,7 +15,6 @@ N_i: for every modality of i, the k training patients nearest in it; and i itsel
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
@@ -29,24 +28,24 @@ from mmnar.encoders.plain import PlainVectors
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.grouped import grouped_matmul
 from mmnar.ops.heads import TaskHead
+from mmnar.ops.packed import segment_softmax, segment_sum
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
 
 ROWS = 1024
-"""Patients walked through at a time."""
-GRID = 1024
-"""Similarities are compared in steps of 1/1024, ties go to the earlier patient: in other company the matrix product
-rounds otherwise, and must not choose another neighbour."""
+"""Patients encoded at a time."""
+SEARCHED = 128
+"""Patients compared with the bank at a time: the similarities stay in the cache."""
 
 
 @dataclass(frozen=True)
 class HGMFConfig:
     """Args:
-    width: D of u, t and z.
+    width: D of t and z.
     dropout: In encoders and after each layer.
     order: q, the largest subset with an interaction vector; never above 2 with more than four modalities.
-    rank: R of the interaction tensors.
-    interaction: Width of each g^S.
+    unimodal: R, width of every u^m and rank of the interaction tensors.
+    interaction: Width of every g^S.
     heads: Of both attentions.
     neighbours: k per modality.
     bank: The most training patients kept as neighbours; of a larger fold a random choice.
@@ -58,10 +57,10 @@ class HGMFConfig:
     width: int = 128
     dropout: float = 0.2
     order: int = 3
-    rank: int = 32
+    unimodal: int = 32
     interaction: int = 16
     heads: int = 4
-    neighbours: int = 5
+    neighbours: int = 3
     bank: int = 8192
     types: int = 32
     rare: float = 0.005
@@ -95,13 +94,14 @@ class HGMF(Model):
             "their own neighbour in training.",
             "Edges point from a patient to their k nearest in each modality (cosine of untrained vectors) and are not "
             "made symmetric; near in two modalities is two edges. An edge tells modality and cosine.",
-            "f_m is the encoder that all methods share. A neighbour's u is that of the last epoch's end: gradients "
-            "reach interactions and attention through neighbours, the encoders through the patient alone.",
+            "f_m is the encoder that all methods share and a linear map. A neighbour's u is that of the last epoch's "
+            "end: through neighbours gradients reach interactions and attention, through the patient also f_m.",
             "A neighbour's z¹ is that of the last epoch's end, too (historical embeddings), so that a step needs no "
             "neighbours of neighbours.",
-            "V_S has rank R with factors of the modalities shared by all S; vec(uuᵀ) has a vector of its own; "
-            "interaction vectors pass a GELU.",
-            "W_{q→p} = P_p [Z_S : S ⊆ q], with an offset of q: a matrix for every pair of types would be too many.",
+            "V_S has rank R, with factors that are f_m's own linear map; vec(uuᵀ) has a vector of its own; interaction "
+            "vectors pass a GELU.",
+            "W_{q→p} = P_p [Z_S : S ⊆ q], with an offset of q: a matrix for every pair of types would be too many. For "
+            "the same reason a_pq is a_p and a number for every pair.",
             "A rare pattern keeps its interaction vectors and takes the type of its largest frequent part.",
         ),
         keeps_patients=True,
@@ -115,25 +115,28 @@ class HGMF(Model):
         self.encoders = encoders_of(schema, d, config.dropout)
         self.plain = PlainVectors(schema)
         order = config.order if m <= 4 else min(config.order, 2)
-        self.interactions = Interactions(m, d, config.rank, config.interaction, order)
+        self.t = min(config.types, 2**m)
+        self.unimodal = nn.Parameter(torch.randn(m, d, config.unimodal) / d**0.5)  # f_m's linear map
+        self.unimodal_bias = nn.Parameter(torch.ones(m, 1, config.unimodal))  # so that products hold lower orders, too
+        self.interactions = Interactions(m, config.unimodal, config.interaction, order)
         self.z_slots = nn.Linear(self.interactions.width, d, bias=False)  # [Z_S]
-        self.z_types = nn.Parameter(_same_for_all(config.types, d, d))  # Z_q of the second layer
-        self.offsets = nn.Parameter(torch.randn(2, config.types, d) * 0.02)
-        self.layers = nn.ModuleList(BilevelAttention(m, d, config.heads, config.types) for _ in range(2))
+        self.z_types = nn.Parameter(_same_for_all(self.t, d, d))  # Z_q of the second layer
+        self.offsets = nn.Parameter(torch.randn(2, self.t, d) * 0.02)
+        self.layers = nn.ModuleList(BilevelAttention(m, d, config.heads, self.t) for _ in range(2))
         self.dropout = nn.Dropout(config.dropout)
         self.head = TaskHead(schema, d, config.append_pattern)
         self._register_bank(m)
 
     def _register_bank(self, m: int) -> None:
         c: HGMFConfig = self.config
-        self.register_buffer("types", torch.zeros(c.types, m, dtype=torch.bool))  # the first is: nothing
-        self.register_buffer("type_used", torch.zeros(c.types, dtype=torch.bool))
+        self.register_buffer("types", torch.zeros(self.t, m, dtype=torch.bool))  # the first is: nothing
+        self.register_buffer("type_used", torch.zeros(self.t, dtype=torch.bool))
         self.register_buffer("bank_size", torch.zeros((), dtype=torch.long))
         for i, width in enumerate(self.plain.widths):
             self.register_buffer(f"bank_x{i}", torch.zeros(c.bank, width))  # unit length, for the search
         self.register_buffer("bank_present", torch.zeros(c.bank, m, dtype=torch.bool))
         self.register_buffer("bank_type", torch.zeros(c.bank, dtype=torch.long))
-        self.register_buffer("bank_u", torch.zeros(c.bank, m, c.width))
+        self.register_buffer("bank_u", torch.zeros(c.bank, m, c.unimodal))
         self.register_buffer("bank_z1", torch.zeros(c.bank, c.width))
         # of the training fold, needed in training alone
         for name in ("fold_rows", "fold_edges", "fold_near", "fold_valid", "bank_place"):
@@ -167,7 +170,7 @@ class HGMF(Model):
         """u and z¹ of the bank by the present weights."""
         parts = list(torch.split(torch.arange(len(self.bank_place), device=train.rows.device), ROWS))
         for part in parts:
-            self.bank_u[part] = encode(self.encoders, train.take(self.bank_place[part]), self.c.width)
+            self.bank_u[part] = self.embed(train.take(self.bank_place[part]))
         for part in parts:
             own = self.bank_present[part], self.bank_type[part]
             edges = self._fold_edges(train.rows[self.bank_place[part]], own[0])
@@ -175,17 +178,24 @@ class HGMF(Model):
             self.bank_z1[part] = self.layers[0](y, own[1], *self._neighbours(edges, 0), edges)
 
     def forward(self, batch: PatientBatch) -> Output:
-        edges = self._fold_edges(batch.rows, batch.present) if self.training else self._searched(batch)
+        if self.training:
+            edges = self._fold_edges(batch.rows, batch.present)
+        else:
+            edges = self.search(batch, torch.full_like(batch.rows, -1))
         p = self.type_of(batch.present)
-        u = encode(self.encoders, batch, self.c.width)  # (B, M, D)
-        y = self.first_source(u, batch.present, p)  # (B, D)
+        y = self.first_source(self.embed(batch), batch.present, p)  # (B, D)
         z = self.dropout(self.layers[0](y, p, *self._neighbours(edges, 0), edges))
         y = self.second_source(z, p)
         z = self.dropout(self.layers[1](y, p, *self._neighbours(edges, 1), edges))
         return Output(self.head(z, batch.present), z)
 
+    def embed(self, batch: PatientBatch) -> Tensor:
+        """u^m = f_m(x^m): (B, M, R); meaningless where absent."""
+        e = encode(self.encoders, batch, self.c.width).transpose(0, 1)  # (M, B, D)
+        return torch.baddbmm(self.unimodal_bias.to(e.dtype), e, self.unimodal.to(e.dtype)).transpose(0, 1)
+
     def first_source(self, u: Tensor, present: Tensor, types: Tensor) -> Tensor:
-        """Σ_{S ⊆ q} Z_S g^S and the offset of q: (N, M, D) → (N, D); P_p makes W_{q→p} z⁰ of it."""
+        """Σ_{S ⊆ q} Z_S g^S and the offset of q: (N, M, R) → (N, D); P_p makes W_{q→p} z⁰ of it."""
         return self.z_slots(self.interactions(u, present)) + F.embedding(types, self.offsets[0])  # type: ignore[no-any-return]
 
     def second_source(self, z: Tensor, types: Tensor) -> Tensor:
@@ -204,7 +214,7 @@ class HGMF(Model):
         patterns, counts = present.unique(dim=0, return_counts=True)
         frequent = (counts >= c.rare * len(present)) & patterns.any(1)
         order = counts.argsort(descending=True, stable=True)
-        named = patterns[order[frequent[order]]][: c.types - 1]
+        named = patterns[order[frequent[order]]][: self.t - 1]
         self.types[1 : len(named) + 1] = named
         self.type_used[: len(named) + 1] = True
 
@@ -214,28 +224,32 @@ class HGMF(Model):
 
     def search(self, batch: PatientBatch, own: Tensor) -> Edges:
         """The k nearest of the bank in every modality; nobody at ``own`` (B,), −1 = nowhere."""
-        k, n = self.c.neighbours, max(int(self.bank_size), self.c.neighbours)
-        place = torch.arange(n, device=own.device)
-        nobody = torch.iinfo(torch.int32).min
-        rows, near, valid = [], [], []
-        for i, x in enumerate(self._directions(batch)):
-            cosine = x @ getattr(self, f"bank_x{i}")[:n].T  # (B, n)
-            rank = (cosine * GRID).round().int() * n - place.int()
-            closed = ~self.bank_present[:n, i] | (place == own[:, None]) | ~batch.present[:, i, None]
-            best = rank.masked_fill(closed, nobody).topk(k, dim=1)
-            rows.append(best.indices)
-            near.append(cosine.gather(1, best.indices))
-            valid.append(best.values > nobody)
-        edges = Edges(torch.cat(rows, 1), torch.cat(near, 1), torch.cat(valid, 1))
-        return Edges(edges.rows * edges.valid, edges.near * edges.valid, edges.valid)
-
-    def _searched(self, batch: PatientBatch) -> Edges:
-        """Edges of patients whom the graph does not have."""
+        directions = self._directions(batch)
         found = [
-            self.search(part, part.rows.new_full((len(part),), -1)) for part in _chunks(batch, ROWS)
+            self._nearest([x[part] for x in directions], batch.present[part], own[part])
+            for part in torch.split(torch.arange(len(batch), device=own.device), SEARCHED)
         ]
         rows, near, valid = (torch.cat(column) for column in zip(*found, strict=True))
         return Edges(rows, near, valid)
+
+    def _nearest(self, directions: list[Tensor], present: Tensor, own: Tensor) -> Edges:
+        k, n = self.c.neighbours, max(int(self.bank_size), self.c.neighbours)
+        place = torch.arange(n, device=own.device, dtype=torch.float32)
+        # compared on a grid, ties to the earlier place: with another batch the product rounds otherwise, and must not
+        # choose another neighbour. grid · n stays exact in float32.
+        grid = 2**23 // n
+        known = (own >= 0).nonzero().squeeze(1)
+        rows, near, valid = [], [], []
+        for m, x in enumerate(directions):
+            cosine = x @ getattr(self, f"bank_x{m}")[:n].T  # (B, n)
+            rank = (cosine * grid).round_().mul_(n).sub_(place).masked_fill_(~self.bank_present[:n, m], -torch.inf)
+            rank[known, own[known]] = -torch.inf
+            best = rank.topk(k, dim=1)
+            rows.append(best.indices)
+            near.append(cosine.gather(1, best.indices))
+            valid.append(best.values.isfinite() & present[:, m, None])
+        has = torch.cat(valid, 1)
+        return Edges(torch.cat(rows, 1) * has, torch.cat(near, 1) * has, has)
 
     def _fold_edges(self, rows: Tensor, present: Tensor) -> Edges:
         """Edges of patients of the training fold; none through a modality that was dropped since."""
@@ -255,43 +269,44 @@ class HGMF(Model):
 
 
 class Interactions(nn.Module):
-    """g^S of every subset of up to ``order`` modalities, zero where one of them is absent.
+    """g^S of every subset of up to ``order`` modalities and of every u^m with itself, zero where one is absent.
 
-    V_S vec(⊗_{m∈S} u^m) = V_S ⊙_{m∈S} A^m u^m, a tensor of rank R (Liu et al. 2018, low-rank fusion).
+    V_S vec(⊗_{m∈S} u^m) with V_S of rank R: Σ_r V_S[:, r] Π_{m∈S} u^m_r.
 
     Args:
         modalities: M.
-        inputs: D of u.
-        rank: R.
-        width: Of each g^S.
+        rank: R, also the width of u.
+        width: Of every g^S.
         order: q.
     """
 
     members: Tensor
 
-    def __init__(self, modalities: int, inputs: int, rank: int, width: int, order: int) -> None:
+    def __init__(self, modalities: int, rank: int, width: int, order: int) -> None:
         super().__init__()
-        subsets = [s for size in range(1, order + 1) for s in combinations(range(modalities), size)]
-        subsets += [(m, m) for m in range(modalities)]  # vec(uuᵀ)
-        length = max(len(s) for s in subsets)
-        padded = [[*s, *([modalities] * (length - len(s)))] for s in subsets]
-        self.register_buffer("members", torch.tensor(padded).T.contiguous(), persistent=False)  # (≤ q, S); M = none
+        subsets = [(m,) for m in range(modalities)]
+        self.grown: list[tuple[list[int], list[int]]] = []  # each size is a smaller subset and one modality more
+        smaller = subsets
+        for size in range(2, order + 1):
+            pairs = [(m, m) for m in range(modalities)] if size == 2 else []  # vec(uuᵀ)
+            larger = [*combinations(range(modalities), size), *pairs]
+            self.grown.append(([smaller.index(s[:-1]) for s in larger], [s[-1] for s in larger]))
+            smaller, subsets = larger, subsets + larger
+        members = torch.tensor([[m in s for m in range(modalities)] for s in subsets])
+        self.register_buffer("members", members, persistent=False)  # (S, M)
         self.width = len(subsets) * width
-        self.factors = nn.Parameter(torch.randn(modalities, inputs, rank) / inputs**0.5)
-        self.factor_bias = nn.Parameter(torch.ones(modalities, 1, rank))  # [u; 1]: the lower orders, too
         self.v = nn.Parameter(torch.randn(len(subsets), rank, width) / rank**0.5)
         self.bias = nn.Parameter(torch.zeros(len(subsets), 1, width))
 
     def forward(self, u: Tensor, present: Tensor) -> Tensor:
-        """(N, M, D), present (N, M) bool → (N, S · width)."""
-        a = torch.baddbmm(self.factor_bias, u.transpose(0, 1), self.factors)  # (M, N, R)
-        a = torch.cat([a, torch.ones_like(a[:1])])
-        product = a.index_select(0, self.members[0])
-        for more in self.members[1:]:
-            product = product * a.index_select(0, more)
-        g = F.gelu(torch.baddbmm(self.bias, product, self.v))  # (S, N, width)
-        has = torch.cat([present, torch.ones_like(present[:, :1])], dim=1)[:, self.members].all(1)  # (N, S)
-        return torch.where(has.T[..., None], g, 0.0).transpose(0, 1).flatten(1)
+        """(N, M, R), present (N, M) bool → (N, S · width)."""
+        u = u.transpose(0, 1)
+        products = [u]  # by size, (S, N, R) each
+        for parents, more in self.grown:
+            products.append(products[-1][parents] * u[more])
+        g = F.gelu(torch.baddbmm(self.bias.to(u.dtype), torch.cat(products), self.v.to(u.dtype)))  # (S, N, width)
+        lacks = (self.members & ~present[:, None]).any(2)  # (N, S)
+        return g.transpose(0, 1).masked_fill(lacks[..., None], 0.0).flatten(1)
 
 
 class BilevelAttention(nn.Module):
@@ -307,13 +322,12 @@ class BilevelAttention(nn.Module):
     def __init__(self, modalities: int, width: int, heads: int, types: int) -> None:
         super().__init__()
         self.heads, self.types = heads, types
-        self.p = nn.Parameter(_same_for_all(types, width, width))  # P_p
-        self.a_own = nn.Parameter(torch.randn(types * types, width) * (heads / width) ** 0.5)  # a_pq, in three parts
-        self.a_other = nn.Parameter(torch.randn(types * types, width) * (heads / width) ** 0.5)
-        self.a_link = nn.Parameter(torch.zeros(modalities + 1, heads))  # the modality of an edge; M = oneself
+        self.p = nn.Parameter(torch.randn(heads, width, width // heads).repeat(types, 1, 1, 1) / width**0.5)  # P_p
+        # what is multiplied with t_i and with t_j: a_p, a_p, then with t_i and with s_i^q: b_p, b_p
+        self.ab = nn.Parameter(torch.randn(types, heads, width // heads, 4) * (heads / width) ** 0.5)
+        self.a_pair = nn.Parameter(torch.zeros(types * types, heads))
+        self.a_link = nn.Parameter(torch.zeros(modalities + 1, heads))  # the modality of an edge; M = to oneself
         self.a_near = nn.Parameter(torch.zeros(heads))
-        self.b_own = nn.Parameter(torch.randn(types, width) * (heads / width) ** 0.5)  # b_p, in two parts
-        self.b_other = nn.Parameter(torch.randn(types, width) * (heads / width) ** 0.5)
 
     def forward(self, y: Tensor, p: Tensor, others: Tensor, q: Tensor, edges: Edges) -> Tensor:
         """z' (B, D).
@@ -325,36 +339,36 @@ class BilevelAttention(nn.Module):
             q: (B, J) the types of these.
             edges: To them.
         """
-        b, j = q.shape
-        t = grouped_matmul(torch.cat([y[:, None], others], 1), self.p, p)  # (B, 1 + J, D), oneself first
-        q = torch.cat([p[:, None], q], 1)
-        valid = F.pad(edges.valid, (1, 0), value=True)
+        y, q = torch.cat([y[:, None], others], 1), torch.cat([p[:, None], q], 1)  # oneself first: (B, L, D), (B, L)
+        b, length, h = *q.shape, self.heads
+        # all is linear in t_j = P_p y_j: scores take (P_pᵀ a_p)ᵀ y_j, and P_p meets the weighted sum alone
+        ab = F.embedding(p, (self.p @ self.ab).transpose(1, 2).flatten(1)).view(b, -1, h * 4)  # (B, D, 4 H)
+        a_own, a_other, b_own, b_other = (y @ ab).float().view(b, length, h, 4).unbind(-1)  # (B, L, H)
         pair = p[:, None] * self.types + q
-        link = torch.arange(j, device=y.device) // (j // (len(self.a_link) - 1))
-        link = torch.cat([link.new_tensor([len(self.a_link) - 1]), link])
-        score = F.embedding(pair, self.a_own) * t[:, :1] + F.embedding(pair, self.a_other) * t
-        score = score.view(b, 1 + j, self.heads, -1).sum(-1) + self.a_link[link]
-        score = F.leaky_relu(score + F.pad(edges.near, (1, 0), value=1.0)[..., None] * self.a_near, 0.2)  # (B, 1+J, H)
-        # neighbour by neighbour the sum over its type, so that a type of n neighbours stands there n times
-        same = (q[:, :, None] == q[:, None]) & valid[:, None] | torch.eye(1 + j, dtype=torch.bool, device=y.device)
-        alpha = score.float().transpose(1, 2)[:, :, None].masked_fill(~same[:, None], -torch.inf).softmax(-1)
-        t = t.view(b, 1 + j, self.heads, -1).transpose(1, 2)  # (B, H, 1 + J, D/H)
-        s = alpha.to(t.dtype) @ t
-        own = F.embedding(p, self.b_own).view(b, self.heads, 1, -1) * t[:, :, :1]
-        score = F.leaky_relu((own + F.embedding(p, self.b_other).view(b, self.heads, 1, -1) * s).sum(-1), 0.2)
-        once = score.float() - same.sum(-1)[:, None].log()  # n times 1/n: each type counts once
-        beta = once.masked_fill(~valid[:, None], -torch.inf).softmax(-1)  # (B, H, 1 + J)
-        return F.elu((beta.to(s.dtype)[..., None] * s).sum(2).flatten(1))
+        alpha_score = F.leaky_relu(a_own[:, :1] + a_other + F.embedding(pair, self.a_pair) + self._edge(edges), 0.2)
+        # N_i^q are the edges with one number; the last number is that of edges that are none
+        cells = b * self.types
+        cell = torch.arange(b, device=q.device)[:, None] * self.types + q
+        cell = torch.where(F.pad(edges.valid, (1, 0), value=True), cell, cells).flatten()
+        alpha = segment_softmax(alpha_score.flatten(0, 1), cell, cells + 1)  # (B L, H)
+        s = segment_sum(alpha * b_other.flatten(0, 1), cell, cells + 1)[:-1].view(b, -1, h)  # b_pᵀ s_i^q: (B, T, H)
+        empty = cell.bincount(minlength=cells + 1)[:-1].view(b, -1, 1) == 0
+        beta = F.leaky_relu(b_own[:, :1] + s, 0.2).masked_fill(empty, -torch.inf).softmax(1)  # (B, T, H)
+        weight = (alpha * F.embedding(cell, F.pad(beta.flatten(0, 1), (0, 0, 0, 1)))).view(b, length, h)  # β_i^q α_ij
+        mixed = weight.transpose(1, 2).to(y.dtype) @ y  # (B, H, D)
+        head = p[:, None] * h + torch.arange(h, device=p.device)
+        both = torch.stack([y[:, :1].expand_as(mixed), mixed], dim=2)  # (B, H, 2, D)
+        t, z = grouped_matmul(both.flatten(0, 1), self.p.flatten(0, 1), head.flatten()).unbind(1)
+        return (t + F.elu(z)).view(b, -1)
+
+    def _edge(self, edges: Edges) -> Tensor:
+        """What an edge itself adds to a score: (B, 1 + J, H)."""
+        links, j = len(self.a_link) - 1, edges.rows.shape[1]
+        link = torch.arange(links, device=edges.rows.device).repeat_interleave(j // links)
+        near = F.pad(edges.near, (1, 0), value=1.0)
+        return self.a_link[F.pad(link, (1, 0), value=links)] + near[..., None] * self.a_near
 
 
 def _same_for_all(groups: int, inputs: int, outputs: int) -> Tensor:
     """One random matrix for every group, so that a rare one starts where the others do."""
     return (torch.randn(inputs, outputs) / inputs**0.5).repeat(groups, 1, 1)
-
-
-def _chunks(batch: PatientBatch, rows: int) -> Iterator[PatientBatch]:
-    if len(batch) <= rows:
-        yield batch
-        return
-    for index in torch.split(torch.arange(len(batch), device=batch.rows.device), rows):
-        yield batch.take(index)
