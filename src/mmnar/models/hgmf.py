@@ -8,7 +8,7 @@ Chen, Zhang: "HGMF: Heterogeneous Graph-based Fusion for Multimodal Data with In
     t_j = W_{q→p} z_j                                                         neighbour j of type q, seen from type p
     α_ij = softmax_{j ∈ N_i^q} LeakyReLU(a_pqᵀ [t_i; t_j; edge]),  s_i^q = Σ_j α_ij t_j        within a type
     β_i^q = softmax_q LeakyReLU(b_pᵀ [t_i; s_i^q])                            across types
-    z_i' = ELU(Σ_q β_i^q s_i^q)                                               two such layers
+    z_i' = t_i + ELU(Σ_q β_i^q s_i^q)                                         two such layers
 
 N_i: for every modality of i, the k training patients nearest in it; and i itself, in its own type.
 """
@@ -102,25 +102,40 @@ class HGMF(Model):
             "vectors pass a GELU.",
             "W_{q→p} = P_p [Z_S : S ⊆ q], with an offset of q: a matrix for every pair of types would be too many. For "
             "the same reason a_pq is a_p and a number for every pair.",
+            "z' has t_i added: without it a patient's own record is one among its neighbours (AUROC .62 instead of .74 "
+            "on the planted data where one modality tells).",
             "A rare pattern keeps its interaction vectors and takes the type of its largest frequent part.",
         ),
         keeps_patients=True,
     )
     Config = HGMFConfig
+    types: Tensor
+    type_used: Tensor
+    bank_size: Tensor
+    bank_present: Tensor
+    bank_type: Tensor
+    bank_u: Tensor
+    bank_z1: Tensor
+    bank_place: Tensor
+    fold_rows: Tensor
+    fold_edges: Tensor
+    fold_near: Tensor
+    fold_valid: Tensor
 
     def __init__(self, schema: Schema, config: HGMFConfig) -> None:
         super().__init__(schema, config)
-        self.c = config
+        self.c: HGMFConfig = config
         m, d = len(schema.modalities), config.width
         self.encoders = encoders_of(schema, d, config.dropout)
         self.plain = PlainVectors(schema)
         order = config.order if m <= 4 else min(config.order, 2)
         self.t = min(config.types, 2**m)
+        # one start for the matrices of all types, here and in P_p: a rare type begins where the others do
         self.unimodal = nn.Parameter(torch.randn(m, d, config.unimodal) / d**0.5)  # f_m's linear map
         self.unimodal_bias = nn.Parameter(torch.ones(m, 1, config.unimodal))  # so that products hold lower orders, too
         self.interactions = Interactions(m, config.unimodal, config.interaction, order)
         self.z_slots = nn.Linear(self.interactions.width, d, bias=False)  # [Z_S]
-        self.z_types = nn.Parameter(_same_for_all(self.t, d, d))  # Z_q of the second layer
+        self.z_types = nn.Parameter(torch.randn(d, d).repeat(self.t, 1, 1) / d**0.5)  # Z_q of the second layer
         self.offsets = nn.Parameter(torch.randn(2, self.t, d) * 0.02)
         self.layers = nn.ModuleList(BilevelAttention(m, d, config.heads, self.t) for _ in range(2))
         self.dropout = nn.Dropout(config.dropout)
@@ -192,7 +207,7 @@ class HGMF(Model):
     def embed(self, batch: PatientBatch) -> Tensor:
         """u^m = f_m(x^m): (B, M, R); meaningless where absent."""
         e = encode(self.encoders, batch, self.c.width).transpose(0, 1)  # (M, B, D)
-        return torch.baddbmm(self.unimodal_bias.to(e.dtype), e, self.unimodal.to(e.dtype)).transpose(0, 1)
+        return torch.baddbmm(self.unimodal_bias, e, self.unimodal).transpose(0, 1)
 
     def first_source(self, u: Tensor, present: Tensor, types: Tensor) -> Tensor:
         """Σ_{S ⊆ q} Z_S g^S and the offset of q: (N, M, R) → (N, D); P_p makes W_{q→p} z⁰ of it."""
@@ -211,7 +226,7 @@ class HGMF(Model):
 
     def _name_types(self, present: Tensor) -> None:
         c: HGMFConfig = self.config
-        patterns, counts = present.unique(dim=0, return_counts=True)
+        patterns, counts = torch.unique(present, dim=0, return_counts=True)
         frequent = (counts >= c.rare * len(present)) & patterns.any(1)
         order = counts.argsort(descending=True, stable=True)
         named = patterns[order[frequent[order]]][: self.t - 1]
@@ -259,7 +274,7 @@ class HGMF(Model):
 
     def _neighbours(self, edges: Edges, layer: int) -> tuple[Tensor, Tensor]:
         """What a layer takes of the neighbours, and their types: (B, J, D), (B, J)."""
-        rows, index = edges.rows.unique(return_inverse=True)  # many patients share a neighbour
+        rows, index = torch.unique(edges.rows, return_inverse=True)  # many patients share a neighbour
         q = self.bank_type[rows]
         if layer == 0:
             y = self.first_source(self.bank_u[rows], self.bank_present[rows], q)
@@ -284,7 +299,7 @@ class Interactions(nn.Module):
 
     def __init__(self, modalities: int, rank: int, width: int, order: int) -> None:
         super().__init__()
-        subsets = [(m,) for m in range(modalities)]
+        subsets: list[tuple[int, ...]] = [(m,) for m in range(modalities)]
         self.grown: list[tuple[list[int], list[int]]] = []  # each size is a smaller subset and one modality more
         smaller = subsets
         for size in range(2, order + 1):
@@ -304,7 +319,7 @@ class Interactions(nn.Module):
         products = [u]  # by size, (S, N, R) each
         for parents, more in self.grown:
             products.append(products[-1][parents] * u[more])
-        g = F.gelu(torch.baddbmm(self.bias.to(u.dtype), torch.cat(products), self.v.to(u.dtype)))  # (S, N, width)
+        g = F.gelu(torch.baddbmm(self.bias, torch.cat(products), self.v))  # (S, N, width)
         lacks = (self.members & ~present[:, None]).any(2)  # (N, S)
         return g.transpose(0, 1).masked_fill(lacks[..., None], 0.0).flatten(1)
 
@@ -367,8 +382,3 @@ class BilevelAttention(nn.Module):
         link = torch.arange(links, device=edges.rows.device).repeat_interleave(j // links)
         near = F.pad(edges.near, (1, 0), value=1.0)
         return self.a_link[F.pad(link, (1, 0), value=links)] + near[..., None] * self.a_near
-
-
-def _same_for_all(groups: int, inputs: int, outputs: int) -> Tensor:
-    """One random matrix for every group, so that a rare one starts where the others do."""
-    return (torch.randn(inputs, outputs) / inputs**0.5).repeat(groups, 1, 1)

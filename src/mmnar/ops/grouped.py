@@ -13,6 +13,6 @@ def grouped_matmul(x: Tensor, weight: Tensor, group: Tensor) -> Tensor:
     tensor([5., 2., 5.])
     """
     order = group.argsort(stable=True)
-    parts = x[order].split(group.bincount(minlength=len(weight)).tolist())
+    parts = torch.split(x[order], group.bincount(minlength=len(weight)).tolist())
     done = torch.cat([part @ matrix for part, matrix in zip(parts, weight.unbind(), strict=True) if len(part)])
     return done[order.argsort()]
