@@ -193,6 +193,21 @@ def test_duplicates_in_the_bank_are_chosen_alike_in_any_company() -> None:
     for i in range(len(b)):
         one = b.take(torch.tensor([i]))
         assert torch.equal(m.search(one, nowhere(one)).rows[0], together.rows[i])
+        if b.modalities["vitals"].values[i].any():
+            assert together.rows[i, :2].tolist() == [i // 8 * 8, i // 8 * 8 + 1]  # the earliest
+
+
+def test_nobody_is_near_in_a_modality_they_lack() -> None:
+    b = batch(60)
+    few = torch.ones_like(b.present)
+    few[(b.present[:, 1].cumsum(0) > 2), 1] = False  # two have it
+    b = b.drop(few)
+    edges = seen(b).search(b, nowhere(b))
+    have = b.present[:, 1].nonzero().squeeze(1).tolist()
+    assert len(have) == 2
+    assert sorted(edges.rows[have[0], 2:4].tolist()) == have
+    m = seen(b)
+    assert m._fold_edges(b.rows, b.present).valid[have[0], 2:4].tolist() == [True, False]
 
 
 def test_rare_patterns_take_the_type_of_their_largest_frequent_part() -> None:
