@@ -130,15 +130,14 @@ def test_neighbours_are_seen_through_the_matrix_of_the_target_alone() -> None:
     assert not torch.allclose(layer(y, p, others, q, edges), before)
 
 
-def test_a_neighbour_of_type_q_goes_through_the_matrices_of_q() -> None:
-    """The second layer's Z_q and offset: moved, they move the patients with such a type among their own alone."""
+def test_a_neighbour_of_type_q_goes_through_the_matrix_of_q() -> None:
+    """The second layer's Z_q, moved, moves those of type q and nobody else."""
     b = batch(60)
     m = seen(b)
     z, types = torch.randn(30, 16), m.bank_type[:30]
     before, kind = m.second_source(z, types), int(types[0])
     with torch.no_grad():
         m.z_types[kind] += 1
-        m.offsets[1, kind] += 1
     moved = (m.second_source(z, types) != before).any(1)
     assert torch.equal(moved, types == kind)
 

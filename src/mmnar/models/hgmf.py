@@ -58,7 +58,7 @@ class HGMFConfig:
     dropout: float = 0.2
     order: int = 3
     unimodal: int = 32
-    interaction: int = 16
+    interaction: int = 8
     heads: int = 4
     neighbours: int = 3
     bank: int = 8192
