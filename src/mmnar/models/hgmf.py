@@ -61,7 +61,7 @@ class HGMFConfig:
     interaction: int = 8
     heads: int = 4
     neighbours: int = 3
-    bank: int = 8192
+    bank: int = 4096
     types: int = 32
     rare: float = 0.005
     append_pattern: bool = False
