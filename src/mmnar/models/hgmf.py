@@ -90,8 +90,8 @@ class HGMF(Model):
         missing="what a patient has is their type in a graph of neighbours; nothing is filled in",
         deviations=(
             "The paper's abstract and no code were at hand; the equations are as we understand it.",
-            "Inductive, where the paper is transductive: neighbours come from the training fold alone, and nobody is "
-            "their own neighbour in training.",
+            "Inductive, where the paper is transductive: neighbours are training patients, at most 4,096 by default (a "
+            "random choice of a larger fold), and nobody is their own neighbour in training.",
             "Edges point from a patient to their k nearest in each modality (cosine of untrained vectors) and are not "
             "made symmetric; near in two modalities is two edges. An edge tells modality and cosine.",
             "f_m is the encoder that all methods share and a linear map. A neighbour's u is that of the last epoch's "
@@ -102,8 +102,7 @@ class HGMF(Model):
             "vectors pass a GELU.",
             "W_{q→p} = P_p [Z_S : S ⊆ q], with an offset of q: a matrix for every pair of types would be too many. For "
             "the same reason a_pq is a_p and a number for every pair.",
-            "z' has t_i added: without it a patient's own record is one among its neighbours (AUROC .62 instead of .74 "
-            "on the planted data where one modality tells).",
+            "z' has t_i added: without it a patient's own record is only one among its neighbours.",
             "A rare pattern keeps its interaction vectors and takes the type of its largest frequent part.",
         ),
         keeps_patients=True,
