@@ -1,0 +1,383 @@
+"""HGMF: incomplete patients as hypernodes of a graph, typed by what they have, fused along their neighbours.
+
+Chen, Zhang: "HGMF: Heterogeneous Graph-based Fusion for Multimodal Data with Incompleteness", KDD 2020.
+
+    u_i^m = f_m(x_i^m)                                                        of every modality i has
+    g_i^m = U_m u_i^m + V_m vec(u_i^m u_i^mᵀ) + b_m,  g_i^S = V_S vec(⊗_{m∈S} u_i^m) + b_S     interactions
+    z_i^0 = [g_i^S : S ⊆ O_i, |S| ≤ q]                                        hypernode of type p = O_i
+    t_j = W_{q→p} z_j                                                         neighbour j of type q, seen from type p
+    α_ij = softmax_{j ∈ N_i^q} LeakyReLU(a_pqᵀ [t_i; t_j; edge]),  s_i^q = Σ_j α_ij t_j        within a type
+    β_i^q = softmax_q LeakyReLU(b_pᵀ [t_i; s_i^q])                            across types
+    z_i' = t_i + ELU(Σ_q β_i^q s_i^q)                                         two such layers
+
+N_i: for every modality of i, the k training patients nearest in it; and i itself, in its own type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmnar.encoders.modality import encode, encoders_of
+from mmnar.encoders.plain import PlainVectors
+from mmnar.models.base import Model, ModelCard, Phase
+from mmnar.ops.grouped import grouped_matmul
+from mmnar.ops.heads import TaskHead
+from mmnar.ops.packed import segment_softmax, segment_sum
+from mmnar.schema import Schema
+from mmnar.types import Output, PatientBatch
+
+ROWS = 1024
+"""Patients encoded at a time."""
+SEARCHED = 128
+"""Patients compared with the bank at a time: the similarities stay in the cache."""
+
+
+@dataclass(frozen=True)
+class HGMFConfig:
+    """Args:
+    width: D of t and z.
+    dropout: In encoders and after each layer.
+    order: q, the largest subset with an interaction vector; never above 2 with more than four modalities.
+    unimodal: R, width of every u^m and rank of the interaction tensors.
+    interaction: Width of every g^S.
+    heads: Of both attentions.
+    neighbours: k per modality.
+    bank: The most training patients kept as neighbours; of a larger fold a random choice.
+    types: The most types; the commonest patterns have one each.
+    rare: A pattern with less than this share of the training fold has none and takes that of its largest part.
+    append_pattern: Concatenate δ before the head.
+    """
+
+    width: int = 128
+    dropout: float = 0.2
+    order: int = 3
+    unimodal: int = 32
+    interaction: int = 8
+    heads: int = 4
+    neighbours: int = 3
+    bank: int = 4096
+    types: int = 32
+    rare: float = 0.005
+    append_pattern: bool = False
+
+
+class Edges(NamedTuple):
+    """J hyperedges of each of B patients; with k neighbours in each modality J = M k, sorted by modality.
+
+    Args:
+        rows: (B, J) places in the bank.
+        near: (B, J) cosine in the modality.
+        valid: (B, J) bool; false where the patient lacks the modality, or nobody else has it.
+    """
+
+    rows: Tensor
+    near: Tensor
+    valid: Tensor
+
+
+class HGMF(Model):
+    """Interaction vectors, a graph of typed hypernodes, two layers of bilevel attention."""
+
+    card = ModelCard(
+        title="HGMF",
+        paper="Chen, Zhang (2020), KDD",
+        missing="what a patient has is their type in a graph of neighbours; nothing is filled in",
+        deviations=(
+            "The paper's abstract and no code were at hand; the equations are as we understand it.",
+            "Inductive, where the paper is transductive: neighbours are training patients, at most 4,096 by default (a "
+            "random choice of a larger fold), and nobody is their own neighbour in training.",
+            "Edges point from a patient to their k nearest in each modality (cosine of untrained vectors) and are not "
+            "made symmetric; near in two modalities is two edges. An edge tells modality and cosine.",
+            "f_m is the encoder that all methods share and a linear map. A neighbour's u is that of the last epoch's "
+            "end: through neighbours gradients reach interactions and attention, through the patient also f_m.",
+            "A neighbour's z¹ is that of the last epoch's end, too (historical embeddings), so that a step needs no "
+            "neighbours of neighbours.",
+            "V_S has rank R, with factors that are f_m's own linear map; vec(uuᵀ) has a vector of its own; interaction "
+            "vectors pass a GELU.",
+            "W_{q→p} = P_p [Z_S : S ⊆ q], with an offset of q: a matrix for every pair of types would be too many. For "
+            "the same reason a_pq is a_p and a number for every pair.",
+            "z' has t_i added: without it a patient's own record is only one among its neighbours.",
+            "A rare pattern keeps its interaction vectors and takes the type of its largest frequent part.",
+        ),
+        keeps_patients=True,
+    )
+    Config = HGMFConfig
+    types: Tensor
+    type_used: Tensor
+    bank_size: Tensor
+    bank_present: Tensor
+    bank_type: Tensor
+    bank_u: Tensor
+    bank_z1: Tensor
+    bank_place: Tensor
+    fold_rows: Tensor
+    fold_edges: Tensor
+    fold_near: Tensor
+    fold_valid: Tensor
+
+    def __init__(self, schema: Schema, config: HGMFConfig) -> None:
+        super().__init__(schema, config)
+        self.c: HGMFConfig = config
+        m, d = len(schema.modalities), config.width
+        self.encoders = encoders_of(schema, d, config.dropout)
+        self.plain = PlainVectors(schema)
+        order = config.order if m <= 4 else min(config.order, 2)
+        self.t = min(config.types, 2**m)
+        # one start for the matrices of all types, here and in P_p: a rare type begins where the others do
+        self.unimodal = nn.Parameter(torch.randn(m, d, config.unimodal) / d**0.5)  # f_m's linear map
+        self.unimodal_bias = nn.Parameter(torch.ones(m, 1, config.unimodal))  # so that products hold lower orders, too
+        self.interactions = Interactions(m, config.unimodal, config.interaction, order)
+        self.z_slots = nn.Linear(self.interactions.width, d, bias=False)  # [Z_S]
+        self.z_types = nn.Parameter(torch.randn(d, d).repeat(self.t, 1, 1) / d**0.5)  # Z_q of the second layer
+        self.offsets = nn.Parameter(torch.randn(2, self.t, d) * 0.02)
+        self.layers = nn.ModuleList(BilevelAttention(m, d, config.heads, self.t) for _ in range(2))
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = TaskHead(schema, d, config.append_pattern)
+        self._register_bank(m)
+
+    def _register_bank(self, m: int) -> None:
+        c: HGMFConfig = self.config
+        self.register_buffer("types", torch.zeros(self.t, m, dtype=torch.bool))  # the first is: nothing
+        self.register_buffer("type_used", torch.zeros(self.t, dtype=torch.bool))
+        self.register_buffer("bank_size", torch.zeros((), dtype=torch.long))
+        for i, width in enumerate(self.plain.widths):
+            self.register_buffer(f"bank_x{i}", torch.zeros(c.bank, width))  # unit length, for the search
+        self.register_buffer("bank_present", torch.zeros(c.bank, m, dtype=torch.bool))
+        self.register_buffer("bank_type", torch.zeros(c.bank, dtype=torch.long))
+        self.register_buffer("bank_u", torch.zeros(c.bank, m, c.unimodal))
+        self.register_buffer("bank_z1", torch.zeros(c.bank, c.width))
+        # of the training fold, needed in training alone
+        for name in ("fold_rows", "fold_edges", "fold_near", "fold_valid", "bank_place"):
+            self.register_buffer(name, torch.zeros(0), persistent=False)
+
+    def prepare(self, train: PatientBatch) -> None:
+        """Types, the bank and the graph of the training fold."""
+        c: HGMFConfig = self.config
+        self.plain.fit(train)
+        self._name_types(train.present)
+        place = torch.randperm(len(train))[: c.bank].sort().values.to(train.rows.device)
+        n = len(place)
+        self.bank_size.fill_(n)
+        self.bank_place = place
+        self.bank_present[:n] = train.present[place]
+        self.bank_type[:n] = self.type_of(train.present[place])
+        for part in torch.split(torch.arange(n, device=place.device), ROWS):
+            for i, x in enumerate(self._directions(train.take(place[part]))):
+                getattr(self, f"bank_x{i}")[part] = x
+        own = place.new_full((len(train),), -1)
+        own[place] = torch.arange(n, device=place.device)
+        order = train.rows.argsort()
+        found = [self.search(train.take(part), own[part]) for part in torch.split(order, ROWS)]
+        self.fold_rows = train.rows[order]
+        self.fold_edges, self.fold_near, self.fold_valid = (torch.cat(column) for column in zip(*found, strict=True))
+
+    def begin_phase(self, phase: Phase, train: PatientBatch) -> None:
+        self.after_epoch(train)
+
+    def after_epoch(self, train: PatientBatch) -> None:
+        """u and z¹ of the bank by the present weights."""
+        parts = list(torch.split(torch.arange(len(self.bank_place), device=train.rows.device), ROWS))
+        for part in parts:
+            self.bank_u[part] = self.embed(train.take(self.bank_place[part]))
+        for part in parts:
+            own = self.bank_present[part], self.bank_type[part]
+            edges = self._fold_edges(train.rows[self.bank_place[part]], own[0])
+            y = self.first_source(self.bank_u[part], *own)
+            self.bank_z1[part] = self.layers[0](y, own[1], *self._neighbours(edges, 0), edges)
+
+    def forward(self, batch: PatientBatch) -> Output:
+        if self.training:
+            edges = self._fold_edges(batch.rows, batch.present)
+        else:
+            edges = self.search(batch, torch.full_like(batch.rows, -1))
+        p = self.type_of(batch.present)
+        y = self.first_source(self.embed(batch), batch.present, p)  # (B, D)
+        z = self.dropout(self.layers[0](y, p, *self._neighbours(edges, 0), edges))
+        y = self.second_source(z, p)
+        z = self.dropout(self.layers[1](y, p, *self._neighbours(edges, 1), edges))
+        return Output(self.head(z, batch.present), z)
+
+    def embed(self, batch: PatientBatch) -> Tensor:
+        """u^m = f_m(x^m): (B, M, R); meaningless where absent."""
+        e = encode(self.encoders, batch, self.c.width).transpose(0, 1)  # (M, B, D)
+        return torch.baddbmm(self.unimodal_bias, e, self.unimodal).transpose(0, 1)
+
+    def first_source(self, u: Tensor, present: Tensor, types: Tensor) -> Tensor:
+        """Σ_{S ⊆ q} Z_S g^S and the offset of q: (N, M, R) → (N, D); P_p makes W_{q→p} z⁰ of it."""
+        return self.z_slots(self.interactions(u, present)) + F.embedding(types, self.offsets[0])  # type: ignore[no-any-return]
+
+    def second_source(self, z: Tensor, types: Tensor) -> Tensor:
+        """Z_q z¹ and the offset of q: (N, D) → (N, D)."""
+        return grouped_matmul(z, self.z_types, types) + F.embedding(types, self.offsets[1])
+
+    def type_of(self, present: Tensor) -> Tensor:
+        """The largest named part of each pattern, of equal ones the commonest: (B, M) → (B,)."""
+        lacks = (self.types & ~present[:, None]).any(2)  # (B, T)
+        n = len(self.types)
+        size = self.types.sum(1) * n + torch.arange(n, 0, -1, device=present.device)
+        return torch.where(self.type_used & ~lacks, size, -1).argmax(1)
+
+    def _name_types(self, present: Tensor) -> None:
+        c: HGMFConfig = self.config
+        patterns, counts = torch.unique(present, dim=0, return_counts=True)
+        frequent = (counts >= c.rare * len(present)) & patterns.any(1)
+        order = counts.argsort(descending=True, stable=True)
+        named = patterns[order[frequent[order]]][: self.t - 1]
+        self.types[1 : len(named) + 1] = named
+        self.type_used[: len(named) + 1] = True
+
+    def _directions(self, batch: PatientBatch) -> list[Tensor]:
+        """x^m at unit length, entries unknown at the mean."""
+        return [F.normalize(x, dim=1) for x, _ in self.plain(batch)]
+
+    def search(self, batch: PatientBatch, own: Tensor) -> Edges:
+        """The k nearest of the bank in every modality; nobody at ``own`` (B,), −1 = nowhere."""
+        directions = self._directions(batch)
+        found = [
+            self._nearest([x[part] for x in directions], batch.present[part], own[part])
+            for part in torch.split(torch.arange(len(batch), device=own.device), SEARCHED)
+        ]
+        rows, near, valid = (torch.cat(column) for column in zip(*found, strict=True))
+        return Edges(rows, near, valid)
+
+    def _nearest(self, directions: list[Tensor], present: Tensor, own: Tensor) -> Edges:
+        k, n = self.c.neighbours, max(int(self.bank_size), self.c.neighbours)
+        place = torch.arange(n, device=own.device, dtype=torch.float32)
+        # compared on a grid, ties to the earlier place: with another batch the product rounds otherwise, and must not
+        # choose another neighbour. grid · n stays exact in float32.
+        grid = 2**23 // n
+        known = (own >= 0).nonzero().squeeze(1)
+        rows, near, valid = [], [], []
+        for m, x in enumerate(directions):
+            cosine = x @ getattr(self, f"bank_x{m}")[:n].T  # (B, n)
+            rank = (cosine * grid).round_().mul_(n).sub_(place).masked_fill_(~self.bank_present[:n, m], -torch.inf)
+            rank[known, own[known]] = -torch.inf
+            best = rank.topk(k, dim=1)
+            rows.append(best.indices)
+            near.append(cosine.gather(1, best.indices))
+            valid.append(best.values.isfinite() & present[:, m, None])
+        has = torch.cat(valid, 1)
+        return Edges(torch.cat(rows, 1) * has, torch.cat(near, 1) * has, has)
+
+    def _fold_edges(self, rows: Tensor, present: Tensor) -> Edges:
+        """Edges of patients of the training fold; none through a modality that was dropped since."""
+        at = torch.searchsorted(self.fold_rows, rows).clamp(max=len(self.fold_rows) - 1)
+        valid = self.fold_valid[at] & present.repeat_interleave(self.c.neighbours, dim=1)
+        return Edges(self.fold_edges[at], self.fold_near[at], valid)
+
+    def _neighbours(self, edges: Edges, layer: int) -> tuple[Tensor, Tensor]:
+        """What a layer takes of the neighbours, and their types: (B, J, D), (B, J)."""
+        rows, index = torch.unique(edges.rows, return_inverse=True)  # many patients share a neighbour
+        q = self.bank_type[rows]
+        if layer == 0:
+            y = self.first_source(self.bank_u[rows], self.bank_present[rows], q)
+        else:
+            y = self.second_source(self.bank_z1[rows], q)
+        return F.embedding(index, y), q[index]
+
+
+class Interactions(nn.Module):
+    """g^S of every subset of up to ``order`` modalities and of every u^m with itself, zero where one is absent.
+
+    V_S vec(⊗_{m∈S} u^m) with V_S of rank R: Σ_r V_S[:, r] Π_{m∈S} u^m_r.
+
+    Args:
+        modalities: M.
+        rank: R, also the width of u.
+        width: Of every g^S.
+        order: q.
+    """
+
+    members: Tensor
+
+    def __init__(self, modalities: int, rank: int, width: int, order: int) -> None:
+        super().__init__()
+        subsets: list[tuple[int, ...]] = [(m,) for m in range(modalities)]
+        self.grown: list[tuple[list[int], list[int]]] = []  # each size is a smaller subset and one modality more
+        smaller = subsets
+        for size in range(2, order + 1):
+            pairs = [(m, m) for m in range(modalities)] if size == 2 else []  # vec(uuᵀ)
+            larger = [*combinations(range(modalities), size), *pairs]
+            self.grown.append(([smaller.index(s[:-1]) for s in larger], [s[-1] for s in larger]))
+            smaller, subsets = larger, subsets + larger
+        members = torch.tensor([[m in s for m in range(modalities)] for s in subsets])
+        self.register_buffer("members", members, persistent=False)  # (S, M)
+        self.width = len(subsets) * width
+        self.v = nn.Parameter(torch.randn(len(subsets), rank, width) / rank**0.5)
+        self.bias = nn.Parameter(torch.zeros(len(subsets), 1, width))
+
+    def forward(self, u: Tensor, present: Tensor) -> Tensor:
+        """(N, M, R), present (N, M) bool → (N, S · width)."""
+        u = u.transpose(0, 1)
+        products = [u]  # by size, (S, N, R) each
+        for parents, more in self.grown:
+            products.append(products[-1][parents] * u[more])
+        g = F.gelu(torch.baddbmm(self.bias, torch.cat(products), self.v))  # (S, N, width)
+        lacks = (self.members & ~present[:, None]).any(2)  # (N, S)
+        return g.transpose(0, 1).masked_fill(lacks[..., None], 0.0).flatten(1)
+
+
+class BilevelAttention(nn.Module):
+    """One layer: within each type of neighbours, then across the types.
+
+    Args:
+        modalities: M.
+        width: D.
+        heads: H.
+        types: T.
+    """
+
+    def __init__(self, modalities: int, width: int, heads: int, types: int) -> None:
+        super().__init__()
+        self.heads, self.types = heads, types
+        self.p = nn.Parameter(torch.randn(heads, width, width // heads).repeat(types, 1, 1, 1) / width**0.5)  # P_p
+        # what is multiplied with t_i and with t_j: a_p, a_p, then with t_i and with s_i^q: b_p, b_p
+        self.ab = nn.Parameter(torch.randn(types, heads, width // heads, 4) * (heads / width) ** 0.5)
+        self.a_pair = nn.Parameter(torch.zeros(types * types, heads))
+        self.a_link = nn.Parameter(torch.zeros(modalities + 1, heads))  # the modality of an edge; M = to oneself
+        self.a_near = nn.Parameter(torch.zeros(heads))
+
+    def forward(self, y: Tensor, p: Tensor, others: Tensor, q: Tensor, edges: Edges) -> Tensor:
+        """z' (B, D).
+
+        Args:
+            y: (B, D) of the patients, not yet projected by P_p.
+            p: (B,) their types.
+            others: (B, J, D) of their neighbours, likewise.
+            q: (B, J) the types of these.
+            edges: To them.
+        """
+        y, q = torch.cat([y[:, None], others], 1), torch.cat([p[:, None], q], 1)  # oneself first: (B, L, D), (B, L)
+        b, length, h = *q.shape, self.heads
+        # all is linear in t_j = P_p y_j: scores take (P_pᵀ a_p)ᵀ y_j, and P_p meets the weighted sum alone
+        ab = F.embedding(p, (self.p @ self.ab).transpose(1, 2).flatten(1)).view(b, -1, h * 4)  # (B, D, 4 H)
+        a_own, a_other, b_own, b_other = (y @ ab).float().view(b, length, h, 4).unbind(-1)  # (B, L, H)
+        pair = p[:, None] * self.types + q
+        alpha_score = F.leaky_relu(a_own[:, :1] + a_other + F.embedding(pair, self.a_pair) + self._edge(edges), 0.2)
+        # N_i^q are the edges with one number; the last number is that of edges that are none
+        cells = b * self.types
+        cell = torch.arange(b, device=q.device)[:, None] * self.types + q
+        cell = torch.where(F.pad(edges.valid, (1, 0), value=True), cell, cells).flatten()
+        alpha = segment_softmax(alpha_score.flatten(0, 1), cell, cells + 1)  # (B L, H)
+        s = segment_sum(alpha * b_other.flatten(0, 1), cell, cells + 1)[:-1].view(b, -1, h)  # b_pᵀ s_i^q: (B, T, H)
+        empty = cell.bincount(minlength=cells + 1)[:-1].view(b, -1, 1) == 0
+        beta = F.leaky_relu(b_own[:, :1] + s, 0.2).masked_fill(empty, -torch.inf).softmax(1)  # (B, T, H)
+        weight = (alpha * F.embedding(cell, F.pad(beta.flatten(0, 1), (0, 0, 0, 1)))).view(b, length, h)  # β_i^q α_ij
+        mixed = weight.transpose(1, 2).to(y.dtype) @ y  # (B, H, D)
+        head = p[:, None] * h + torch.arange(h, device=p.device)
+        both = torch.stack([y[:, :1].expand_as(mixed), mixed], dim=2)  # (B, H, 2, D)
+        t, z = grouped_matmul(both.flatten(0, 1), self.p.flatten(0, 1), head.flatten()).unbind(1)
+        return (t + F.elu(z)).view(b, -1)
+
+    def _edge(self, edges: Edges) -> Tensor:
+        """What an edge itself adds to a score: (B, 1 + J, H)."""
+        links, j = len(self.a_link) - 1, edges.rows.shape[1]
+        link = torch.arange(links, device=edges.rows.device).repeat_interleave(j // links)
+        near = F.pad(edges.near, (1, 0), value=1.0)
+        return self.a_link[F.pad(link, (1, 0), value=links)] + near[..., None] * self.a_near
