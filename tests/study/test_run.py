@@ -210,6 +210,17 @@ def test_a_search_never_sees_the_test_fold(tmp_path: Path) -> None:
     assert records[0] == records[1]
 
 
+def test_rows_that_share_runs_share_the_search(store: Path, tmp_path: Path) -> None:
+    own = {"model": "pattern-only", "set": {"rectifier.rule": "lattice", "rectifier.folds": 2}}
+    rows = {"plain": own, "rectified": {**own, "rectified": True}}
+    spaces = {name: {"model.strength": [1.0, 40.0]} for name in rows}
+    engine = Inline()
+    spec = spec_of(store, rows=rows, controls=[], search={"trials": 3, "sampler": "grid", "spaces": spaces})
+    done = run_study(spec, tmp_path / "s", engine, Quiet())
+    assert [label.split(" · ")[2] for label in engine.done] == ["search", "default", "default"]
+    assert set(judge(done).tables[0].tasks["outcome"]) == {"plain", "rectified"}
+
+
 def _tampered(data: PatientDataset, rows: np.ndarray) -> PatientDataset:
     labels = data.labels.copy()
     labels[rows] = ~labels[rows]

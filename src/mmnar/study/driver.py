@@ -74,6 +74,7 @@ def run_study(spec: StudySpec, out: Path, engine: Engine, progress: Progress) ->
 
 def carry_out(jobs: Sequence[Job], engine: Engine, progress: Progress) -> list[Failure]:
     """Run the jobs that are not finished; those that fail once more."""
+    jobs = list({job.id: job for job in jobs}.values())  # rows that share their runs share their search
     left = [job for job in jobs if not job.finished]
     progress.begin(len(jobs), len(jobs) - len(left))
     engine.run(left, progress.ended)
