@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from mmnar.dataset.planted import planted
 from mmnar.dataset.store import PatientDataset, open_store, write_store
@@ -278,6 +282,40 @@ def test_a_worker_that_is_killed_is_taken_up_again(store: Path, tmp_path: Path) 
     assert killed
     assert not done.failures
     assert all(job.finished for job in done.plan.jobs.values())
+
+
+def test_workers_end_with_a_killed_driver(store: Path, tmp_path: Path) -> None:
+    long = {"rectifier.rule": "none", "train.min_steps": 50_000, "train.max_epochs": 50_000, "train.patience": 50_000}
+    study = tmp_path / "study.yaml"
+    data = {"planted": {"store": str(store)}}
+    study.write_text(yaml.safe_dump({"title": "Long", "data": data, "rows": {"zero-fill": {"set": long}}, "folds": 1}))
+    program = "import sys; from mmnar.cli import main\nif __name__ == '__main__': main(sys.argv[1:])"
+    (tmp_path / "run.py").write_text(program)
+    driver = subprocess.Popen(
+        [sys.executable, str(tmp_path / "run.py"), "study", str(study), "--out", str(tmp_path / "s")],
+        env={**os.environ, "MMNAR_TEST": str(tmp_path / "run.py")},
+    )
+    _wait_until(lambda: bool(list(tmp_path.glob("s/runs/*/identity.json"))), 120)
+    driver.kill()
+    driver.wait()
+    _wait_until(lambda: not _who_uses(tmp_path / "run.py"), 20)
+
+
+def _who_uses(program: Path) -> list[str]:
+    """Processes started by the program, directly or not: they inherit what it was told."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"MMNAR_TEST={program}" in entry.read_text(errors="replace"):
+                found.append(entry.parent.name)
+    return found
+
+
+def _wait_until(true: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.1)
 
 
 def test_the_fingerprint_of_code_ignores_words_and_other_methods(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -39,7 +40,7 @@ class LocalEngine:
             while waiting or running:
                 while waiting and len(running) < self.jobs:
                     job = waiting.pop(0)
-                    process = context.Process(target=do, args=(job, self.threads), name=job.label)
+                    process = context.Process(target=_do, args=(job, self.threads), name=job.label)
                     process.start()
                     running[process.sentinel] = (process, job)
                 for sentinel in wait(list(running)):
@@ -50,3 +51,16 @@ class LocalEngine:
             for left, _ in running.values():  # an interrupt: what they did so far stays
                 left.terminate()
                 left.join()
+
+
+def _do(job: Job, threads: int) -> None:
+    """``do``, but not beyond the driver's life: a killed one must leave nobody writing where the next one will."""
+    driver = multiprocessing.parent_process()
+    assert driver is not None
+    threading.Thread(target=_end_with, args=(driver.sentinel,), daemon=True).start()
+    do(job, threads)
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
