@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -28,3 +29,13 @@ def test_every_command_in_the_readme_exists() -> None:
     assert verbs >= {"prepare", "describe", "train", "report", "evaluate"}
     for verb in verbs:
         assert verb in cli.app or verb == "prepare"
+
+
+def test_the_page_of_methods_is_that_of_the_cards() -> None:
+    spec = importlib.util.spec_from_file_location("make_methods", README.parent / "docs" / "make_methods.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = (README.parent / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert page == module.methods(), "run python docs/make_methods.py"

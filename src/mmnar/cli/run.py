@@ -116,15 +116,22 @@ def export(run: Path, *, out: Path, store: Path | None = None) -> None:
 
 
 @app.command
-def models() -> None:
-    """Every registered method with its paper."""
-    from mmnar.config import TrainConfig
-    from mmnar.estimators.registry import build_estimator, model_names
+def models(name: str | None = None) -> None:
+    """Every registered method with its paper, or the whole card of one.
 
-    for name in model_names():
-        card = build_estimator(name, {}, TrainConfig()).card
+    Args:
+        name: A method, for its card.
+    """
+    from mmnar.estimators.registry import estimator, model_names
+    from mmnar.report.cards import card_text
+
+    if name is not None:
+        print(card_text(name, estimator(name).card))
+        return
+    for known in model_names():
+        card = estimator(known).card
         kind = "control" if card["control"] else "method"
-        print(f"{name:20} {kind:8} {card['title']}\n{'':29} {card['paper']}")
+        print(f"{known:20} {kind:8} {card['title']}\n{'':29} {card['paper']}")
 
 
 def _not_empty(out: Path) -> MmnarError:

@@ -1,0 +1,26 @@
+"""Write docs/methods.md from the methods' cards: ``python docs/make_methods.py``. A test holds the two together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmnar.estimators.registry import estimator, model_names
+from mmnar.report.cards import card_markdown
+
+HEAD = """# Methods
+
+Every deep method shares encoders, width, optimiser, training loop and early stopping, unless its encoder is its substance;
+`preset=original` restores what was published. `model.append_pattern=true` concatenates the pattern before the head of any
+method: the control that tells whether it merely lacks the pattern. At prediction no method sees anybody but the patient.
+`mmnar models NAME` prints a card.
+"""
+
+
+def methods() -> str:
+    """The whole page."""
+    cards = [card_markdown(name, estimator(name).card) for name in model_names()]
+    return HEAD + "\n" + "\n\n".join(cards) + "\n"
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("methods.md").write_text(methods(), encoding="utf-8")
