@@ -9,10 +9,10 @@ from mmnar.report.cards import card_markdown
 
 HEAD = """# Methods
 
-Every deep method shares encoders, width, optimiser, training loop and early stopping, unless its encoder is its substance;
-`preset=original` restores what was published. `model.append_pattern=true` concatenates the pattern before the head of any
-method: the control that tells whether it merely lacks the pattern. At prediction no method sees anybody but the patient.
-`mmnar models NAME` prints a card.
+Every deep method shares encoders, width, optimiser, training loop and early stopping, unless its encoder is its
+substance; `preset=original` restores what was published. `model.append_pattern=true` concatenates the pattern before
+the head of any method: the control that tells whether it merely lacks the pattern. At prediction no method sees anybody
+but the patient. `mmnar models NAME` prints a card.
 """
 
 

@@ -9,7 +9,8 @@ from typing import Any
 def card_text(name: str, card: Mapping[str, Any]) -> str:
     """Everything a reader must know before believing a method's numbers.
 
-    >>> print(card_text("mean", {"title": "Mean", "paper": "A control", "missing": "not seen", "deviations": ("None.",)}))
+    >>> card = {"title": "Mean", "paper": "A control", "missing": "not seen", "deviations": ("None.",)}
+    >>> print(card_text("mean", card))
     mean: Mean
     A control
     Absent modalities: not seen
