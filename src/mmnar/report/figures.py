@@ -88,7 +88,7 @@ def svg(width: int, height: int, label: str, body: Markup, css: str = "chart") -
 
 
 def text(x: float, y: float, words: str, css: str = "", anchor: str = "start", rotate: str = "") -> Markup:
-    """Words in a chart; ``rotate`` is ``\"angle x y\"``."""
+    """Words in a chart; ``rotate``: angle, and the point to turn about."""
     turn = Markup(' transform="rotate({})"').format(rotate) if rotate else Markup("")
     return Markup('<text x="{}" y="{}" class="{}" text-anchor="{}"{}>{}</text>').format(
         f"{x:.1f}", f"{y:.1f}", css, anchor, turn, words
