@@ -41,7 +41,7 @@ def study(
     from mmnar.study.engines.base import engine_of
     from mmnar.study.progress import Console
     from mmnar.study.result import judge
-    from mmnar.study.saved import slim
+    from mmnar.study.saved import save_slim
     from mmnar.study.spec import read_study
     from mmnar.study.text import study_text
 
@@ -51,7 +51,7 @@ def study(
     done = run_study(asked, out, engine_of(engine, jobs, out, options), Console())
     result = judge(done)
     result.save(out / "result.json")
-    slim(result).save(out / "slim.json")
+    save_slim(result, out / "slim.json")
     print(study_text(result))
     _write(result, out)
     if result.failures:

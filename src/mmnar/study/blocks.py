@@ -19,13 +19,20 @@ class Cell:
         text: As shown.
         kind: How it is shown; "better" and "worse" hold after correction for the number of tests.
         tag: A word beside it.
+        note: A second line.
         brief: What a terminal shows in place of ``text``; "" = the same.
     """
 
     text: str
     kind: Kind = "num"
     tag: str = ""
+    note: str = ""
     brief: str = ""
+
+    @property
+    def words(self) -> str:
+        """All of it in one line."""
+        return f"{self.text} {self.note}".strip()
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def _parts(result: StudyResult, table: Table) -> Iterator[tuple[str, Iterator[Bl
         return
     first: dict[str, tuple[str, Callable[[], Iterator[Block]]]] = {
         "ladder": ("Step by step", lambda: ladder(result, table)),
-        "sensitivity": ("Sensitivity to settings", lambda: sensitivity(table)),
+        "sensitivity": ("Sensitivity to settings", lambda: sensitivity(result, table)),
         "cost": ("Cost", lambda: cost(result, table)),
         "embedding": ("What the representation knows of the pattern", lambda: embedding(table)),
     }

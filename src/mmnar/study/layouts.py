@@ -14,7 +14,7 @@ from mmnar.report.wording import count, interval, number, p_value, percent, perc
 from mmnar.study import pictures
 from mmnar.study.blocks import Block, Cell, Drawing, Gallery, Heading, Words, named, sheet
 from mmnar.study.result import RowTask, StudyResult, Table
-from mmnar.study.words import difference_cell, listed, plain_cell, some
+from mmnar.study.words import difference_cell, listed, plain_cell, some, unreachable
 
 DEFAULT: Final = "default"
 """The row of a sensitivity study that all others are held against."""
@@ -26,7 +26,7 @@ DECODING: Final = (
 )
 
 
-def sensitivity(table: Table) -> Iterator[Block]:
+def sensitivity(result: StudyResult, table: Table) -> Iterator[Block]:
     """Per parameter: AUROC at each value, and the largest drop against the default settings."""
     yield Words(
         "One parameter at a time is moved away from the default settings (dotted). The drop is the default row minus "
@@ -41,7 +41,10 @@ def sensitivity(table: Table) -> Iterator[Block]:
         default = rows[DEFAULT].metrics["auroc"] if DEFAULT in rows else None
         limits = shared_limits([e for values in groups.values() for e in values.values()])
         yield Heading(task)
-        yield Words(_stable(groups, against), "finding")
+        if warning := unreachable(result, list(against.values())):
+            yield Words(warning, "warning")
+        else:
+            yield Words(_stable(groups, against), "finding")
         drawn = tuple((name, pictures.parameter(name, values, default, limits)) for name, values in groups.items())
         yield Gallery(f"AUROC on {task} with 95 % intervals; dotted: default settings.", drawn)
         head = ("Parameter", "Tried", "AUROC", "Lowest at", "Largest drop in AUROC")

@@ -44,7 +44,7 @@ def _line(cells: Iterator[str]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    text = escaped(f"{cell.text} ({cell.tag})" if cell.tag else cell.text)
+    text = escaped(f"{cell.words} ({cell.tag})" if cell.tag else cell.words)
     if cell.kind in ("better", "worse"):
         return f"**{text}**"
     return f"*{text}*" if text and cell.kind in ("muted", "refused") else text

@@ -9,7 +9,7 @@ from mmnar.evaluation.result import Comparison
 from mmnar.report.wording import favours_model, number, survives
 from mmnar.study.blocks import Block, Cell, Heading, Words, named, sheet
 from mmnar.study.result import StudyResult, Table
-from mmnar.study.words import difference_cell, is_deep, listed, published, some, tag_of, value_cell
+from mmnar.study.words import difference_cell, is_deep, listed, published, some, tag_of, unreachable, value_cell
 
 HOW: Final = (
     "Difference of AUROC = row minus control, on the same patients, with its 95 % interval; p after Holm's correction "
@@ -36,7 +36,10 @@ def against_controls(result: StudyResult, table: Table) -> Iterator[Block]:
         of = {(c.model, c.control): c for c in chosen if c.task == task}
         models = list(dict.fromkeys(model for model, _ in of))
         yield Heading(task)
-        yield Words(beaten(list(of.values())), "finding")
+        if warning := unreachable(result, list(of.values())):
+            yield Words(warning, "warning")
+        else:
+            yield Words(beaten(list(of.values())), "finding")
         body = [[named(m), *(difference_cell(of.get((m, control))) for control in controls)] for m in models]
         head = ("Row", *(f"minus {control}" for control in controls))
         yield sheet(f"{task}: difference of AUROC from each control. * survives correction.", head, body)
@@ -72,9 +75,9 @@ def deep_gain(result: StudyResult, table: Table) -> str:
     if not gains:
         return ""
     return (
-        f"Deep methods against the best control of each task: AUROC {number(min(gains), 3)} to {number(max(gains), 3)} "
-        f"higher (negative: lower); {sure} of {some(len(gains), 'difference')} in their favour survive correction. The "
-        "best control was picked on the same patients, which favours it a little."
+        f"Deep methods minus the best control of each task: {number(min(gains), 3)} to {number(max(gains), 3)} of "
+        f"AUROC; {sure} of {some(len(gains), 'difference')} in their favour after correction. The best control was "
+        "picked on the same patients, which favours it a little."
     )
 
 
@@ -99,7 +102,11 @@ def ladder(result: StudyResult, table: Table) -> Iterator[Block]:
                 cells.append(Cell(number(float(cited[name]["value"]), 3) if name in cited else "", "muted"))
             body.append([named(name, tag_of(result, name)), *cells])
         yield Heading(task)
-        yield Words(_climbed([c for c in table.ladder if (c.task, c.metric) == (task, "auroc")]), "finding")
+        climb = [c for c in table.ladder if (c.task, c.metric) == (task, "auroc")]
+        if warning := unreachable(result, climb):
+            yield Words(warning, "warning")
+        else:
+            yield Words(_climbed(climb), "finding")
         yield sheet(f"{task}: one step at a time. * survives correction.", head, body)
 
 

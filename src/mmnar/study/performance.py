@@ -70,8 +70,8 @@ def _cited(figure: Mapping[str, Any] | None, metric: str) -> Cell:
     if figure is None:
         return Cell("", "muted")
     digits = digits_of(metric)
-    spread = f" ± {number(float(figure['spread']), digits)}" if figure.get("spread") else ""
-    return Cell(number(float(figure["value"]), digits) + spread, "muted")
+    spread = f"± {number(float(figure['spread']), digits)}" if figure.get("spread") else ""
+    return Cell(number(float(figure["value"]), digits), "muted", note=spread)
 
 
 def _forest(
@@ -109,7 +109,7 @@ def ranks(table: Table) -> Iterator[Block]:
 
 
 def _ranked_how(of: Ranks) -> str:
-    words = f"average rank over {some(of.blocks, 'task and fold')}; 1, on the left, is best."
+    words = f"average rank over {some(of.blocks, 'race')} (task × fold); 1, on the left, is best."
     if of.critical_difference is None:
         return words + " One race alone cannot tell any two apart."
     if of.friedman_p is not None:

@@ -37,7 +37,7 @@ def forest(
         body.append(text(axes.px(exact), 3, "exact risks", "tick", "middle"))
     for i, (name, estimate) in enumerate(rows.items()):
         y = 12 + ROW * i + ROW / 2
-        body.append(text(left - 10, y + 3.5, name, "tick" if name in controls else "", "end"))
+        body.append(text(left - 10, y + 3.5, name, "", "end"))
         if name in published:
             body.append(_hollow(axes.px(published[name]), y, f"{name}, published: {number(published[name], 3)}"))
         body.append(_whisker(axes, estimate, y, name, ORANGE if name in controls else BLUE))
@@ -126,7 +126,9 @@ def _line(axes: Axes, value: float, top: float, bottom: float, words: str) -> Ma
 
 
 def _hollow(x: float, y: float, words: str) -> Markup:
-    return Markup('<circle class="gone" cx="{}" cy="{}" r="4"><title>{}</title></circle>').format(f"{x:.1f}", y, words)
+    return Markup('<circle class="hollow" cx="{}" cy="{}" r="4"><title>{}</title></circle>').format(
+        f"{x:.1f}", y, words
+    )
 
 
 def _whisker(axes: Axes, estimate: Estimate, y: float, name: str, colour: str) -> Markup:

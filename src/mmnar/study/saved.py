@@ -12,6 +12,8 @@ from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
 from mmnar.errors import StoreError
 from mmnar.evaluation.atlas import Atlas
+from mmnar.files import write_text
+from mmnar.study.paired import STEPPED
 from mmnar.study.result import FORMAT, StudyResult, Table
 
 DIGITS: Final = 5
@@ -40,18 +42,32 @@ def load_result(path: Path) -> StudyResult:
 def slim(result: StudyResult) -> StudyResult:
     """What the page shows, and nothing else: no paths, no tracebacks, no unused digits.
 
-    Of the metrics those that the study names are kept, of the comparisons those of AUROC, of an atlas its patterns.
+    Of the metrics those that the study names are kept, of the comparisons those that are shown, of an atlas its patterns.
     """
-    data = [{**d, "store": Path(d["store"]).name} for d in result.study["data"]]
+    study = result.study
+    data = [{**d, "store": Path(d["store"]).name} for d in study["data"]]
+    reference = [of for of in study["reference"] if of["data"] in {d["reference"] for d in data}]
     plain = replace(
         result,
-        study={**result.study, "data": data},
-        tables=tuple(_slim_table(table, result.study["metrics"]) for table in result.tables),
+        study={**study, "data": data, "reference": reference},
+        tables=tuple(_slim_table(table, [*study["metrics"], "auroc"]) for table in result.tables),
         failures=tuple((label, _FOLDERS.sub("", error), "") for label, error, _ in result.failures),
         words=tuple(_FOLDERS.sub("", words) for words in result.words),
     )
     short: StudyResult = _as(StudyResult, _rounded(asdict(plain)))
     return short
+
+
+def save_slim(result: StudyResult, path: Path) -> None:
+    """``slim`` in as few characters as it takes; ``load_result`` reads it."""
+    write_text(path, json.dumps(_without_blanks(slim(result).to_dict()), separators=(",", ":"), ensure_ascii=False))
+
+
+def _without_blanks(value: Any) -> Any:
+    """Without the empty reasons of numbers that are given."""
+    if isinstance(value, Mapping):
+        return {key: _without_blanks(of) for key, of in value.items() if (key, of) != ("reason", "")}
+    return [_without_blanks(of) for of in value] if isinstance(value, (list, tuple)) else value
 
 
 def _slim_table(table: Table, metrics: list[str]) -> Table:
@@ -70,7 +86,7 @@ def _slim_table(table: Table, metrics: list[str]) -> Table:
         table,
         tasks=tasks,
         comparisons=tuple(c for c in table.comparisons if c.metric == "auroc"),
-        ladder=tuple(c for c in table.ladder if c.metric == "auroc"),
+        ladder=tuple(c for c in table.ladder if c.metric in STEPPED),
         bayes={task: {m: e for m, e in of.items() if m in metrics} for task, of in table.bayes.items()},
         atlas=None if table.atlas is None else _slim_atlas(table.atlas),
     )

@@ -35,4 +35,4 @@ def _lines(block: Block) -> Iterator[str]:
 
 
 def _brief(cell: Cell) -> str:
-    return cell.brief or cell.text
+    return cell.brief or cell.words

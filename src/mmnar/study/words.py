@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from mmnar.evaluation.result import Comparison, Estimate
 from mmnar.models.registry import MODELS
-from mmnar.report.wording import favours_model, interval, metric_words, number, p_value, survives
-from mmnar.study.blocks import Cell
+from mmnar.report.wording import ALPHA, favours_model, interval, metric_words, number, p_value, survives
+from mmnar.study.blocks import Cell, Kind
 from mmnar.study.result import StudyResult, Table
 
 MINIMUM_DIGITS: Final = 3
@@ -32,7 +33,7 @@ def value_cell(estimate: Estimate | None, metric: str, spread: float | None = No
     if estimate.value is None:
         return Cell(estimate.reason, "refused")
     digits = digits_of(metric)
-    return Cell(interval(estimate, digits) + (f" ± {number(spread, digits)}" if spread else ""))
+    return Cell(interval(estimate, digits), note=f"± {number(spread, digits)}" if spread else "")
 
 
 def plain_cell(value: float | None, digits: int = 0) -> Cell:
@@ -47,11 +48,24 @@ def difference_cell(comparison: Comparison | None) -> Cell:
     if value is None:
         return Cell(comparison.difference.reason, "refused")
     digits = digits_of(comparison.metric)
-    text = f"{interval(comparison.difference, digits)}, p {p_value(comparison.p_holm)}"
+    text, p = interval(comparison.difference, digits), f"p {p_value(comparison.p_holm)}"
     if not survives(comparison):
-        return Cell(text, brief=number(value, digits))
-    verdict = "better" if favours_model(comparison) else "worse"
-    return Cell(text, verdict, verdict, f"{number(value, digits)}*")  # type: ignore[arg-type]
+        return Cell(text, note=p, brief=number(value, digits))
+    verdict: Kind = "better" if favours_model(comparison) else "worse"
+    return Cell(text, verdict, verdict, p, f"{number(value, digits)}*")
+
+
+def unreachable(result: StudyResult, comparisons: Sequence[Comparison]) -> str:
+    """Why no test of one family can survive, or "": resampling gives no p below 2 / (B + 1)."""
+    least = 2 / (result.study["resamples"] + 1)
+    tests = sum(c.p is not None for c in comparisons)
+    if not tests or least * tests < ALPHA:
+        return ""
+    return (
+        f"With {some(result.study['resamples'], 'resample')} no p of {some(tests, 'test')} can be below "
+        f"{number(least * tests, 3)} after correction, so no difference of AUROC can survive here, however large. "
+        f"It takes more than {math.ceil(2 * tests / ALPHA) - 1:,} resamples."
+    )
 
 
 def tag_of(result: StudyResult, row: str) -> str:
