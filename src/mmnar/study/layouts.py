@@ -29,8 +29,9 @@ DECODING: Final = (
 def sensitivity(result: StudyResult, table: Table) -> Iterator[Block]:
     """Per parameter: AUROC at each value, and the largest drop against the default settings."""
     yield Words(
-        "One parameter at a time is moved away from the default settings (dotted). The drop is the default row minus "
-        "the lowest value tried, on the same patients, with its 95 % interval; p after Holm's correction.",
+        "One parameter at a time is moved away from the default settings (dotted). The lowest value tried is held "
+        "against the default row on the same patients, with the 95 % interval of the difference; p after Holm's "
+        "correction over all settings of a task.",
         "note",
     )
     for task, rows in table.tasks.items():
@@ -39,7 +40,8 @@ def sensitivity(result: StudyResult, table: Table) -> Iterator[Block]:
             continue
         against = {c.model: c for c in table.comparisons if (c.task, c.metric, c.control) == (task, "auroc", DEFAULT)}
         default = rows[DEFAULT].metrics["auroc"] if DEFAULT in rows else None
-        limits = shared_limits([e for values in groups.values() for e in values.values()])
+        estimates = [e for values in groups.values() for e in values.values()]
+        limits = shared_limits([*estimates, *([default] if default else [])])
         yield Heading(task)
         if warning := unreachable(result, list(against.values())):
             yield Words(warning, "warning")
@@ -47,9 +49,9 @@ def sensitivity(result: StudyResult, table: Table) -> Iterator[Block]:
             yield Words(_stable(groups, against), "finding")
         drawn = tuple((name, pictures.parameter(name, values, default, limits)) for name, values in groups.items())
         yield Gallery(f"AUROC on {task} with 95 % intervals; dotted: default settings.", drawn)
-        head = ("Parameter", "Tried", "AUROC", "Lowest at", "Largest drop in AUROC")
+        head = ("Parameter", "Tried", "AUROC", "Lowest at", "Lowest minus default")
         body = [[named(name), *_drop(name, values, against)] for name, values in groups.items()]
-        yield sheet(f"{task}: the largest drop of each parameter. * survives correction.", head, body)
+        yield sheet(f"{task}: the largest drop of AUROC by parameter.", head, body)
 
 
 def tried(rows: Mapping[str, RowTask]) -> dict[str, dict[str, Estimate]]:

@@ -42,7 +42,7 @@ def against_controls(result: StudyResult, table: Table) -> Iterator[Block]:
             yield Words(beaten(list(of.values())), "finding")
         body = [[named(m), *(difference_cell(of.get((m, control))) for control in controls)] for m in models]
         head = ("Row", *(f"minus {control}" for control in controls))
-        yield sheet(f"{task}: difference of AUROC from each control. * survives correction.", head, body)
+        yield sheet(f"{task}: difference of AUROC from each control.", head, body)
 
 
 def beaten(comparisons: Sequence[Comparison]) -> str:
@@ -61,24 +61,26 @@ def beaten(comparisons: Sequence[Comparison]) -> str:
 
 def deep_gain(result: StudyResult, table: Table) -> str:
     """What deep methods gain over the best control of each task; "" where there are none."""
-    gains, sure = [], 0
+    gains, sure, testable = [], 0, True
     for task, rows in table.tasks.items():
         aurocs = {c: rows[c].metrics["auroc"].value for c in result.study["controls"] if c in rows}
         known = {name: value for name, value in aurocs.items() if value is not None}
         if not known:
             continue
         best = max(known, key=lambda name: known[name])
-        for c in table.comparisons:
-            if (c.task, c.metric, c.control) == (task, "auroc", best) and is_deep(result, c.model):
+        family = [c for c in table.comparisons if (c.task, c.metric) == (task, "auroc")]
+        testable = testable and not unreachable(result, family)
+        for c in family:
+            if c.control == best and is_deep(result, c.model):
                 gains += [] if c.difference.value is None else [c.difference.value]
                 sure += survives(c) and favours_model(c)
     if not gains:
         return ""
-    return (
-        f"Deep methods minus the best control of each task: {number(min(gains), 3)} to {number(max(gains), 3)} of "
-        f"AUROC; {sure} of {some(len(gains), 'difference')} in their favour after correction. The best control was "
-        "picked on the same patients, which favours it a little."
-    )
+    span = f"{number(min(gains), 3)} to {number(max(gains), 3)}"
+    words = f"Deep methods minus the best control of each task: {span} of AUROC"
+    if testable:
+        words += f"; {sure} of {some(len(gains), 'difference')} in their favour after correction"
+    return f"{words}. The best control was picked on the same patients, which favours it a little."
 
 
 def ladder(result: StudyResult, table: Table) -> Iterator[Block]:
@@ -107,7 +109,7 @@ def ladder(result: StudyResult, table: Table) -> Iterator[Block]:
             yield Words(warning, "warning")
         else:
             yield Words(_climbed(climb), "finding")
-        yield sheet(f"{task}: one step at a time. * survives correction.", head, body)
+        yield sheet(f"{task}: one step at a time.", head, body)
 
 
 def _climbed(steps: Sequence[Comparison]) -> str:

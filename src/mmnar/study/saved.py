@@ -42,7 +42,7 @@ def load_result(path: Path) -> StudyResult:
 def slim(result: StudyResult) -> StudyResult:
     """What the page shows, and nothing else: no paths, no tracebacks, no unused digits.
 
-    Of the metrics those that the study names are kept, of the comparisons those that are shown, of an atlas its patterns.
+    Of metrics those that the study names are kept, of comparisons those that are shown, of an atlas its patterns.
     """
     study = result.study
     data = [{**d, "store": Path(d["store"]).name} for d in study["data"]]

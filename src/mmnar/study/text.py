@@ -17,9 +17,11 @@ def study_text(result: StudyResult) -> str:
         f"{t.data}{f' · {t.setting}' if t.setting else ''}: {t.samples:,} samples of {t.patients:,} patients"
         for t in result.tables
     ]
-    for section in contents(result):
-        if section.terminal:
-            lines += ["", section.title, *(f"  {line}" for block in section.blocks for line in _lines(block))]
+    shown = [section for section in contents(result) if section.terminal]
+    for section in shown:
+        lines += ["", section.title, *(f"  {line}" for block in section.blocks for line in _lines(block))]
+    if any(_starred(block) for section in shown for block in section.blocks):
+        lines += ["", "* survives Holm's correction"]
     lines += [""] if result.refused or result.failures or result.words else []
     lines += [f"not applicable: {row} on {data}: {why}" for data, row, why in result.refused]
     lines += [f"failed: {label}: {error}" for label, error, _ in result.failures]
@@ -32,6 +34,10 @@ def _lines(block: Block) -> Iterator[str]:
         yield from aligned([list(block.head), *([_brief(cell) for cell in row] for row in block.rows)])
     elif isinstance(block, Heading) or (isinstance(block, Words) and block.kind in ("finding", "warning")):
         yield block.text
+
+
+def _starred(block: Block) -> bool:
+    return isinstance(block, Sheet) and any(c.kind in ("better", "worse") for row in block.rows for c in row)
 
 
 def _brief(cell: Cell) -> str:
