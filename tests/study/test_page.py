@@ -21,13 +21,14 @@ from mmnar.evaluation.ranks import Ranks
 from mmnar.evaluation.result import Comparison, Estimate, GroupRow
 from mmnar.study.driver import run_study
 from mmnar.study.markdown import study_markdown
-from mmnar.study.page import study_html
+from mmnar.study.page import study_html, write_page
 from mmnar.study.pictures import critical_difference
 from mmnar.study.progress import Quiet
 from mmnar.study.result import Cost, RowTask, StudyResult, Table, judge
 from mmnar.study.saved import load_result, save_slim
 from mmnar.study.spec import study_of
 from mmnar.study.text import study_text
+from tests.report.test_render import browse
 from tests.study.test_run import Inline
 
 EVIL = "<script>alert(1)</script>"
@@ -416,7 +417,7 @@ def test_a_study_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     tables = Tables(page)
     assert tables.row("outcome: performance of each row.", "logistic-pattern")[0].startswith(f"{auroc:.3f} (")
     assert f"{auroc:.3f}" in (tmp_path / "s" / "tables.md").read_text()
-    assert tables.row("Data sets (scored, all test folds together).", "planted")[:2] == ["400", "400"]
+    assert tables.row("Data sets, scored in all test folds together.", "planted")[:2] == ["400", "400"]
     run(["study-page", str(tmp_path / "s" / "slim.json"), "--out", str(tmp_path / "again")])
     assert (tmp_path / "again" / "tables.md").read_text() == (tmp_path / "s" / "tables.md").read_text()
     assert "report:" in capsys.readouterr().out
@@ -430,7 +431,7 @@ def test_a_study_without_rows_shows_who_has_what(tmp_path: Path) -> None:
     assert engine.done == []
     page = study_html(result)
     tables = Tables(page)
-    assert tables.row("Data sets (everyone).", "planted")[:2] == ["400", "400"]
+    assert tables.row("Data sets.", "planted")[:2] == ["400", "400"]
     atlas = result.tables[0].atlas
     assert atlas is not None
     assert tables.row("Outcome rate by pattern.", atlas.patterns[0].label)[0] == str(atlas.patterns[0].n)
@@ -438,3 +439,16 @@ def test_a_study_without_rows_shows_who_has_what(tmp_path: Path) -> None:
     assert "severity" not in json.dumps(result.study["rows"])
     save_slim(result, tmp_path / "slim.json")
     assert study_html(load_result(tmp_path / "slim.json")) == page
+
+
+def test_too_few_patients_to_train_on_can_still_be_described(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", planted("severity", 400))
+    data = {"few": {"store": str(store), "subjects": 12}}
+    spec = study_of({"title": "Few", "layout": "availability", "data": data})
+    page = study_html(judge(run_study(spec, tmp_path / "s", Inline(), Quiet())))
+    assert Tables(page).row("Data sets.", "few")[:2] == ["12", "12"]
+    assert "few outcomes" in page
+
+
+def test_a_browser_finds_nothing_to_complain_about(comparison: StudyResult, tmp_path: Path) -> None:
+    assert browse(write_page(comparison, tmp_path), tmp_path / "profile") == ([], [])

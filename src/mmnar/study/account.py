@@ -44,14 +44,19 @@ def _plan(study: Mapping[str, Any]) -> str:
 
 
 def _data(result: StudyResult) -> Block:
+    trained = bool(result.study["rows"])
     body = []
     for data in result.study["data"]:
         tables = [t for t in result.tables if t.data == data["name"]]
         sizes = [Cell(count(n)) for n in (tables[0].samples, tables[0].patients)] if tables else [plain_cell(None)] * 2
-        held_out = ", ".join(f"{k} = {v}" for k, v in data["split"].items()) or "cross-validation by patient"
-        body.append([named(data["name"]), *sizes, Cell(held_out, ""), Cell(_fingerprint(result, data["name"]), "")])
-    what = "everyone" if result.study["layout"] == "availability" else "scored, all test folds together"
-    return sheet(f"Data sets ({what}).", ("Data", "Samples", "Patients", "Split", "Fingerprint"), body)
+        split = [Cell(_split(data["split"]), "")] if trained else []
+        body.append([named(data["name"]), *sizes, *split, Cell(_fingerprint(result, data["name"]), "")])
+    head = ("Data", "Samples", "Patients", *(["Split"] if trained else []), "Fingerprint")
+    return sheet("Data sets, scored in all test folds together." if trained else "Data sets.", head, body)
+
+
+def _split(own: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} = {value}" for key, value in own.items()) or "cross-validation by patient"
 
 
 def _fingerprint(result: StudyResult, name: str) -> str:
