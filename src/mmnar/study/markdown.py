@@ -53,7 +53,7 @@ def _cell(cell: Cell) -> str:
 def escaped(text: str) -> str:
     """Words as they are, whatever is in them.
 
-    >>> escaped("a|b <c> *d*")
-    'a\\\\|b \\\\<c\\\\> \\\\*d\\\\*'
+    >>> escaped("a|b <c> *d* e_f")
+    'a\\\\|b \\\\<c\\\\> \\\\*d\\\\* e_f'
     """
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*\[\]<>|#]|\b_|_\b)", r"\\\1", " ".join(text.split()))

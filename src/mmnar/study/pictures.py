@@ -13,6 +13,7 @@ from mmnar.report.figures import BLUE, ORANGE, Axes, join, nice_ticks, shared_li
 from mmnar.report.wording import interval, number
 
 ROW: Final = 20
+HEAD: Final = 20
 LETTER: Final = 6.1
 """Width of a letter of a chart, on average."""
 
@@ -28,15 +29,15 @@ def forest(
     left = _room(rows)
     marks = [value for name, value in published.items() if name in rows]
     limits = shared_limits(rows.values(), [*marks, *([] if exact is None else [exact])])
-    bottom = 12 + ROW * len(rows)
-    axes = Axes(limits, (0.0, 1.0), left + 430, bottom + 40, left, 14, 12, 40)
+    bottom = HEAD + ROW * len(rows)
+    axes = Axes(limits, (0.0, 1.0), left + 430, bottom + 40, left, 14, HEAD, 40)
     body = [_scale(axes, bottom, title)]
     if exact is not None:
         words = f"exact risks: {number(exact, 3)}"
-        body.append(_line(axes, exact, 4, bottom, words))
-        body.append(text(axes.px(exact), 3, "exact risks", "tick", "middle"))
+        body.append(_line(axes, exact, HEAD - 4, bottom, words))
+        body.append(text(axes.px(exact), HEAD - 8, "exact risks", "tick", "middle"))
     for i, (name, estimate) in enumerate(rows.items()):
-        y = 12 + ROW * i + ROW / 2
+        y = HEAD + ROW * i + ROW / 2
         body.append(text(left - 10, y + 3.5, name, "", "end"))
         if name in published:
             body.append(_hollow(axes.px(published[name]), y, f"{name}, published: {number(published[name], 3)}"))
@@ -113,7 +114,7 @@ def _scale(axes: Axes, bottom: int, title: str) -> Markup:
     shown = [t for t in ticks if axes.x[0] <= t <= axes.x[1]]
     parts = []
     for t in shown:
-        parts.append(Markup('<path class="grid" d="M{} 8V{}"/>').format(f"{axes.px(t):.1f}", bottom))
+        parts.append(Markup('<path class="grid" d="M{} {}V{}"/>').format(f"{axes.px(t):.1f}", HEAD, bottom))
         parts.append(text(axes.px(t), bottom + 16, tick_words(t, ticks), "tick", "middle"))
     middle = (axes.left + axes.width - axes.right) / 2
     return join([*parts, text(middle, bottom + 34, title, "label", "middle")])
