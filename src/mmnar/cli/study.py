@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mmnar.cli.apps import app
 from mmnar.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mmnar.study.result import StudyResult
 
 
 @app.command
@@ -36,9 +39,9 @@ def study(
     """
     from mmnar.study.driver import run_study
     from mmnar.study.engines.base import engine_of
-    from mmnar.study.page import write_page
     from mmnar.study.progress import Console
     from mmnar.study.result import judge
+    from mmnar.study.saved import save_slim
     from mmnar.study.spec import read_study
     from mmnar.study.text import study_text
 
@@ -48,12 +51,36 @@ def study(
     done = run_study(asked, out, engine_of(engine, jobs, out, options), Console())
     result = judge(done)
     result.save(out / "result.json")
+    save_slim(result, out / "slim.json")
     print(study_text(result))
-    print(f"report: {write_page(result, out)}")
+    _write(result, out)
     if result.failures:
         for label, error, trace in result.failures:
             print(f"FAILED {label}: {error}\n{trace}", file=sys.stderr)
         sys.exit(1)
+
+
+@app.command
+def study_page(result: Path, *, out: Path) -> None:
+    """The report of a study from its saved result alone, without its runs.
+
+    Args:
+        result: result.json or slim.json of a study.
+        out: Folder for report.html and tables.md.
+    """
+    from mmnar.study.saved import load_result
+
+    saved = load_result(result)
+    out.mkdir(parents=True, exist_ok=True)
+    _write(saved, out)
+
+
+def _write(result: StudyResult, out: Path) -> None:
+    from mmnar.study.markdown import write_tables
+    from mmnar.study.page import write_page
+
+    print(f"report: {write_page(result, out)}")
+    print(f"tables: {write_tables(result, out)}")
 
 
 def _named(what: str, word: str) -> tuple[str, str]:

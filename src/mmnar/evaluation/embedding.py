@@ -24,7 +24,8 @@ class Embedding:
         decoded: Share of samples whose pattern a linear probe reads off the representation, cross-validated by patient.
         majority: The same for always naming the commonest pattern.
         norms: (lowest, highest) mean norm of a pattern.
-        norm_outcome: task → Spearman correlation over patterns of mean norm and outcome rate, and its p-value.
+        norm_outcome: task → Spearman correlation over patterns of mean norm and outcome rate, and its p-value;
+            a task with fewer than four patterns, or where either is the same in all of them, is not in it.
         patterns: G.
         samples: n.
     """
@@ -74,8 +75,9 @@ def embedding_analysis(
         y = labels[kept, k]
         rate = [y[asked & (pattern == g)].mean() if (asked & (pattern == g)).any() else np.nan for g in large]
         known = np.isfinite(rate)
-        if known.sum() >= 4:
-            found = stats.spearmanr(means[known], np.array(rate)[known])
+        pair = means[known], np.array(rate)[known]
+        if known.sum() >= 4 and all(np.ptp(values) > 0 for values in pair):
+            found = stats.spearmanr(*pair)
             rates[task] = (float(found.statistic), float(found.pvalue))
     return Embedding(
         decoded=float((guessed == pattern).mean()),

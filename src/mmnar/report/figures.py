@@ -87,7 +87,8 @@ def svg(width: int, height: int, label: str, body: Markup, css: str = "chart") -
     ).format(css, label, width, height, width, height, body)
 
 
-def _text(x: float, y: float, words: str, css: str = "", anchor: str = "start", rotate: str = "") -> Markup:
+def text(x: float, y: float, words: str, css: str = "", anchor: str = "start", rotate: str = "") -> Markup:
+    """Words in a chart; ``rotate``: angle, and the point to turn about."""
     turn = Markup(' transform="rotate({})"').format(rotate) if rotate else Markup("")
     return Markup('<text x="{}" y="{}" class="{}" text-anchor="{}"{}>{}</text>').format(
         f"{x:.1f}", f"{y:.1f}", css, anchor, turn, words
@@ -104,19 +105,20 @@ def _grid(axes: Axes, xlabel: str, ylabel: str) -> Markup:
     for t in (t for t in yticks if axes.y[0] - 1e-9 <= t <= axes.y[1] + 1e-9):
         y = f"{axes.py(t):.1f}"
         parts.append(Markup('<path class="grid" d="M{} {}H{}"/>').format(axes.left, y, right))
-        parts.append(_text(axes.left - 6, axes.py(t) + 3.5, _tick(t, yticks), "tick", "end"))
+        parts.append(text(axes.left - 6, axes.py(t) + 3.5, tick_words(t, yticks), "tick", "end"))
     for t in (t for t in xticks if axes.x[0] - 1e-9 <= t <= axes.x[1] + 1e-9):
         x = f"{axes.px(t):.1f}"
         parts.append(Markup('<path class="axis" d="M{} {}v4"/>').format(x, bottom))
-        parts.append(_text(axes.px(t), bottom + 16, _tick(t, xticks), "tick", "middle"))
+        parts.append(text(axes.px(t), bottom + 16, tick_words(t, xticks), "tick", "middle"))
     parts.append(Markup('<path class="axis" d="M{} {}H{}"/>').format(axes.left, bottom, right))
-    parts.append(_text((axes.left + right) / 2, axes.height - 6, xlabel, "label", "middle"))
+    parts.append(text((axes.left + right) / 2, axes.height - 6, xlabel, "label", "middle"))
     middle = (axes.top + bottom) / 2
-    parts.append(_text(12, middle, ylabel, "label", "middle", f"-90 12 {middle:.1f}"))
+    parts.append(text(12, middle, ylabel, "label", "middle", f"-90 12 {middle:.1f}"))
     return join(parts)
 
 
-def _tick(value: float, ticks: Sequence[float]) -> str:
+def tick_words(value: float, ticks: Sequence[float]) -> str:
+    """A tick's number with as many digits as its axis needs."""
     step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     digits += abs(round(step, digits) - step) > 1e-9
@@ -297,7 +299,7 @@ def pattern_figure(atlas: Atlas, modalities: Sequence[str], tasks: Sequence[str]
     head = 34 + round(5.2 * max(len(m) for m in modalities))
     matrix = CELL * len(modalities) + 14
     width, height = matrix + COUNT + (PANEL + GAP) * len(tasks) + 10, head + ROW * len(rows) + 40
-    body = [_matrix_head(modalities, head), _text(matrix + COUNT - 8, head - 8, "samples", "label", "end")]
+    body = [_matrix_head(modalities, head), text(matrix + COUNT - 8, head - 8, "samples", "label", "end")]
     body += [_pattern_dots(row, modalities, head + ROW * i, matrix, width) for i, row in enumerate(rows)]
     most = max((row.n or 0 for row in rows), default=0)
     body += [_count_bar(row, most, matrix, head + ROW * i) for i, row in enumerate(rows)]
@@ -316,7 +318,7 @@ def _matrix_head(modalities: Sequence[str], head: int) -> Markup:
     names = []
     for m, name in enumerate(modalities):
         x = 12 + CELL * m
-        names.append(_text(x + 3, head - 8, name, "tick", "start", f"-60 {x + 3} {head - 8}"))
+        names.append(text(x + 3, head - 8, name, "tick", "start", f"-60 {x + 3} {head - 8}"))
     return join(names)
 
 
@@ -324,7 +326,7 @@ def _pattern_dots(row: PatternRow, modalities: Sequence[str], y: int, matrix: in
     middle = y + ROW / 2
     parts = [Markup('<path class="grid" d="M0 {}H{}"/>').format(y + ROW, width)]
     if row.present is None:
-        parts.append(_text(8, middle + 3.5, "others, each rare" if matrix > 110 else "others", "tick"))
+        parts.append(text(8, middle + 3.5, "others, each rare" if matrix > 110 else "others", "tick"))
     for m, name in enumerate(modalities if row.present is not None else ()):
         css = "here" if name in (row.present or ()) else "gone"
         words = f"{name}: {'present' if css == 'here' else 'absent'}"
@@ -339,7 +341,7 @@ def _pattern_dots(row: PatternRow, modalities: Sequence[str], y: int, matrix: in
 def _count_bar(row: PatternRow, most: int, matrix: int, y: int) -> Markup:
     """How many samples have the pattern: a bar to the left of its number."""
     middle, room = y + ROW / 2, COUNT - 62
-    label = _text(matrix + COUNT - 8, middle + 3.5, count(row.n), "value", "end")
+    label = text(matrix + COUNT - 8, middle + 3.5, count(row.n), "value", "end")
     if row.n is None:
         return label
     length = room * row.n / max(most, 1)
@@ -355,12 +357,14 @@ def _rate_panel(atlas: Atlas, rows: Sequence[PatternRow], task: str, left: int, 
     limit = min(1.0, nice_ticks(0, max([*highs, overall.high or 0.1]), 4)[-1])
     bottom = head + ROW * len(rows)
     axes = Axes((0.0, limit), (0.0, 1.0), left + PANEL, 0, left, 0, 0, 0)
-    parts = [_text(left, head - 22 if len(task) > 26 else head - 8, task, "heading")]
+    parts = [text(left, head - 22 if len(task) > 26 else head - 8, task, "heading")]
     ticks = nice_ticks(0, limit, 4)
     for t in (t for t in ticks if t <= limit + 1e-9):
         x = f"{axes.px(t):.1f}"
         parts.append(Markup('<path class="grid" d="M{} {}V{}"/>').format(x, head, bottom))
-        parts.append(_text(axes.px(t), bottom + 15, f"{_tick(100 * t, [100 * v for v in ticks])} %", "tick", "middle"))
+        parts.append(
+            text(axes.px(t), bottom + 15, f"{tick_words(100 * t, [100 * v for v in ticks])} %", "tick", "middle")
+        )
     if overall.value is not None:
         x = f"{axes.px(overall.value):.1f}"
         parts.append(Markup('<path class="reference" d="M{} {}V{}"/>').format(x, head, bottom))
@@ -372,7 +376,7 @@ def _rate_bar(axes: Axes, row: PatternRow, task: str, y: int) -> Markup:
     outcome, left, middle = row.outcomes[task], axes.left, y + ROW / 2
     e = outcome.rate
     if e.value is None or e.low is None or e.high is None:
-        return _text(left + 4, middle + 3.5, briefly(e.reason), "refusal")
+        return text(left + 4, middle + 3.5, briefly(e.reason), "refusal")
     words = f"{row.label}: {percent_interval(e)}, {count(outcome.n)} asked, {count(outcome.events)} with the outcome"
     return Markup(
         '<g><title>{}</title><rect class="bar" x="{}" y="{}" width="{}" height="12" fill="{}"/>'

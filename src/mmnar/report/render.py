@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mmnar.errors import StoreError
@@ -17,9 +15,10 @@ from mmnar.evaluation.atlas import Atlas, ModalityRow, pattern_label, pooled_ste
 from mmnar.evaluation.informative import Informativeness
 from mmnar.evaluation.result import Comparison, Curve, Estimate, GroupRow, ModelTask, Result
 from mmnar.files import write_text, write_whole
-from mmnar.privacy import SMALL_CELL, briefly
+from mmnar.privacy import SMALL_CELL
 from mmnar.report import figures, summary, wording
 from mmnar.report.inputs import ATLAS, ReportInputs, RunRecord
+from mmnar.report.template import filled
 
 HEADLINE: Final = ("auroc", "auprc", "brier", "log_loss", "ece")
 WITHIN: Final = ("auroc_within_pattern", "auroc_between_pattern", "pattern_pair_share")
@@ -118,32 +117,8 @@ def _shown_rectifier(fitted: dict[str, Any]) -> dict[str, Any]:
 
 def render_html(inputs: ReportInputs, shown: dict[str, Any]) -> str:
     """The whole page as text."""
-    environment = Environment(
-        loader=PackageLoader("mmnar", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(figures=figures, wording=wording, summary=summary, metric_words=wording.metric_words)
-    environment.filters.update(
-        interval=wording.interval,
-        percent_interval=wording.percent_interval,
-        percent=wording.percent,
-        number=wording.number,
-        count=wording.count,
-        p=wording.p_value,
-        pretty=_pretty,
-        briefly=briefly,
-    )
-    # the style sheet is ours and holds no data
-    css = Markup(resources.files("mmnar.report").joinpath("report.css").read_text(encoding="utf-8"))
     page = Page(inputs, shown)
-    return environment.get_template("report.html").render(page=page, result=inputs.result, shown=shown, css=css)
-
-
-def _pretty(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False, default=str)
+    return filled("report.html", page=page, result=inputs.result, shown=shown)
 
 
 class Page:

@@ -6,7 +6,7 @@ import fcntl
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Done:
         failures: What could not be done.
         stale: Finished runs in the folder that belong to other code, data or settings; they are not used.
         stores: What it ran on.
+        searches: (data, row) → the record of its finished search, see ``study.search``.
     """
 
     spec: StudySpec
@@ -44,6 +45,7 @@ class Done:
     failures: tuple[Failure, ...]
     stale: int
     stores: Stores
+    searches: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
 
 
 def run_study(spec: StudySpec, out: Path, engine: Engine, progress: Progress) -> Done:
@@ -62,14 +64,15 @@ def run_study(spec: StudySpec, out: Path, engine: Engine, progress: Progress) ->
         plan_runs(spec, stores, out, {})  # every mistake in the study shows before the first hour is spent
         searches = plan_searches(spec, stores, out)
         failures = carry_out(list(searches.values()), engine, progress)
-        chosen = {place: chosen_by(job) for place, job in searches.items() if job.finished}
+        found = {place: search_record(job) for place, job in searches.items() if job.finished}
+        chosen = {place: record["chosen"] for place, record in found.items()}
         plan = plan_runs(spec, stores, out, chosen)
         _write_plan(out, spec, plan, stores)
         stale = len({p.parent.name for p in out.glob("runs/*/run.json")} - set(plan.jobs))
         if stale:
             progress.say(f"{stale} finished runs belong to other code, data or settings; they are not used")
         failures += carry_out(list(plan.jobs.values()), engine, progress)
-        return Done(spec, plan, tuple(failures), stale, stores)
+        return Done(spec, plan, tuple(failures), stale, stores, found)
 
 
 def carry_out(jobs: Sequence[Job], engine: Engine, progress: Progress) -> list[Failure]:
@@ -95,11 +98,10 @@ def failure_of(job: Job) -> Failure:
     return Failure(job, record["error"], record["traceback"])
 
 
-def chosen_by(job: Job) -> Mapping[str, Any]:
-    """What a finished search chose."""
-    best: dict[str, Any] = json.loads((Path(job.folder) / "best.json").read_text(encoding="utf-8"))
-    chosen: Mapping[str, Any] = best["chosen"]
-    return chosen
+def search_record(job: Job) -> Mapping[str, Any]:
+    """What a finished search chose and tried."""
+    record: Mapping[str, Any] = json.loads((Path(job.folder) / "best.json").read_text(encoding="utf-8"))
+    return record
 
 
 @contextmanager

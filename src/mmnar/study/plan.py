@@ -82,7 +82,7 @@ def plan_runs(spec: StudySpec, stores: Stores, out: Path, chosen: Chosen) -> Pla
     cells: list[Cell] = []
     jobs: dict[str, Job] = {}
     words: list[str] = []
-    for data in spec.data:
+    for data in spec.data if spec.rows else ():
         folds = folds_of(spec, data)
         words += check_folds(open_store(stores[data.name, ()]), [_split(spec, data, f) for f in folds], data.name)
         opened = {row.modalities: open_store(stores[data.name, row.modalities]) for row in spec.rows}

@@ -15,6 +15,7 @@ import numpy as np
 from mmnar.cohort.split import Split
 from mmnar.dataset.store import PatientDataset, open_store
 from mmnar.errors import StoreError
+from mmnar.evaluation.atlas import Atlas, availability
 from mmnar.evaluation.compare import compare, correct, same_sample
 from mmnar.evaluation.embedding import Embedding, embedding_analysis
 from mmnar.evaluation.evaluate import judged
@@ -31,7 +32,7 @@ from mmnar.roles import Test
 from mmnar.study.driver import Done, Failure
 from mmnar.study.plan import Cell
 from mmnar.study.spec import Row
-from mmnar.workflow import Run, open_run
+from mmnar.workflow import Run, open_run, versions
 
 FORMAT: Final = "mmnar.study/1"
 LOWER_IS_BETTER: Final = ("brier", "log_loss", "ece", "auroc_gap_to_bayes", "kl_to_bayes", "brier_to_bayes")
@@ -71,6 +72,7 @@ class Table:
         patterns: task → row → numbers by pattern of the patient, where the layout asks for them.
         embedding: row → what its representation knows of the pattern, likewise.
         bayes: task → metric → what the exact risks score, where they are known.
+        atlas: Who has which modality, where the layout asks for that; ``patients`` and ``samples`` are then everyone.
     """
 
     data: str
@@ -85,6 +87,7 @@ class Table:
     patterns: dict[str, dict[str, tuple[GroupRow, ...]]] = field(default_factory=dict)
     embedding: dict[str, Embedding] = field(default_factory=dict)
     bayes: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    atlas: Atlas | None = None
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,9 @@ class StudyResult:
         tables: One per data set and setting.
         refused: (data, row, why) where a method cannot run.
         failures: (label, error, traceback) of runs without a result.
-        chosen: What searches chose, and what they tried.
+        chosen: What each search chose: data, row, settings, tune loss, trials, how many of them were pruned, seconds.
         words: What the reader must know: folds that cannot be scored, stale runs.
-        provenance: Fingerprints and versions.
+        provenance: Versions, and the fingerprint of each data set.
     """
 
     study: dict[str, Any]
@@ -125,23 +128,49 @@ def judge(done: Done) -> StudyResult:
     """
     spec, plan = done.spec, done.plan
     runs = {key: open_run(job.folder) for key, job in plan.jobs.items() if job.finished}
-    tables = tuple(
-        _table(done, runs, data.name, setting)
-        for data in spec.data
-        for setting in spec.settings
-        if any(c.data == data.name and c.setting == setting and c.job in runs for c in plan.cells)
-    )
     stale = [f"{done.stale} finished runs belong to other code, data or settings and are not used"] * bool(done.stale)
-    versions = next(iter(runs.values())).record["versions"] if runs else {}
+    fingerprints = {data.name: open_store(done.stores[data.name, ()]).fingerprint for data in spec.data}
     return StudyResult(
         study=asdict(spec),
-        tables=tables,
+        tables=_availability(done) if spec.layout == "availability" else _tables(done, runs),
         refused=tuple(dict.fromkeys((c.data, c.row, c.refusal) for c in plan.cells if c.refusal)),
         failures=tuple(_failure(f) for f in done.failures),
-        chosen=tuple({"data": d, "row": r, "settings": dict(v)} for (d, r), v in plan.chosen.items()),
+        chosen=tuple(_chosen(data, row, record) for (data, row), record in done.searches.items()),
         words=(*plan.words, *stale),
-        provenance={"versions": versions, "data": sorted({str(r.record["data"]) for r in runs.values()})},
+        provenance={"versions": versions(), "data": fingerprints},
     )
+
+
+def _tables(done: Done, runs: Mapping[str, Run]) -> tuple[Table, ...]:
+    """One for each data set and setting that anything was run in."""
+    return tuple(
+        _table(done, runs, data.name, setting)
+        for data in done.spec.data
+        for setting in done.spec.settings
+        if any(c.data == data.name and c.setting == setting and c.job in runs for c in done.plan.cells)
+    )
+
+
+def _availability(done: Done) -> tuple[Table, ...]:
+    """Tables without rows: who has which modality."""
+    tables = []
+    for data in done.spec.data:
+        atlas = availability(open_store(done.stores[data.name, ()]))
+        tables.append(Table(data.name, "", {}, (), (), {}, {}, atlas.patients, atlas.samples, atlas=atlas))
+    return tuple(tables)
+
+
+def _chosen(data: str, row: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    trials = record["trials"]
+    return {
+        "data": data,
+        "row": row,
+        "settings": record["chosen"],
+        "tune_loss": record["tune_loss"],
+        "trials": len(trials),
+        "pruned": sum(t["state"] == "pruned" for t in trials),
+        "seconds": round(sum(t["seconds"] or 0.0 for t in trials), 1),
+    }
 
 
 def _failure(failure: Failure) -> tuple[str, str, str]:
@@ -285,15 +314,3 @@ def _cost(runs: Sequence[Run]) -> Cost:
 def _median(runs: Sequence[Run], key: str) -> float | None:
     values = [float(run.record[key]) for run in runs if run.record.get(key) is not None]
     return statistics.median(values) if values else None
-
-
-def load_result(path: Path) -> dict[str, Any]:
-    """The plain data of a saved result.
-
-    Raises:
-        StoreError: Not a study's result.
-    """
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if record.get("format") != FORMAT:
-        raise StoreError(f"'{path}'", "the result of a study", "none", "run `mmnar study` first")
-    return record

@@ -1,0 +1,129 @@
+"""The parts of a study's report that say what was run, what was not, and what it took."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmnar.report.wording import count, number
+from mmnar.study.blocks import Block, Cell, Folded, Heading, Words, named, sheet
+from mmnar.study.result import StudyResult
+from mmnar.study.words import plain_cell, some, tag_of
+
+
+def what_was_run(result: StudyResult) -> Iterator[Block]:
+    """The study in plain words, and everything that kept a row from running."""
+    study = result.study
+    if study["notes"]:
+        yield Words(str(study["notes"]).strip())
+    yield Words(_plan(study))
+    yield _data(result)
+    if study["rows"]:
+        yield _rows(result)
+    yield from _gaps(result)
+
+
+def _plan(study: Mapping[str, Any]) -> str:
+    if not study["rows"]:
+        return f"{some(len(study['data']), 'data set')}; nothing is trained."
+    words = (
+        f"{some(len(study['rows']), 'row')} on {some(len(study['data']), 'data set')}: "
+        f"{some(study['folds'], 'fold')} by patient × {some(len(study['seeds']), 'seed')} of training, the same for "
+        "every row."
+    )
+    if len(study["settings"]) > 1:
+        words += f" Settings: {', '.join(study['settings'])}."
+    search = study["search"]
+    if not search:
+        return f"{words} No settings were searched: all rows have their defaults, or what the study sets."
+    return (
+        f"{words} Settings of each row: the best of at most {some(search['trials'], 'trial')}, the defaults among "
+        f"them, by log loss on the tune patients of fold {search['fold']}; test patients took no part."
+    )
+
+
+def _data(result: StudyResult) -> Block:
+    trained = bool(result.study["rows"])
+    body = []
+    for data in result.study["data"]:
+        tables = [t for t in result.tables if t.data == data["name"]]
+        sizes = [Cell(count(n)) for n in (tables[0].samples, tables[0].patients)] if tables else [plain_cell(None)] * 2
+        split = [Cell(_split(data["split"]), "")] if trained else []
+        body.append([named(data["name"]), *sizes, *split, Cell(_fingerprint(result, data["name"]), "")])
+    head = ("Data", "Samples", "Patients", *(["Split"] if trained else []), "Fingerprint")
+    return sheet("Data sets, scored in all test folds together." if trained else "Data sets.", head, body)
+
+
+def _split(own: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} = {value}" for key, value in own.items()) or "cross-validation by patient"
+
+
+def _fingerprint(result: StudyResult, name: str) -> str:
+    known: Mapping[str, str] = result.provenance.get("data", {})
+    return known.get(name, "not recorded")
+
+
+def _rows(result: StudyResult) -> Block:
+    body = []
+    for row in result.study["rows"]:
+        settings = [f"{key} = {value}" for key, value in row["set"].items()]
+        settings += [f"only {', '.join(row['modalities'])}"] if row["modalities"] else []
+        settings += ["judged after the rectifier"] if row["rectified"] else []
+        body.append([named(row["name"], tag_of(result, row["name"])), Cell(row["model"], ""), _long(settings)])
+    return sheet("Rows.", ("Row", "Method", "Of its own"), body)
+
+
+def _long(parts: list[str]) -> Cell:
+    return Cell("; ".join(parts) or "–", "" if parts else "muted")
+
+
+def _gaps(result: StudyResult) -> Iterator[Block]:
+    """What could not run, what failed, what must be known."""
+    if result.refused:
+        body = [[named(row), Cell(data, ""), Cell(why, "")] for data, row, why in result.refused]
+        yield Heading("What cannot run")
+        yield sheet("Methods that cannot run on a data set.", ("Row", "Data", "Why"), body)
+    if result.failures:
+        yield Heading("What failed")
+        yield Words("A row without all of its folds and seeds has no numbers anywhere below.", "warning")
+        body = [[named(label), Cell(error, "")] for label, error, _ in result.failures]
+        yield sheet("Runs without a result after a second attempt.", ("Run", "Error"), body)
+        for label, _, trace in result.failures:
+            if trace:
+                yield Folded(f"Traceback of {label}", trace)
+    for words in result.words:
+        yield Words(words, "warning")
+
+
+def chosen(result: StudyResult) -> Iterator[Block]:
+    """What each search chose."""
+    if not result.chosen:
+        return
+    body = [
+        [
+            named(of["row"]),
+            Cell(of["data"], ""),
+            _long([f"{key} = {_short(value)}" for key, value in of["settings"].items()] or ["the defaults"]),
+            Cell(number(of["tune_loss"], 4)),
+            Cell(str(of["trials"])),
+            Cell(str(of["pruned"])),
+            Cell(number(of["seconds"], 0)),
+        ]
+        for of in result.chosen
+    ]
+    yield Words("Chosen by log loss on tune patients; folds and seeds share a row's settings.", "note")
+    head = ("Row", "Data", "Chosen", "Tune loss", "Trials", "Stopped early", "Seconds")
+    yield sheet("Settings that the searches chose.", head, body)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def origin(result: StudyResult) -> Iterator[Block]:
+    """Versions, and the study as it was resolved."""
+    versions = result.provenance.get("versions", {})
+    yield Words(", ".join(f"{name} {version}" for name, version in versions.items()) or "Versions were not recorded.")
+    asked = {key: value for key, value in result.study.items() if key not in ("data", "reference", "notes", "title")}
+    yield Folded("The study as resolved", json.dumps(asked, indent=2, ensure_ascii=False, default=str))

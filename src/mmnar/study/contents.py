@@ -1,0 +1,58 @@
+"""Which parts a study's report has, in order, by its layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from mmnar.study.account import chosen, origin, what_was_run
+from mmnar.study.blocks import Block, Section
+from mmnar.study.layouts import availability, by_pattern, cost, embedding, sensitivity
+from mmnar.study.paired import against_controls, ladder
+from mmnar.study.performance import performance, ranks
+from mmnar.study.result import StudyResult, Table
+
+
+def contents(result: StudyResult) -> tuple[Section, ...]:
+    """Every section that has something in it."""
+    sections = [Section("What was run", tuple(what_was_run(result)))]
+    for table in result.tables:
+        where = _where(result, table)
+        for title, blocks, terminal in _parts(result, table):
+            sections.append(Section(f"{title}{where}", tuple(blocks), terminal))
+    sections.append(Section("Settings that were chosen", tuple(chosen(result))))
+    sections.append(Section("Versions and settings", tuple(origin(result))))
+    return tuple(section for section in sections if section.blocks)
+
+
+def _where(result: StudyResult, table: Table) -> str:
+    """Data set and setting, as far as there are several."""
+    parts = [table.data] if len(result.study["data"]) > 1 else []
+    parts += [table.setting] if len(result.study["settings"]) > 1 and table.setting else []
+    return f": {', '.join(parts)}" if parts else ""
+
+
+def _parts(result: StudyResult, table: Table) -> Iterator[tuple[str, Iterator[Block], bool]]:
+    """(title, blocks, whether a terminal shows them): what the layout is about comes first."""
+    layout = result.study["layout"]
+    if layout == "availability":
+        if table.atlas is not None:
+            yield "Availability and outcomes", availability(table.atlas), True
+        return
+    first: dict[str, tuple[str, Callable[[], Iterator[Block]]]] = {
+        "ladder": ("Step by step", lambda: ladder(result, table)),
+        "sensitivity": ("Sensitivity to settings", lambda: sensitivity(result, table)),
+        "cost": ("Cost", lambda: cost(result, table)),
+        "embedding": ("What the representation knows of the pattern", lambda: embedding(table)),
+    }
+    if layout in first and table.tasks:
+        title, blocks = first[layout]
+        yield title, blocks(), True
+    yield "Performance", performance(result, table), layout in ("comparison", "configurations")
+    if layout == "configurations":
+        yield "By pattern of the patient", by_pattern(table), True
+    if layout != "sensitivity":
+        yield "Against controls", against_controls(result, table), True
+    if layout in ("comparison", "cost"):
+        yield "Average ranks", ranks(table), False
+    if layout != "cost":
+        yield "Cost", cost(result, table), False

@@ -1,0 +1,118 @@
+"""The parts of a study's report that show how well each row did, and which rank where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from mmnar.evaluation.ranks import Ranks
+from mmnar.evaluation.result import Estimate
+from mmnar.report.wording import ALPHA, metric_words, number, p_value
+from mmnar.study import pictures
+from mmnar.study.blocks import Block, Cell, Drawing, Heading, Words, named, sheet
+from mmnar.study.result import RowTask, StudyResult, Table
+from mmnar.study.words import digits_of, heading_of, published, some, tag_of, value_cell
+
+NO_TARGET: Final = (
+    "Published figures come from another protocol and other patients. They are shown for orientation and are no target."
+)
+RANKS_CAVEAT: Final = (
+    "A rank says who came before whom, not by how much. Each task and fold counts as one race, but folds share most of "
+    "their training patients and tasks share theirs, so the races are not independent: read this as a description of "
+    "these patients, not as proof for others. Methods joined by a bar are not told apart."
+)
+
+
+def performance(result: StudyResult, table: Table) -> Iterator[Block]:
+    """Per task: rows × metrics as in the study, and the AUROC of each row as a picture."""
+    if not table.tasks:
+        yield Words("No row has all of its runs, so there are no numbers.", "warning")
+        return
+    yield Words(_how(result), "note")
+    for task, rows in table.tasks.items():
+        yield Heading(task)
+        known = published(result, table, task)
+        yield _numbers(result, table, task, known)
+        if known:
+            yield Words(NO_TARGET, "note")
+        aurocs = {name: of.metrics["auroc"] for name, of in rows.items() if "auroc" in of.metrics}
+        if aurocs:
+            yield _forest(result, table, task, aurocs, known)
+
+
+def _how(result: StudyResult) -> str:
+    seeds = len(result.study["seeds"])
+    words = "Test patients only, with 95 % intervals from resampled patients; rows in the study's order."
+    if seeds > 1:
+        words += f" A value is the mean over {seeds} seeds; ± is their standard deviation."
+    return words
+
+
+def _numbers(result: StudyResult, table: Table, task: str, known: Mapping[tuple[str, str], Mapping[str, Any]]) -> Block:
+    metrics, rows = result.study["metrics"], table.tasks[task]
+    cited = [m for m in metrics if any((row, m) in known for row in rows)]
+    head = ["Row", *(heading_of(m) for m in metrics), *(f"Published {metric_words(m).label}" for m in cited)]
+    body = [
+        [named(name, tag_of(result, name)), *_values(of, metrics), *(_cited(known.get((name, m)), m) for m in cited)]
+        for name, of in rows.items()
+    ]
+    if exact := table.bayes.get(task):
+        cells = [value_cell(exact.get(m), m) if m in exact else Cell("", "muted") for m in metrics]
+        body.append([Cell("exact risks", "muted"), *cells, *([Cell("", "muted")] * len(cited))])
+    return sheet(f"{task}: performance of each row.", head, body)
+
+
+def _values(of: RowTask, metrics: list[str]) -> list[Cell]:
+    return [value_cell(of.metrics.get(m), m, of.spread.get(m)) for m in metrics]
+
+
+def _cited(figure: Mapping[str, Any] | None, metric: str) -> Cell:
+    if figure is None:
+        return Cell("", "muted")
+    digits = digits_of(metric)
+    spread = f"± {number(float(figure['spread']), digits)}" if figure.get("spread") else ""
+    return Cell(number(float(figure["value"]), digits), "muted", note=spread)
+
+
+def _forest(
+    result: StudyResult,
+    table: Table,
+    task: str,
+    aurocs: Mapping[str, Estimate],
+    known: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> Drawing:
+    marks = {row: float(of["value"]) for (row, metric), of in known.items() if metric == "auroc" and row in aurocs}
+    exact = table.bayes.get(task, {}).get("auroc")
+    controls = result.study["controls"]
+    caption = f"AUROC on {task} with 95 % intervals."
+    caption += " Orange: controls." if controls else ""
+    caption += " Hollow: published elsewhere." if marks else ""
+    caption += " Dotted: the exact risks, which nothing can beat but by chance." if exact is not None else ""
+    picture = pictures.forest(f"AUROC, {task}", aurocs, marks, exact.value if exact else None, controls)
+    return Drawing(caption, (picture,))
+
+
+def ranks(table: Table) -> Iterator[Block]:
+    """Average ranks per metric with the critical difference."""
+    ranked = {metric: of for metric, of in table.ranks.items() if of.blocks}
+    if not ranked:
+        return
+    yield Words(RANKS_CAVEAT, "note")
+    for metric, of in ranked.items():
+        label = metric_words(metric).label
+        yield Drawing(f"{label}: {_ranked_how(of)}", (pictures.critical_difference(label, of),))
+    names = next(iter(ranked.values())).names
+    head = ("Row", *(f"Average rank by {metric_words(m).label}" for m in ranked))
+    places = [dict(zip(of.names, of.average, strict=True)) for of in ranked.values()]
+    body = [[named(name), *(Cell(number(place[name])) for place in places)] for name in names]
+    yield sheet("Average ranks; 1 is best.", head, body)
+
+
+def _ranked_how(of: Ranks) -> str:
+    words = f"average rank over {some(of.blocks, 'race')} (task × fold); 1, on the left, is best."
+    if of.critical_difference is None:
+        return words + " One race alone cannot tell any two apart."
+    if of.friedman_p is not None:
+        found = "finds that methods differ" if of.friedman_p < ALPHA else "does not find that methods differ"
+        words += f" Friedman's test {found} (p {p_value(of.friedman_p)})."
+    return words

@@ -1,0 +1,102 @@
+"""Cells and sentences that several parts of a study's report share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from mmnar.evaluation.result import Comparison, Estimate
+from mmnar.models.registry import MODELS
+from mmnar.report.wording import ALPHA, favours_model, interval, metric_words, number, p_value, survives
+from mmnar.study.blocks import Cell, Kind
+from mmnar.study.result import StudyResult, Table
+
+MINIMUM_DIGITS: Final = 3
+
+
+def digits_of(metric: str) -> int:
+    """Decimals of a metric in a study, whose rows differ by less than those of one evaluation."""
+    return max(MINIMUM_DIGITS, metric_words(metric).digits)
+
+
+def heading_of(metric: str) -> str:
+    """A column's name; it says so where lower is better."""
+    words = metric_words(metric)
+    return f"{words.label} (lower is better)" if words.better == "lower" else words.label
+
+
+def value_cell(estimate: Estimate | None, metric: str, spread: float | None = None) -> Cell:
+    """A metric with its interval and, where there are several seeds, their SD."""
+    if estimate is None:
+        return Cell("not computed", "refused")
+    if estimate.value is None:
+        return Cell(estimate.reason, "refused")
+    digits = digits_of(metric)
+    return Cell(interval(estimate, digits), note=f"± {number(spread, digits)}" if spread else "")
+
+
+def plain_cell(value: float | None, digits: int = 0) -> Cell:
+    return Cell("not recorded", "refused") if value is None else Cell(number(value, digits))
+
+
+def difference_cell(comparison: Comparison | None) -> Cell:
+    """A difference with its interval and corrected p; better or worse only where that survives correction."""
+    if comparison is None:
+        return Cell("not compared", "refused")
+    value = comparison.difference.value
+    if value is None:
+        return Cell(comparison.difference.reason, "refused")
+    digits = digits_of(comparison.metric)
+    text, p = interval(comparison.difference, digits), f"p {p_value(comparison.p_holm)}"
+    if not survives(comparison):
+        return Cell(text, note=p, brief=number(value, digits))
+    verdict: Kind = "better" if favours_model(comparison) else "worse"
+    return Cell(text, verdict, verdict, p, f"{number(value, digits)}*")
+
+
+def unreachable(result: StudyResult, comparisons: Sequence[Comparison]) -> str:
+    """Why no test of one family can survive, or "": resampling gives no p below 2 / (B + 1)."""
+    least = 2 / (result.study["resamples"] + 1)
+    tests = sum(c.p is not None for c in comparisons)
+    if not tests or least * tests < ALPHA:
+        return ""
+    return (
+        f"With {some(result.study['resamples'], 'resample')} no p of {some(tests, 'test')} can be below "
+        f"{number(least * tests, 3)} after correction, so no difference of AUROC can survive here, however large. "
+        f"It takes more than {math.ceil(2 * tests / ALPHA) - 1:,} resamples."
+    )
+
+
+def tag_of(result: StudyResult, row: str) -> str:
+    return "control" if row in result.study["controls"] else ""
+
+
+def is_deep(result: StudyResult, row: str) -> bool:
+    return any(r["name"] == row and r["model"] in MODELS for r in result.study["rows"])
+
+
+def published(result: StudyResult, table: Table, task: str) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """(row, metric) → published figure of this data set and task."""
+    name = next(d["reference"] for d in result.study["data"] if d["name"] == table.data)
+    return {
+        (of["row"], of["metric"]): of
+        for of in result.study["reference"]
+        if name and (of["data"], of["task"]) == (name, task)
+    }
+
+
+def listed(names: Sequence[str]) -> str:
+    """
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def some(count: int, what: str) -> str:
+    """
+    >>> some(1, "run"), some(1200, "run")
+    ('1 run', '1,200 runs')
+    """
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
