@@ -313,4 +313,4 @@ def _cost(runs: Sequence[Run]) -> Cost:
 
 def _median(runs: Sequence[Run], key: str) -> float | None:
     values = [float(run.record[key]) for run in runs if run.record.get(key) is not None]
-    return statistics.median(values) if values else None
+    return round(statistics.median(values), 3) if values else None
