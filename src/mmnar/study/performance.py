@@ -44,8 +44,8 @@ def _how(result: StudyResult) -> str:
     seeds = len(result.study["seeds"])
     words = "Test patients only, with 95 % intervals from resampled patients; rows in the study's order."
     if seeds > 1:
-        words += f" A value is the mean over {seeds} seeds; ± is their standard deviation."
-    return words
+        return words + f" A value is the mean over {seeds} seeds; ± is their standard deviation."
+    return words + " One seed: a difference may be that of two fits, not of two methods; more seeds tell them apart."
 
 
 def _numbers(result: StudyResult, table: Table, task: str, known: Mapping[tuple[str, str], Mapping[str, Any]]) -> Block:
