@@ -13,7 +13,11 @@ from sklearn.tree import DecisionTreeClassifier
 from mmnar.cohort.split import Split
 from mmnar.dataset.store import Fold, PatientDataset, make_dataset
 from mmnar.errors import RequirementError, SchemaError, StoreError, TrainingError
-from mmnar.estimators.tabular import CONTROLS, BoostingPattern, LinearDesign, LogisticPattern, PatternOnly
+from mmnar.estimators.registry import TABULAR, estimator
+from mmnar.estimators.tabular.boosting_pattern import BoostingPattern, FittedBoosting
+from mmnar.estimators.tabular.linear import LinearDesign
+from mmnar.estimators.tabular.logistic_pattern import LogisticPattern
+from mmnar.estimators.tabular.pattern_only import PatternOnly
 from mmnar.roles import Test, subject_keys
 from mmnar.schema import Feature, ModalitySpec, Schema, Task
 from mmnar.sources.simulator import Simulation, simulate
@@ -57,11 +61,11 @@ def data() -> PatientDataset:
 
 @pytest.fixture(scope="module")
 def fitted(data: PatientDataset) -> dict[str, Any]:
-    return {name: fit(name, data) for name in CONTROLS}
+    return {name: fit(name, data) for name in TABULAR}
 
 
 def fit(name: str, data: PatientDataset, split: Split = SPLIT, seed: int = 0) -> Any:
-    return CONTROLS[name]().fit(data.fold(split, "train"), data.fold(split, "tune"), seed=seed)
+    return estimator(name).fit(data.fold(split, "train"), data.fold(split, "tune"), seed=seed)
 
 
 def poisoned(data: PatientDataset) -> PatientDataset:
@@ -73,7 +77,7 @@ def poisoned(data: PatientDataset) -> PatientDataset:
     return dataclasses.replace(data, values=values)
 
 
-every_control = pytest.mark.parametrize("name", list(CONTROLS))
+every_control = pytest.mark.parametrize("name", list(TABULAR))
 
 
 def test_pattern_only_is_the_table_made_by_hand(data: PatientDataset, fitted: dict[str, Any]) -> None:
@@ -128,7 +132,7 @@ def test_what_was_saved_loads_to_the_same_bits(
 ) -> None:
     predictor = fitted[name]
     state = predictor._state(tmp_path)
-    loaded = CONTROLS[name].fitted.load_state(tmp_path, predictor.schema, predictor.fitted_subjects, state)
+    loaded = type(predictor).load_state(tmp_path, predictor.schema, predictor.fitted_subjects, state)
     test = data.fold(SPLIT, "test")
     np.testing.assert_array_equal(loaded.predict_proba(test), predictor.predict_proba(test))
     assert loaded.name == name
@@ -293,7 +297,7 @@ def test_a_model_file_with_something_else_in_it_is_refused(
     state = predictor._state(tmp_path)
     skops.io.dump({"model": DecisionTreeClassifier(), "more": Recorder()}, tmp_path / "boosting-b.skops")
     with pytest.raises(StoreError, match="boosting-b"):
-        BoostingPattern.fitted.load_state(tmp_path, predictor.schema, predictor.fitted_subjects, state)
+        FittedBoosting.load_state(tmp_path, predictor.schema, predictor.fitted_subjects, state)
 
 
 def test_boosting_where_a_column_is_empty_among_those_a_task_is_asked_of() -> None:
