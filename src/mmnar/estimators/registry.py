@@ -15,6 +15,7 @@ from mmnar.models.registry import MODELS
 TABULAR: Final[dict[str, str]] = {
     "pattern-only": "mmnar.estimators.tabular.pattern_only:PatternOnly",
     "logistic-pattern": "mmnar.estimators.tabular.logistic_pattern:LogisticPattern",
+    "lightgbm-pattern": "mmnar.estimators.tabular.lightgbm_pattern:LightGBMPattern",
     "boosting-pattern": "mmnar.estimators.tabular.boosting_pattern:BoostingPattern",
 }
 

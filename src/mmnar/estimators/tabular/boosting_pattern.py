@@ -16,11 +16,10 @@ from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
 from mmnar.dataset.store import Fold
-from mmnar.dataset.table import TableView
 from mmnar.errors import ConfigError, StoreError
 from mmnar.estimators.base import Estimator, Predictor, save_arrays
 from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, asked_of, asked_of_tune, load_view, seen_subjects
-from mmnar.estimators.tabular.trees import tree_categorical, tree_columns
+from mmnar.estimators.tabular.trees import TreeDesign
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
 from mmnar.training.monitor import Monitor, Silent
@@ -42,7 +41,7 @@ class FittedBoosting(Predictor):
     """Gradient-boosted trees, one ensemble per task.
 
     Args:
-        view: What each modality's columns are.
+        design: Fitted columns.
         kept: (K, D) columns of which the training samples of each task saw a value.
         models: K fitted classifiers.
     """
@@ -52,23 +51,25 @@ class FittedBoosting(Predictor):
         name: str,
         schema: Schema,
         fitted_subjects: Keys,
-        view: TableView,
+        design: TreeDesign,
         kept: Bool,
         models: list[HistGradientBoostingClassifier],
     ) -> None:
         super().__init__(name, schema, fitted_subjects)
-        self.view, self.kept, self.models = view, kept, models
+        self.design, self.kept, self.models = design, kept, models
 
     def predict_proba(self, fold: Fold[Any]) -> Float:
-        x = tree_columns(self.view, fold)
-        if not len(x):
+        if not len(fold):
             return np.empty((0, len(self.models)))
+        return np.mean([self._risks(x) for x in self.design.versions(fold)], axis=0)  # type: ignore[no-any-return]
+
+    def _risks(self, x: Float) -> Float:
         risks = [model.predict_proba(x[:, kept])[:, 1] for model, kept in zip(self.models, self.kept, strict=True)]
         return np.column_stack(risks)
 
     def _state(self, folder: Path) -> dict[str, Any]:
-        np.savez(folder / "boosting-pattern.npz", kept=self.kept)
-        save_arrays(folder / "view.npz", self.view.arrays())
+        save_arrays(folder / "boosting-pattern.npz", {"kept": self.kept} | self.design.arrays())
+        save_arrays(folder / "view.npz", self.design.view.arrays())
         for task, model in zip(self.schema.task_names, self.models, strict=True):
             skops.io.dump(model, folder / f"boosting-{task}.skops")
         return {"name": self.name, "trees": [int(model.n_iter_) for model in self.models]}
@@ -76,9 +77,9 @@ class FittedBoosting(Predictor):
     @classmethod
     def load_state(cls, folder: Path, schema: Schema, fitted_subjects: Keys, state: dict[str, Any]) -> FittedBoosting:
         with np.load(folder / "boosting-pattern.npz", allow_pickle=False) as a:
-            kept = a["kept"]
+            kept, design = a["kept"], TreeDesign(load_view(folder, schema), a.get("fillings"))
         models = [_load_trees(folder / f"boosting-{task}.skops") for task in schema.task_names]
-        return cls(state["name"], schema, fitted_subjects, load_view(folder, schema), kept, models)
+        return cls(state["name"], schema, fitted_subjects, design, kept, models)
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ class BoostingPattern(Estimator):
         max_trees: Upper bound on trees.
         step: Trees between two looks at the tune fold.
         patience: Looks without improvement before it stops.
+        append_pattern: False = blind to the pattern: no columns of it, and an absent modality is filled with training
+            values (``TreeDesign``). A single missing value of a present modality stays missing.
     """
 
     name: ClassVar[str] = "boosting-pattern"
@@ -98,7 +101,11 @@ class BoostingPattern(Estimator):
         "title": "Gradient boosting with pattern columns",
         "paper": "Control: Ke et al. (2017), LightGBM, as scikit-learn's HistGradientBoostingClassifier",
         "missing": "missing values as they are, and an indicator per modality; series as window summaries",
-        "deviations": ("Stops on the tune fold's log loss instead of a random part of the training fold.",),
+        "deviations": (
+            "Stops on the tune fold's log loss instead of a random part of the training fold.",
+            "Without the pattern it averages over training values in place of an absent modality: of a mean in its "
+            "place a tree would learn the pattern.",
+        ),
         "control": True,
     }
 
@@ -107,6 +114,7 @@ class BoostingPattern(Estimator):
     max_trees: int = 500
     step: int = 20
     patience: int = 3
+    append_pattern: bool = True
 
     def __post_init__(self) -> None:
         if min(self.learning_rate, self.leaves - 1, self.max_trees, self.step, self.patience) <= 0:
@@ -122,9 +130,9 @@ class BoostingPattern(Estimator):
         monitor: Monitor | None = None,
     ) -> FittedBoosting:
         monitor = monitor or Silent()
-        view = TableView.fit(train)
-        categorical = tree_categorical(view)
-        x, x_tune = tree_columns(view, train), tree_columns(view, tune)
+        design = TreeDesign.of(train, self.append_pattern, seed)
+        categorical = design.categorical()
+        x, x_tune = design.fitting(train, tune, seed)
         models, kept = [], []
         for k, task in enumerate(train.schema.task_names):
             asked, y = asked_of(train, k)
@@ -144,7 +152,7 @@ class BoostingPattern(Estimator):
                 grown = self._grow(blank, task, x[asked][:, seen], y, x_tune[asked_tune][:, seen], y_tune, monitor)
             models.append(grown)
             monitor.stop()
-        return FittedBoosting(self.name, train.schema, seen_subjects(train, tune), view, np.stack(kept), models)
+        return FittedBoosting(self.name, train.schema, seen_subjects(train, tune), design, np.stack(kept), models)
 
     def _grow(
         self,

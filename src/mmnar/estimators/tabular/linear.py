@@ -1,16 +1,21 @@
-"""The columns of a linear model, and its risks."""
+"""The columns of a linear model, its fit and its risks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from threadpoolctl import threadpool_limits
 
 from mmnar.dataset.store import Fold
 from mmnar.dataset.table import TableView
-from mmnar.estimators.tabular.folds import Bool, Float
+from mmnar.estimators.tabular.folds import THREADS, Bool, Float
 from mmnar.roles import Train
 
 
@@ -25,6 +30,8 @@ class LinearDesign:
         flagged: (ΣC,) whether the column is sometimes missing within a present modality, otherwise than the column
             before it, and gets an observed flag.
         patterns: (G, M) patterns with a column of their own.
+        absent: None, or what the columns of each modality hold where it is absent: their means over the training
+            samples that have it. Then no column tells the pattern.
     """
 
     view: TableView
@@ -32,9 +39,10 @@ class LinearDesign:
     scale: Float
     flagged: Bool
     patterns: Bool
+    absent: tuple[Float, ...] | None = None
 
     @classmethod
-    def of(cls, train: Fold[Train], min_patients: int) -> LinearDesign:
+    def of(cls, train: Fold[Train], min_patients: int, append_pattern: bool = True) -> LinearDesign:
         view = TableView.fit(train)
         mean, scale, flagged = [], [], []
         for m in range(len(train.schema.modalities)):
@@ -47,29 +55,81 @@ class LinearDesign:
                 scale.append(1.0 / sd if sd > 0 else 0.0)
                 news = f == 0 or (observed[:, f] != observed[:, f - 1]).any()
                 flagged.append(bool(news and (present & ~observed[:, f]).any() and len(x)))
-        patterns, counts = np.unique(train.present, axis=0, return_counts=True)
-        return cls(view, np.array(mean), np.array(scale), np.array(flagged), patterns[counts >= min_patients])
+        patterns = frequent_patterns(train.present, min_patients)
+        design = cls(view, np.array(mean), np.array(scale), np.array(flagged), patterns)
+        return design if append_pattern else design._blind(train)
+
+    def _blind(self, train: Fold[Train]) -> LinearDesign:
+        blocks = [self.block(train, m)[train.present[:, m]] for m in range(len(train.schema.modalities))]
+        absent = tuple(b.mean(axis=0) if len(b) else np.zeros(b.shape[1]) for b in blocks)
+        return LinearDesign(self.view, self.mean, self.scale, self.flagged, self.patterns[:0], absent)
+
+    def block(self, fold: Fold[Any], modality: int) -> Float:
+        """(n, D_m) columns of one modality, each row from its own patient alone; 0 where it is absent."""
+        specs = fold.schema.modalities
+        values = self.view.columns(fold, modality)
+        observed = ~np.isnan(values)
+        columns: list[Float] = []
+        first = sum(len(self.view.features(spec)) for spec in specs[:modality])
+        for f, feature in enumerate(self.view.features(specs[modality])):
+            x, seen, position = values[:, f], observed[:, f], first + f
+            if feature.categories:
+                columns += [(x == c).astype(np.float64) for c in range(len(feature.categories))]
+            else:
+                columns.append(np.where(seen, (x - self.mean[position]) * self.scale[position], 0.0))
+            if self.flagged[position]:
+                columns.append(seen.astype(np.float64))
+        return np.column_stack(columns) if columns else np.empty((len(fold), 0))
 
     def columns(self, fold: Fold[Any]) -> Float:
         """(n, D), each row from its own patient alone."""
-        columns: list[Float] = []
-        position = 0
-        for m, spec in enumerate(fold.schema.modalities):
-            values = self.view.columns(fold, m)
-            observed = ~np.isnan(values)
-            for f, feature in enumerate(self.view.features(spec)):
-                x, seen = values[:, f], observed[:, f]
-                if feature.categories:
-                    columns += [(x == c).astype(np.float64) for c in range(len(feature.categories))]
-                else:
-                    columns.append(np.where(seen, (x - self.mean[position]) * self.scale[position], 0.0))
-                if self.flagged[position]:
-                    columns.append(seen.astype(np.float64))
-                position += 1
         present = fold.present
-        columns += list(present.T.astype(np.float64))
-        columns += [(present == p).all(axis=1).astype(np.float64) for p in self.patterns]
-        return np.column_stack(columns)
+        blocks = [self.block(fold, m) for m in range(present.shape[1])]
+        if self.absent is None:
+            return np.column_stack([*blocks, pattern_columns(present, self.patterns)])
+        return np.column_stack(
+            [
+                np.where(there[:, None], block, mean)
+                for there, block, mean in zip(present.T, blocks, self.absent, strict=True)
+            ]
+        )
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """For saving, the view apart: name → array."""
+        own = {"mean": self.mean, "scale": self.scale, "flagged": self.flagged, "patterns": self.patterns}
+        return own | {f"absent/{m}": a for m, a in enumerate(self.absent or ())}
+
+    @classmethod
+    def from_arrays(cls, view: TableView, arrays: dict[str, NDArray[Any]]) -> LinearDesign:
+        own = [arrays[name] for name in ("mean", "scale", "flagged", "patterns")]
+        absent = tuple(arrays[f"absent/{m}"] for m in range(len(view.schema.modalities)) if f"absent/{m}" in arrays)
+        return cls(view, own[0], own[1], own[2], own[3], absent or None)
+
+
+def frequent_patterns(present: Bool, min_patients: int) -> Bool:
+    """(G, M) the patterns that at least so many rows of ``present`` (n, M) have."""
+    patterns, counts = np.unique(present, axis=0, return_counts=True)
+    return np.asarray(patterns[counts >= min_patients])
+
+
+def pattern_columns(present: Bool, patterns: Bool) -> Float:
+    """(n, M + G) δ, and an indicator of each of ``patterns`` (G, M)."""
+    own = [(present == p).all(axis=1) for p in patterns]
+    return np.column_stack([present, *own]).astype(np.float64)
+
+
+def fit_logistic(
+    x: Float, y: Bool, x_tune: Float, y_tune: Bool, penalties: Sequence[float]
+) -> tuple[float, Float, float]:
+    """The C of ``penalties`` with the least log loss on the tune rows, coefficients (D,) and intercept."""
+    tried = []
+    for c in penalties:
+        with threadpool_limits(THREADS):
+            model = LogisticRegression(C=c, max_iter=5000).fit(x, y)
+        risks = linear_risks(x_tune, model.coef_, model.intercept_)[:, 0]
+        tried.append((float(log_loss(y_tune, risks, labels=[False, True])), c, model))
+    _, c, model = min(tried, key=lambda t: t[:2])
+    return c, model.coef_[0], float(model.intercept_[0])
 
 
 def linear_risks(x: Float, coefficients: Float, intercepts: Float) -> Float:
