@@ -15,8 +15,10 @@ from mmnar.models.registry import MODELS
 TABULAR: Final[dict[str, str]] = {
     "pattern-only": "mmnar.estimators.tabular.pattern_only:PatternOnly",
     "logistic-pattern": "mmnar.estimators.tabular.logistic_pattern:LogisticPattern",
-    "lightgbm-pattern": "mmnar.estimators.tabular.lightgbm_pattern:LightGBMPattern",
     "boosting-pattern": "mmnar.estimators.tabular.boosting_pattern:BoostingPattern",
+    "lightgbm-pattern": "mmnar.estimators.tabular.lightgbm_pattern:LightGBMPattern",
+    "late-fusion": "mmnar.estimators.tabular.late_fusion:LateFusion",
+    "factor-posterior": "mmnar.estimators.tabular.factor_posterior:FactorPosterior",
 }
 
 

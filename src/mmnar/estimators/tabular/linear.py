@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,18 +118,25 @@ def pattern_columns(present: Bool, patterns: Bool) -> Float:
     return np.column_stack([present, *own]).astype(np.float64)
 
 
-def fit_logistic(
-    x: Float, y: Bool, x_tune: Float, y_tune: Bool, penalties: Sequence[float]
-) -> tuple[float, Float, float]:
-    """The C of ``penalties`` with the least log loss on the tune rows, coefficients (D,) and intercept."""
+class LogisticFit(NamedTuple):
+    """One logistic regression: log loss on the tune rows, C, coefficients (D,), intercept."""
+
+    loss: float
+    c: float
+    coefficients: Float
+    intercept: float
+
+
+def fit_logistic(x: Float, y: Bool, x_tune: Float, y_tune: Bool, penalties: Sequence[float]) -> LogisticFit:
+    """The fit with the C among ``penalties`` that the tune rows like best."""
     tried = []
     for c in penalties:
         with threadpool_limits(THREADS):
             model = LogisticRegression(C=c, max_iter=5000).fit(x, y)
         risks = linear_risks(x_tune, model.coef_, model.intercept_)[:, 0]
-        tried.append((float(log_loss(y_tune, risks, labels=[False, True])), c, model))
-    _, c, model = min(tried, key=lambda t: t[:2])
-    return c, model.coef_[0], float(model.intercept_[0])
+        loss = float(log_loss(y_tune, risks, labels=[False, True]))
+        tried.append(LogisticFit(loss, c, model.coef_[0], float(model.intercept_[0])))
+    return min(tried, key=lambda fit: fit[:2])
 
 
 def linear_risks(x: Float, coefficients: Float, intercepts: Float) -> Float:

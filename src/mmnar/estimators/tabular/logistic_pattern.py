@@ -108,7 +108,7 @@ class LogisticPattern(Estimator):
             asked, y = asked_of(train, k)
             asked_tune, y_tune = asked_of_tune(tune, k)
             fits.append(fit_logistic(x[asked], y, x_tune[asked_tune], y_tune, self._penalties))
-        chosen, coefficients, intercepts = zip(*fits, strict=True)
+        _, chosen, coefficients, intercepts = zip(*fits, strict=True)
         seen = seen_subjects(train, tune)
         return FittedLogistic(
             self.name, train.schema, seen, design, np.stack(coefficients), np.array(intercepts), list(chosen)
