@@ -11,6 +11,7 @@ from mmnar.models.base import Model
 MODELS: Final[dict[str, str]] = {
     "crl-mmnar": "mmnar.models.crl_mmnar:CRLMMNAR",
     "drfuse": "mmnar.models.drfuse:DrFuse",
+    "flex-moe": "mmnar.models.flex_moe:FlexMoE",
     "smil": "mmnar.models.smil:SMIL",
     "zero-fill": "mmnar.models.zero_fill:ZeroFill",
 }
