@@ -283,7 +283,7 @@ class SparseExperts(nn.Module):
         token = by_expert // self.top_k
         counts = torch.bincount(chosen.flatten(), minlength=len(self.w1)).tolist()
         networks = zip(self.w1.unbind(), self.b1.unbind(), self.w2.unbind(), self.b2.unbind(), strict=True)
-        parts = zip(t[token].split(counts), networks, strict=True)
+        parts = zip(torch.split(t[token], counts), networks, strict=True)
         out = torch.cat([F.gelu(x @ w1 + b1) @ w2 + b2 for x, (w1, b1, w2, b2) in parts])
         out = out * weights.flatten()[by_expert, None].to(out.dtype)
         return torch.zeros_like(t, dtype=out.dtype).index_add(0, token, out)

@@ -90,6 +90,6 @@ class ZeroFill(Model):
         if self.mean is None:
             return
         sums = torch.zeros_like(self.mean)
-        for rows in torch.arange(len(train), device=self.mean.device).split(FOLD_ROWS):
+        for rows in torch.split(torch.arange(len(train), device=self.mean.device), FOLD_ROWS):
             sums += encode(self.encoders, train.take(rows), self.width).sum(0)
         self.mean.copy_(sums / train.present.sum(0).clamp(min=1)[:, None])

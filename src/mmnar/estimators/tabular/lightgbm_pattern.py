@@ -195,7 +195,7 @@ def _lightgbm() -> ModuleType:
         raise RequirementError(
             "model 'lightgbm-pattern'", "the package 'lightgbm'", "none", "run pip install 'mmnar[lightgbm]'"
         ) from None
-    return lightgbm  # type: ignore[no-any-return]
+    return lightgbm
 
 
 def _booster(text: str) -> Any:
