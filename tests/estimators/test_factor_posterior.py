@@ -105,9 +105,9 @@ def test_the_correlation_is_positive_semidefinite_whatever_the_pairs() -> None:
 def test_the_regression_sees_factors_products_pattern_and_pattern_times_factor() -> None:
     f = np.array([[2.0, 3.0]])
     present = np.array([[True, False, True]])
-    got = _regressors(f, present, np.array([[1.0]]))
     want = [2, 3, 4, 6, 9, 1, 0, 1, 2, 3, 0, 0, 2, 3, 1]
-    np.testing.assert_array_equal(got, [want])
+    np.testing.assert_array_equal(_regressors(f, present, np.array([[1.0]]), None), [want])
+    np.testing.assert_array_equal(_regressors(f, present, np.array([[1.0]]), np.array([[7.0]])), [[*want, 7]])
 
 
 def test_columns_are_standardised_numbers_and_indicators() -> None:
@@ -146,6 +146,15 @@ def test_it_is_close_to_the_exact_risk_where_severity_drives_everything() -> Non
     y = fresh.labels[:, 0]
     assert roc_auc_score(y, p) > roc_auc_score(y, fresh.bayes[:, 0]) - 0.01
     assert np.corrcoef(p, fresh.bayes[:, 0])[0, 1] > 0.97
+
+
+def test_what_one_column_tells_and_no_factor_is_added_from_the_contents() -> None:
+    train, fresh = planted("single", 3000), planted("single", 3000, seed=1)
+    split = Split(tune=0.2, test=0.0)
+    fitted = FactorPosterior(factors=(1, 3)).fit(train.fold(split, "train"), train.fold(split, "tune"))
+    p = fitted.predict_proba(fresh.fold(Split.external(), "test"))[:, 0]
+    assert fitted.contents
+    assert roc_auc_score(fresh.labels[:, 0], p) > roc_auc_score(fresh.labels[:, 0], fresh.bayes[:, 0]) - 0.02
 
 
 @pytest.mark.parametrize("settings", [{"factors": ()}, {"factors": (0,)}, {"inverse_penalties": (-1.0,)}])

@@ -138,6 +138,7 @@ class FittedFactorPosterior(Predictor):
     Args:
         design: Fitted columns.
         factors: Fitted factor model.
+        contents: Whether the regressions also see the numbers themselves, 0 where not observed.
         mean, scale: (D,) of the regressions' columns over the training fold.
         coefficients: (K, D).
         intercepts: (K,).
@@ -151,6 +152,7 @@ class FittedFactorPosterior(Predictor):
         fitted_subjects: Keys,
         design: FactorDesign,
         factors: FactorModel,
+        contents: bool,
         mean: Float,
         scale: Float,
         coefficients: Float,
@@ -158,12 +160,12 @@ class FittedFactorPosterior(Predictor):
         chosen: list[float],
     ) -> None:
         super().__init__(name, schema, fitted_subjects)
-        self.design, self.factors, self.mean, self.scale = design, factors, mean, scale
+        self.design, self.factors, self.contents, self.mean, self.scale = design, factors, contents, mean, scale
         self.coefficients, self.intercepts, self.chosen = coefficients, intercepts, chosen
 
     def predict_proba(self, fold: Fold[Any]) -> Float:
         z, observed, indicators = self.design.columns(fold)
-        x = _regressors(self.factors.posterior(z, observed), fold.present, indicators)
+        x = _regressors(self.factors.posterior(z, observed), fold.present, indicators, z if self.contents else None)
         return linear_risks((x - self.mean) * self.scale, self.coefficients, self.intercepts)
 
     def _state(self, folder: Path) -> dict[str, Any]:
@@ -179,7 +181,8 @@ class FittedFactorPosterior(Predictor):
         }
         save_arrays(folder / "factor-posterior.npz", arrays)
         save_arrays(folder / "view.npz", self.design.view.arrays())
-        return {"name": self.name, "factors": self.factors.loadings.shape[1], "C": self.chosen}
+        factors = self.factors.loadings.shape[1]
+        return {"name": self.name, "factors": factors, "contents": self.contents, "C": self.chosen}
 
     @classmethod
     def load_state(
@@ -193,6 +196,7 @@ class FittedFactorPosterior(Predictor):
             fitted_subjects,
             FactorDesign(load_view(folder, schema), a["column_mean"], a["column_scale"]),
             FactorModel(a["loadings"], a["noise"]),
+            state["contents"],
             a["mean"],
             a["scale"],
             a["coefficients"],
@@ -206,7 +210,8 @@ class FactorPosterior(Estimator):
     """Logistic regression on posterior factor means, their products, the pattern and pattern × factor.
 
     Args:
-        factors: Numbers of factors among which the tune fold's log loss, summed over tasks, chooses.
+        factors: Numbers of factors among which the tune fold's log loss, summed over tasks, chooses, with and without
+            the numbers themselves beside them.
         inverse_penalties: Values of C among which it chooses, per task.
     """
 
@@ -219,7 +224,8 @@ class FactorPosterior(Estimator):
             "The factor model is fitted to correlations of pairs of columns, each from the patients who have both, as "
             "if they were missing at random.",
             "All products of two factors, so that a rotation of the factors changes nothing but the penalty.",
-            "Categories enter the regression as indicators and not the factor model.",
+            "Categories enter the regression as indicators and not the factor model; the numbers themselves are added "
+            "where the tune fold likes that better: factors lose what a single column tells.",
         ),
         "control": True,
     }
@@ -250,19 +256,22 @@ class FactorPosterior(Estimator):
             tried = []
             for q in sorted({min(q, z.shape[1]) for q in self.factors}):
                 model = FactorModel.fit(correlation, q)
-                x = _regressors(model.posterior(z, observed), train.present, indicators)
-                x_tune = _regressors(model.posterior(z_tune, observed_tune), tune.present, indicators_tune)
-                mean, sd = x.mean(axis=0), x.std(axis=0)
-                scale = np.where(sd > 1e-9, 1.0 / np.maximum(sd, 1e-9), 0.0)
-                fits = self._fit_tasks(train, tune, (x - mean) * scale, (x_tune - mean) * scale)
-                tried.append((sum(fit.loss for fit in fits), model, mean, scale, fits))
-        _, model, mean, scale, fits = min(tried, key=lambda t: t[0])
+                f, f_tune = model.posterior(z, observed), model.posterior(z_tune, observed_tune)
+                for contents in (False, True):
+                    x = _regressors(f, train.present, indicators, z if contents else None)
+                    x_tune = _regressors(f_tune, tune.present, indicators_tune, z_tune if contents else None)
+                    mean, sd = x.mean(axis=0), x.std(axis=0)
+                    scale = np.where(sd > 1e-9, 1.0 / np.maximum(sd, 1e-9), 0.0)
+                    fits = self._fit_tasks(train, tune, (x - mean) * scale, (x_tune - mean) * scale)
+                    tried.append((sum(fit.loss for fit in fits), model, contents, mean, scale, fits))
+        _, model, contents, mean, scale, fits = min(tried, key=lambda t: t[0])
         return FittedFactorPosterior(
             self.name,
             train.schema,
             seen_subjects(train, tune),
             design,
             model,
+            contents,
             mean,
             scale,
             np.stack([fit.coefficients for fit in fits]),
@@ -284,8 +293,9 @@ def _values(view: TableView, fold: Fold[Any]) -> Float:
     return np.concatenate([view.columns(fold, m) for m in range(len(fold.schema.modalities))], axis=1)
 
 
-def _regressors(factors: Float, present: Bool, indicators: Float) -> Float:
-    """(n, D): f̂ (n, q), its products, δ (n, M), δ ⊗ f̂ and indicators."""
+def _regressors(factors: Float, present: Bool, indicators: Float, contents: Float | None) -> Float:
+    """(n, D): f̂ (n, q), its products, δ (n, M), δ ⊗ f̂, indicators and contents."""
     i, j = np.triu_indices(factors.shape[1])
     crossed = (present[:, :, None] * factors[:, None, :]).reshape(len(factors), present.shape[1] * factors.shape[1])
-    return np.column_stack([factors, factors[:, i] * factors[:, j], present, crossed, indicators])
+    columns = [factors, factors[:, i] * factors[:, j], present, crossed, indicators]
+    return np.column_stack(columns if contents is None else [*columns, contents])
