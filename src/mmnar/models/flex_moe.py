@@ -84,7 +84,7 @@ class FlexMoE(Model):
         missing="tokens of an absent modality are learned per observed combination; experts specialise in combinations",
         deviations=(
             "Tokens are a linear map of the encoder that all methods here have: one per modality instead of 16. A "
-            "token visits 2 of 16 experts instead of 4.",
+            "token visits 2 of 16 experts instead of 4, each with an inner width of D.",
             "With more than six modalities the bank has an entry per pair (present, missing) instead of one per "
             "combination and missing modality; an absent token is the mean over what is present.",
             "Complete are the patients with the most modalities that the training fold has of anybody.",
@@ -233,7 +233,7 @@ class _Layer(nn.Module):
     def __init__(self, c: FlexMoEConfig) -> None:
         super().__init__()
         self.norm_attention, self.norm_experts = nn.LayerNorm(c.width), nn.LayerNorm(c.width)
-        self.attention = nn.MultiheadAttention(c.width, c.heads, c.dropout, batch_first=True)
+        self.attention = nn.MultiheadAttention(c.width, c.heads, batch_first=True)
         self.experts = SparseExperts(c.width, c.experts, c.top_k)
         self.dropout = nn.Dropout(c.dropout)
 
@@ -246,7 +246,7 @@ class _Layer(nn.Module):
 
 
 class SparseExperts(nn.Module):
-    """MoE(t): E small networks D → 2D → D, of which each token visits k.
+    """MoE(t): E small networks D → D → D, of which each token visits k.
 
     Args:
         width: D.
@@ -260,9 +260,9 @@ class SparseExperts(nn.Module):
         self.gate = nn.Linear(width, experts, bias=False)
         self.noise = nn.Linear(width, experts, bias=False)
         nn.init.zeros_(self.noise.weight)
-        self.w1 = nn.Parameter(torch.randn(experts, width, 2 * width) / width**0.5)
-        self.b1 = nn.Parameter(torch.zeros(experts, 2 * width))
-        self.w2 = nn.Parameter(torch.randn(experts, 2 * width, width) / (2 * width) ** 0.5)
+        self.w1 = nn.Parameter(torch.randn(experts, width, width) / width**0.5)
+        self.b1 = nn.Parameter(torch.zeros(experts, width))
+        self.w2 = nn.Parameter(torch.randn(experts, width, width) / width**0.5)
         self.b2 = nn.Parameter(torch.zeros(experts, width))
 
     def forward(self, t: Tensor) -> tuple[Tensor, Routing]:

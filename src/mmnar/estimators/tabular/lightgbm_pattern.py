@@ -180,7 +180,7 @@ class LightGBMPattern(Estimator):
 
         stop = lightgbm.early_stopping(self.patience, verbose=False)
         grown = lightgbm.train(settings, data, self.max_trees, valid_sets=[tuned], callbacks=[watch, stop])
-        text: str = grown.model_to_string(num_iteration=grown.best_iteration)
+        text: str = grown.model_to_string()  # up to the best iteration
         return text
 
 
