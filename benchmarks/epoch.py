@@ -32,7 +32,7 @@ from mmnar.training.loop import train
 from mmnar.training.monitor import Silent
 
 PLAIN = "zero-fill"
-BAR, COSTLY = 6, {"smil": 15, "flexgen-ehr": 15}
+BAR, BARS = "6 ×", {"crl-mmnar": "8 s", "smil": "15 ×", "flexgen-ehr": "15 ×"}
 
 
 class Clock(Silent):
@@ -102,7 +102,7 @@ def main() -> None:
             print(f"{name:22} {got['refused']}", flush=True)
             continue
         ratio, dearest = got["seconds"] / plain["seconds"], got["dearest"] / plain["seconds"]
-        bar = "" if name == PLAIN else f"{COSTLY.get(name, BAR)}"
+        bar = "" if name == PLAIN else BARS.get(name, BAR)
         cells = f"{got['seconds']:11.2f} {ratio:7.1f} {bar:>5} {dearest:14.1f} {got['peak']:6.2f}"
         print(f"{name:22} {cells}", flush=True)
 
