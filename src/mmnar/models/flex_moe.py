@@ -233,7 +233,7 @@ class _Layer(nn.Module):
     def __init__(self, c: FlexMoEConfig) -> None:
         super().__init__()
         self.norm_attention, self.norm_experts = nn.LayerNorm(c.width), nn.LayerNorm(c.width)
-        self.attention = nn.MultiheadAttention(c.width, c.heads, batch_first=True)
+        self.attention = nn.MultiheadAttention(c.width, c.heads, c.dropout, batch_first=True)
         self.experts = SparseExperts(c.width, c.experts, c.top_k)
         self.dropout = nn.Dropout(c.dropout)
 
