@@ -23,10 +23,10 @@ def population(patients: int, modalities: int, seed: int, gamma: float = 1.0, et
 
 def gaps(risk: np.ndarray, bayes: np.ndarray) -> np.ndarray:
     """(K,) expected AUROC of the exact risks minus that of ``risk``; noise-free: no label is drawn."""
-    return np.array([_expected_auroc(bayes[:, k], t) - _expected_auroc(risk[:, k], t) for k, t in enumerate(bayes.T)])
+    return np.array([expected_auroc(bayes[:, k], t) - expected_auroc(risk[:, k], t) for k, t in enumerate(bayes.T)])
 
 
-def _expected_auroc(score: np.ndarray, truth: np.ndarray) -> float:
+def expected_auroc(score: np.ndarray, truth: np.ndarray) -> float:
     """Every patient counts as a positive with weight p* and as a negative with weight 1 − p*."""
     order = np.argsort(score, kind="stable")
     score, positive = score[order], truth[order]

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,17 @@ from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
 from mmnar.cohort.split import Split
+from mmnar.dataset.planted import planted
 from mmnar.dataset.store import Fold, PatientDataset, make_dataset
 from mmnar.errors import RequirementError, SchemaError, StoreError, TrainingError
-from mmnar.estimators.tabular import CONTROLS, BoostingPattern, LinearDesign, LogisticPattern, PatternOnly
+from mmnar.estimators.registry import TABULAR, estimator
+from mmnar.estimators.storage import load_predictor, save_predictor
+from mmnar.estimators.tabular.boosting_pattern import BoostingPattern, FittedBoosting
+from mmnar.estimators.tabular.lightgbm_pattern import LightGBMPattern
+from mmnar.estimators.tabular.linear import LinearDesign
+from mmnar.estimators.tabular.logistic_pattern import LogisticPattern
+from mmnar.estimators.tabular.pattern_only import PatternOnly
+from mmnar.estimators.tabular.trees import DRAWS, TreeDesign
 from mmnar.roles import Test, subject_keys
 from mmnar.schema import Feature, ModalitySpec, Schema, Task
 from mmnar.sources.simulator import Simulation, simulate
@@ -57,11 +66,11 @@ def data() -> PatientDataset:
 
 @pytest.fixture(scope="module")
 def fitted(data: PatientDataset) -> dict[str, Any]:
-    return {name: fit(name, data) for name in CONTROLS}
+    return {name: fit(name, data) for name in TABULAR}
 
 
 def fit(name: str, data: PatientDataset, split: Split = SPLIT, seed: int = 0) -> Any:
-    return CONTROLS[name]().fit(data.fold(split, "train"), data.fold(split, "tune"), seed=seed)
+    return estimator(name).fit(data.fold(split, "train"), data.fold(split, "tune"), seed=seed)
 
 
 def poisoned(data: PatientDataset) -> PatientDataset:
@@ -73,7 +82,7 @@ def poisoned(data: PatientDataset) -> PatientDataset:
     return dataclasses.replace(data, values=values)
 
 
-every_control = pytest.mark.parametrize("name", list(CONTROLS))
+every_control = pytest.mark.parametrize("name", list(TABULAR))
 
 
 def test_pattern_only_is_the_table_made_by_hand(data: PatientDataset, fitted: dict[str, Any]) -> None:
@@ -128,11 +137,11 @@ def test_what_was_saved_loads_to_the_same_bits(
 ) -> None:
     predictor = fitted[name]
     state = predictor._state(tmp_path)
-    loaded = CONTROLS[name].fitted.load_state(tmp_path, predictor.schema, predictor.fitted_subjects, state)
+    loaded = type(predictor).load_state(tmp_path, predictor.schema, predictor.fitted_subjects, state)
     test = data.fold(SPLIT, "test")
     np.testing.assert_array_equal(loaded.predict_proba(test), predictor.predict_proba(test))
     assert loaded.name == name
-    assert {p.suffix for p in tmp_path.iterdir()} <= {".npz", ".skops"}
+    assert {p.suffix for p in tmp_path.iterdir()} <= {".npz", ".skops", ".txt"}
     assert json.loads(json.dumps(state)) == state
 
 
@@ -293,7 +302,7 @@ def test_a_model_file_with_something_else_in_it_is_refused(
     state = predictor._state(tmp_path)
     skops.io.dump({"model": DecisionTreeClassifier(), "more": Recorder()}, tmp_path / "boosting-b.skops")
     with pytest.raises(StoreError, match="boosting-b"):
-        BoostingPattern.fitted.load_state(tmp_path, predictor.schema, predictor.fitted_subjects, state)
+        FittedBoosting.load_state(tmp_path, predictor.schema, predictor.fitted_subjects, state)
 
 
 def test_boosting_where_a_column_is_empty_among_those_a_task_is_asked_of() -> None:
@@ -307,3 +316,105 @@ def test_boosting_where_a_column_is_empty_among_those_a_task_is_asked_of() -> No
     fitted = BoostingPattern(max_trees=20).fit(data.fold(split, "train"), data.fold(split, "tune"))
     assert np.isfinite(fitted.predict_proba(data.fold(split, "test"))).all()
     assert fitted.kept.sum(axis=1).tolist() == [9, 10]
+
+
+def test_what_a_blind_linear_model_sees_of_an_absent_modality_is_a_mean(data: PatientDataset) -> None:
+    train, test = data.fold(SPLIT, "train"), data.fold(SPLIT, "test")
+    design = LinearDesign.of(train, min_patients=50, append_pattern=False)
+    x, x_test = design.columns(train), design.columns(test)
+    assert x.shape[1] == 4 * (4 + 1 + 3)
+    for m in range(4):
+        own = slice(8 * m, 8 * m + 8)
+        typical = x[train.present[:, m], own].mean(axis=0)
+        np.testing.assert_allclose(x_test[~test.present[:, m], own], np.tile(typical, (sum(~test.present[:, m]), 1)))
+        assert (typical[4:] > 0.1).all()  # the flag and the categories too
+
+
+def test_a_blind_tree_sees_training_values_of_an_absent_modality(data: PatientDataset) -> None:
+    train, tune, test = (data.fold(SPLIT, role) for role in ("train", "tune", "test"))
+    design = TreeDesign.of(train, append_pattern=False, seed=0)
+    (told,) = TreeDesign.of(train, append_pattern=True, seed=0).versions(test)
+    versions = list(design.versions(test))
+    assert len(versions) == DRAWS
+    there = np.repeat(test.present, 5, axis=1)
+    values = np.concatenate([train.values(f"m{m}") for m in range(4)], axis=1).astype(np.float64)
+    for x in versions:
+        assert x.shape[1] == told.shape[1] - 4 == len(design.categorical()) == 20
+        np.testing.assert_array_equal(x[there], told[:, :20][there])  # a single missing value stays missing
+        assert all(
+            len(np.unique(column[~seen])) == 1 for column, seen in zip(x.T, there.T, strict=True) if not seen.all()
+        )
+        assert all(
+            np.isin(column[~seen], known).all() for column, seen, known in zip(x.T, there.T, values.T, strict=True)
+        )
+    for fold, x in zip((train, tune), design.fitting(train, tune, 0), strict=True):
+        own = np.concatenate([fold.values(f"m{m}") for m in range(4)], axis=1)
+        seen = np.repeat(fold.present, 5, axis=1)
+        np.testing.assert_array_equal(x[seen], own[seen])
+        for m in range(4):  # whole modalities of training samples
+            block, absent = slice(5 * m, 5 * m + 5), ~fold.present[:, m]
+            known = {row.tobytes() for row in values[train.present[:, m], block]}
+            assert {row.tobytes() for row in x[absent, block]} <= known
+
+
+@pytest.mark.parametrize("name", ["logistic-pattern", "boosting-pattern", "lightgbm-pattern"])
+def test_only_with_the_pattern_can_the_pattern_be_used(name: str) -> None:
+    data = planted("pattern", 3000)
+    split = Split(tune=0.2, test=0.3)
+    test = data.fold(split, "test")
+
+    def auroc(append: str) -> float:
+        fitted = estimator(name, f"model.append_pattern={append}")
+        p = fitted.fit(data.fold(split, "train"), data.fold(split, "tune")).predict_proba(test)
+        return float(roc_auc_score(test.labels[:, 0], p[:, 0]))
+
+    assert auroc("true") > 0.75
+    assert 0.44 < auroc("false") < 0.56
+
+
+@pytest.mark.parametrize("name", ["logistic-pattern", "boosting-pattern", "lightgbm-pattern"])
+def test_a_blind_control_survives_saving(name: str, data: PatientDataset, tmp_path: Path) -> None:
+    train, test = data.fold(SPLIT, "train"), data.fold(SPLIT, "test")
+    predictor = estimator(name, "model.append_pattern=false").fit(train, data.fold(SPLIT, "tune"))
+    loaded = load_predictor(save_predictor(predictor, tmp_path / "m"))
+    np.testing.assert_array_equal(loaded.predict_proba(test), predictor.predict_proba(test))
+    seeing = estimator(name).fit(train, data.fold(SPLIT, "tune")).predict_proba(test)
+    assert not np.allclose(seeing, predictor.predict_proba(test), atol=1e-3)
+
+
+def test_one_value_of_c_replaces_the_choice(data: PatientDataset) -> None:
+    train, tune = data.fold(SPLIT, "train"), data.fold(SPLIT, "tune")
+    fixed, chosen = LogisticPattern(c=0.3).fit(train, tune), LogisticPattern((0.3,)).fit(train, tune)
+    assert fixed.chosen == [0.3] * 3
+    np.testing.assert_array_equal(fixed.coefficients, chosen.coefficients)
+
+
+def test_lightgbm_stops_at_the_lowest_tune_loss(data: PatientDataset, tmp_path: Path) -> None:
+    train, tune = data.fold(SPLIT, "train"), data.fold(SPLIT, "tune")
+    predictor = LightGBMPattern(learning_rate=0.2, patience=30).fit(train, tune)
+    trees = predictor._state(tmp_path)["trees"]
+    asked, (x,) = tune.label_mask[:, 0], predictor.design.versions(tune)
+    y = tune.labels[asked, 0]
+
+    def loss(count: int) -> float:
+        p = predictor.boosters[0].predict(x[asked], num_iteration=count)
+        return float(-np.log(np.where(y, p, 1 - p)).mean())
+
+    assert 1 < trees[0] < 1000
+    losses = [loss(count) for count in range(1, trees[0] + 1)]
+    assert int(np.argmin(losses)) + 1 == trees[0]
+    longer = LightGBMPattern(learning_rate=0.2, patience=60).fit(train, tune)._state(tmp_path)["trees"]
+    assert longer[0] == trees[0]  # kept is the best, not the last
+
+
+def test_without_lightgbm_the_extra_is_named(data: PatientDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    with pytest.raises(RequirementError, match=r"mmnar\[lightgbm\]"):
+        fit("lightgbm-pattern", data)
+
+
+def test_a_damaged_lightgbm_file_is_refused(data: PatientDataset, fitted: dict[str, Any], tmp_path: Path) -> None:
+    folder = save_predictor(fitted["lightgbm-pattern"], tmp_path / "m")
+    (folder / "lightgbm-b.txt").write_text("something else")
+    with pytest.raises(StoreError, match="LightGBM"):
+        load_predictor(folder)

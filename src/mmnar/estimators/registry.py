@@ -13,9 +13,12 @@ from mmnar.estimators.base import Estimator
 from mmnar.models.registry import MODELS
 
 TABULAR: Final[dict[str, str]] = {
-    "pattern-only": "mmnar.estimators.tabular:PatternOnly",
-    "logistic-pattern": "mmnar.estimators.tabular:LogisticPattern",
-    "boosting-pattern": "mmnar.estimators.tabular:BoostingPattern",
+    "pattern-only": "mmnar.estimators.tabular.pattern_only:PatternOnly",
+    "logistic-pattern": "mmnar.estimators.tabular.logistic_pattern:LogisticPattern",
+    "boosting-pattern": "mmnar.estimators.tabular.boosting_pattern:BoostingPattern",
+    "lightgbm-pattern": "mmnar.estimators.tabular.lightgbm_pattern:LightGBMPattern",
+    "late-fusion": "mmnar.estimators.tabular.late_fusion:LateFusion",
+    "factor-posterior": "mmnar.estimators.tabular.factor_posterior:FactorPosterior",
 }
 
 

@@ -13,6 +13,7 @@ MODELS: Final[dict[str, str]] = {
     "com": "mmnar.models.com:COM",
     "crl-mmnar": "mmnar.models.crl_mmnar:CRLMMNAR",
     "drfuse": "mmnar.models.drfuse:DrFuse",
+    "flex-moe": "mmnar.models.flex_moe:FlexMoE",
     "flexgen-ehr": "mmnar.models.flexgen_ehr:FlexGenEHR",
     "grape": "mmnar.models.grape:GRAPE",
     "gru-d": "mmnar.models.gru_d:GRUD",

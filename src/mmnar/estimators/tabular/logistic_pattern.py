@@ -1,0 +1,115 @@
+"""Logistic regression that sees the pattern."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mmnar.dataset.store import Fold
+from mmnar.errors import ConfigError
+from mmnar.estimators.base import Estimator, Predictor, save_arrays
+from mmnar.estimators.tabular.folds import Float, Keys, asked_of, asked_of_tune, load_view, seen_subjects
+from mmnar.estimators.tabular.linear import LinearDesign, fit_logistic, linear_risks
+from mmnar.roles import Train, Tune
+from mmnar.schema import Schema
+from mmnar.training.monitor import Monitor
+
+
+class FittedLogistic(Predictor):
+    """Logistic regressions, one per task.
+
+    Args:
+        design: Fitted columns.
+        coefficients: (K, D).
+        intercepts: (K,).
+        chosen: K inverse penalties C.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        schema: Schema,
+        fitted_subjects: Keys,
+        design: LinearDesign,
+        coefficients: Float,
+        intercepts: Float,
+        chosen: list[float],
+    ) -> None:
+        super().__init__(name, schema, fitted_subjects)
+        self.design, self.coefficients, self.intercepts, self.chosen = design, coefficients, intercepts, chosen
+
+    def predict_proba(self, fold: Fold[Any]) -> Float:
+        return linear_risks(self.design.columns(fold), self.coefficients, self.intercepts)
+
+    def _state(self, folder: Path) -> dict[str, Any]:
+        fitted = {"coefficients": self.coefficients, "intercepts": self.intercepts}
+        save_arrays(folder / "logistic-pattern.npz", self.design.arrays() | fitted)
+        save_arrays(folder / "view.npz", self.design.view.arrays())
+        return {"name": self.name, "C": self.chosen}
+
+    @classmethod
+    def load_state(cls, folder: Path, schema: Schema, fitted_subjects: Keys, state: dict[str, Any]) -> FittedLogistic:
+        with np.load(folder / "logistic-pattern.npz", allow_pickle=False) as arrays:
+            a = dict(arrays)
+        design = LinearDesign.from_arrays(load_view(folder, schema), a)
+        return cls(state["name"], schema, fitted_subjects, design, a["coefficients"], a["intercepts"], list(state["C"]))
+
+
+@dataclass(frozen=True)
+class LogisticPattern(Estimator):
+    """Logistic regression on contents, pattern bits and every frequent pattern.
+
+    Args:
+        inverse_penalties: Values of C among which the tune fold's log loss chooses, per task.
+        min_patients: A pattern with at least so many training samples gets a column of its own.
+        c: One value of C in place of the choice.
+        append_pattern: False = blind to the pattern: no columns of it, and the columns of an absent modality hold
+            their training means.
+    """
+
+    name: ClassVar[str] = "logistic-pattern"
+    card: ClassVar[dict[str, Any]] = {
+        "title": "Logistic regression with pattern columns",
+        "paper": "Control: L2-penalised logistic regression",
+        "missing": "standardised, mean-filled features, observed-flags, one column per modality and frequent pattern",
+        "deviations": (),
+        "control": True,
+    }
+
+    inverse_penalties: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0)
+    min_patients: int = 50
+    c: float | None = None
+    append_pattern: bool = True
+
+    def __post_init__(self) -> None:
+        if not self._penalties or min(self._penalties) <= 0:
+            raise ConfigError("logistic-pattern C", "numbers > 0", f"{self._penalties}", "use 0.001 … 1")
+
+    @property
+    def _penalties(self) -> tuple[float, ...]:
+        return self.inverse_penalties if self.c is None else (self.c,)
+
+    def fit(
+        self,
+        train: Fold[Train],
+        tune: Fold[Tune],
+        *,
+        seed: int = 0,
+        workdir: Path | None = None,
+        monitor: Monitor | None = None,
+    ) -> FittedLogistic:
+        design = LinearDesign.of(train, self.min_patients, self.append_pattern)
+        x, x_tune = design.columns(train), design.columns(tune)
+        fits = []
+        for k in range(len(train.schema.tasks)):
+            asked, y = asked_of(train, k)
+            asked_tune, y_tune = asked_of_tune(tune, k)
+            fits.append(fit_logistic(x[asked], y, x_tune[asked_tune], y_tune, self._penalties))
+        _, chosen, coefficients, intercepts = zip(*fits, strict=True)
+        seen = seen_subjects(train, tune)
+        return FittedLogistic(
+            self.name, train.schema, seen, design, np.stack(coefficients), np.array(intercepts), list(chosen)
+        )
