@@ -29,8 +29,9 @@ def test_it_can_be_planned(path: Path, tmp_path: Path) -> None:
     assert whole.layout == demo.layout
     done = run_study(demo, tmp_path / "s", Nowhere(), Quiet())
     assert {cell.row for cell in done.plan.cells} == {row.name for row in demo.rows}
-    with pytest.raises(StoreError, match="mmnar prepare"):  # the stores of the real thing are not here
-        run_study(whole, tmp_path / "whole", Nowhere(), Quiet())
+    if any(data.store for data in whole.data):  # which are not here
+        with pytest.raises(StoreError, match="mmnar prepare"):
+            run_study(whole, tmp_path / "whole", Nowhere(), Quiet())
 
 
 def test_published_figures_belong_to_rows_and_tasks() -> None:
