@@ -104,7 +104,7 @@ def test_patients_with_one_modality_contribute_the_label_loss_alone() -> None:
 def test_semantic_loss_is_least_where_a_view_says_what_the_whole_says() -> None:
     b = batch(40)
     whole, valid = torch.randn(len(b), 2), torch.ones(1, len(b), dtype=torch.bool)
-    entropy = torch.special.entr(torch.stack([whole.sigmoid(), 1 - whole.sigmoid()])).sum(0).mean()
+    entropy = torch.special.entr(torch.stack([whole.sigmoid(), 1 - whole.sigmoid()])).sum(0).sum(1).mean()
     labels = torch.nn.functional.binary_cross_entropy_with_logits(whole, b.labels, reduction="none")
     per_task = (labels * b.label_mask).sum(0) / b.label_mask.sum(0)
-    assert abs(semantic(whole[None], whole, valid, b).item() - float(entropy + per_task.mean())) < 1e-5
+    assert abs(semantic(whole[None], whole, valid, b, task_loss).item() - float(entropy + per_task.sum())) < 1e-5

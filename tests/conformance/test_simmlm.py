@@ -75,7 +75,7 @@ def test_ranking_loss_against_a_loop() -> None:
     for t in range(2):
         rows = [i for i in range(30) if asked[i, t]]
         each = [bce(more[i, t].item(), y[i, t].item()) - bce(fewer[i, t].item(), y[i, t].item()) for i in rows]
-        want += sum(max(0.0, d) for d in each) / len(rows) / 2
+        want += sum(max(0.0, d) for d in each) / len(rows)
     assert abs(mofe_loss(more, fewer, y, asked).item() - want) < 1e-5
 
 
@@ -116,7 +116,7 @@ def test_expert_loss_is_the_sum_of_separate_ones() -> None:
         o = m.experts[k].net(m.encoders[k](b.modalities[name].take(have)))
         for t in range(2):
             rows = [j for j in range(len(have)) if b.label_mask[have[j], t]]
-            want += sum(bce(o[j, t].item(), b.labels[have[j], t].item()) for j in rows) / len(rows) / 2
+            want += sum(bce(o[j, t].item(), b.labels[have[j], t].item()) for j in rows) / len(rows)
     assert abs(m(b).losses["expert"].item() - want) < 1e-4
 
 

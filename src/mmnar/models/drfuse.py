@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.bernoulli import jensen_shannon, pooled_logit
-from mmnar.ops.losses import mean_label_loss
 from mmnar.ops.masked import masked_mean
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
@@ -158,7 +157,7 @@ class DrFuse(Model):
             losses["orth"] = _average(F.cosine_similarity(s.float(), u.float(), dim=-1).abs(), batch.present.float())
         told = torch.stack([head(t) for head, t in zip(self.token_heads, tokens.unbind(1), strict=True)], 2)
         of_token = [
-            mean_label_loss(told[..., t], replace(batch, label_mask=batch.label_mask & there[:, t, None]))
+            self.task_loss(told[..., t], replace(batch, label_mask=batch.label_mask & there[:, t, None]))
             for t in range(there.shape[1])
         ]
         if "shared" in wanted:

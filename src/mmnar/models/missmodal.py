@@ -13,7 +13,7 @@ O are a patient's observed modalities, A ⊂ O a proper subset (a view), sg stop
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -21,9 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmnar.encoders.modality import encode, encoders_of
-from mmnar.models.base import Model, ModelCard, Phase
+from mmnar.models.base import Model, ModelCard, Phase, TaskLoss
 from mmnar.ops.heads import TaskHead
-from mmnar.ops.losses import masked_label_loss
 from mmnar.ops.views import part_of
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
@@ -68,8 +67,10 @@ class MissModal(Model):
             "We hold the abstract only: the exact form of the three losses, τ and the weights are ours.",
             "Views: one random proper subset per patient and step, and every single modality where there are at most "
             "four.",
-            "L_geo and L_sem are means over all pairs of a view and a patient who has it, L_dis is the mean over "
-            "views; covariances are divided by n.",
+            "L_geo and L_sem are means over all pairs of a view and a patient who has it (the label part: the label "
+            "loss of each view, weighted by how many have it), L_dis is the mean over views; covariances are divided "
+            "by n.",
+            "BCE(g(z^A), σ(g(z))) is the sum over tasks.",
         ),
     )
     Config = MissModalConfig
@@ -107,7 +108,7 @@ class MissModal(Model):
             losses["dis"] = (moments if self.c.distance == "moments" else paired)(z_views, whole, valid)
         if self.loss_weights["sem"]:
             told = self.head(z_views.flatten(0, 1), views.flatten(0, 1)).view(*valid.shape, -1)  # (V, B, K)
-            losses["sem"] = semantic(told, logits.detach(), valid, batch)
+            losses["sem"] = semantic(told, logits.detach(), valid, batch, self.task_loss)
         return Output(logits, z, losses)
 
     def fuse(self, h: Tensor, views: Tensor) -> Tensor:
@@ -164,7 +165,7 @@ def paired(z_views: Tensor, z: Tensor, valid: Tensor) -> Tensor:
     return _mean((z_views.float() - z.float()).square().mean(2), valid)
 
 
-def semantic(told: Tensor, whole: Tensor, valid: Tensor, batch: PatientBatch) -> Tensor:
+def semantic(told: Tensor, whole: Tensor, valid: Tensor, batch: PatientBatch, task_loss: TaskLoss) -> Tensor:
     """L_sem: a view should say what the whole says, and what happened.
 
     Args:
@@ -172,14 +173,17 @@ def semantic(told: Tensor, whole: Tensor, valid: Tensor, batch: PatientBatch) ->
         whole: (B, K) logits of z, without gradient.
         valid: (V, B) who has the view.
         batch: Its labels.
+        task_loss: Of the training.
     """
     told = told.float()
     teacher = torch.sigmoid(whole.float()).expand_as(told)
-    agreement = _mean(F.binary_cross_entropy_with_logits(told, teacher, reduction="none").mean(2), valid)
-    asked = (batch.label_mask & valid[..., None]).flatten(0, 1)
-    weights = told.new_full(told.shape[2:], 1 / told.shape[2])
-    labels = batch.labels.expand_as(told).flatten(0, 1)
-    return agreement + masked_label_loss(told.flatten(0, 1), labels, asked, weights)
+    agreement = _mean(F.binary_cross_entropy_with_logits(told, teacher, reduction="none").sum(2), valid)
+    of_each = [
+        task_loss(logits, replace(batch, label_mask=batch.label_mask & has[:, None]))
+        for logits, has in zip(told, valid, strict=True)
+    ]
+    who = valid.sum(1)  # (V,)
+    return agreement + (torch.stack(of_each) * who).sum() / who.sum().clamp(min=1)
 
 
 def _mean(per_pair: Tensor, valid: Tensor) -> Tensor:

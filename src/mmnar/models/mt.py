@@ -5,7 +5,7 @@ Each modality is P tokens and a cls token of its own; F is the fusion layer, O t
 
     token a may attend to token b in layer l  ⟺  δ^mod(a) δ^mod(b) (mod(a) = mod(b) or l ≥ F)
     logits(O) = Σ_{m ∈ O} π_m Head_m(cls_m),  π = softmax over O of learned scalars
-    L = L_task(O) + λ_u mean_{m ∈ O} L_task({m}) + λ_s L_task(random subset of O)
+    L = L_task(O) + λ_u L̄_task({m}) + λ_s L_task(random subset of O),  L̄ = mean over pairs of a patient and an m ∈ O
     search: min_α L_held-out(w*(α), F ~ softmax α)  with  w*(α) = argmin_w L_rest(w, F ~ softmax α)
 
 F = 1 is early fusion, F = L + 1 late fusion: no attention between modalities.
@@ -14,7 +14,7 @@ F = 1 is early fusion, F = L + 1 late fusion: no attention between modalities.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase, TaskLoss
 from mmnar.ops.heads import TaskHead
-from mmnar.ops.losses import mean_label_loss
-from mmnar.ops.masked import FusionLayer, masked_mean
+from mmnar.ops.masked import FusionLayer
 from mmnar.ops.views import some_of
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
@@ -160,7 +159,7 @@ class MT(Model):
         if self.loss_weights["alone"]:
             losses["alone"] = self.alone_loss(self.alone(tokens, present, self.layers[start - 1 :]), batch)
         if self.loss_weights["subset"]:
-            losses["subset"] = mean_label_loss(logits[b:], batch)
+            losses["subset"] = self.task_loss(logits[b:], batch)
         return Output(logits[:b], h[:b], losses)
 
     def tokens(self, e: Tensor) -> Tensor:
@@ -204,14 +203,16 @@ class MT(Model):
         return torch.where(something, logits, self.null.to(logits.dtype)), (share[..., None] * cls).sum(1)
 
     def alone_loss(self, tokens: Tensor, batch: PatientBatch) -> Tensor:
-        """mean_{m ∈ O} L_task({m}): over a patient's modalities, then over patients asked, then over tasks."""
+        """L̄_task({m}): the label loss of each m over who has it, weighted by how many they are."""
         m = len(self.heads)
         only = torch.eye(m, dtype=torch.bool, device=tokens.device).expand(len(tokens), -1, -1)
-        logits = self._heads(self.norm(tokens[:, :, 0]), only).float()  # (B, M, K)
-        labels = batch.labels[:, None].expand_as(logits)
-        loss = masked_mean(F.binary_cross_entropy_with_logits(logits, labels, reduction="none"), batch.present)
-        asked = batch.label_mask & batch.present.any(1, keepdim=True)
-        return ((loss * asked).sum(0) / asked.sum(0).clamp(min=1)).mean()
+        logits = self._heads(self.norm(tokens[:, :, 0]), only)  # (B, M, K)
+        who = batch.present.sum(0)  # (M,)
+        of_each = [
+            self.task_loss(logits[:, i], replace(batch, label_mask=batch.label_mask & batch.present[:, [i]]))
+            for i in range(m)
+        ]
+        return (torch.stack(of_each) * who).sum() / who.sum().clamp(min=1)
 
     def _heads(self, cls: Tensor, patterns: Tensor) -> Tensor:
         """Head_m(cls_m) with the pattern that each is told, (B, M, M): (B, M, K)."""

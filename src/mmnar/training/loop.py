@@ -175,7 +175,7 @@ def _phase(
     if begun:
         restore_optimizer(optimizer, begun.group("optimizer"))
     wrapped, optimizer = fabric.setup(_Unpacked(model), optimizer)
-    task_loss = _task_loss(fit.data, config, fabric.device)
+    task_loss = model.task_loss = _task_loss(fit.data, config, fabric.device)
     last_saved = time.monotonic()
     while progress.epoch < fit.epochs(phase) and not _stopped(progress, phase, config):
         started = time.perf_counter()
@@ -296,13 +296,16 @@ def _task_loss(data: PatientBatch, config: TrainConfig, device: torch.device) ->
             )
     weights = torch.tensor([config.task_weights.get(name, 1.0) for name in tasks], device=device)
     focal = config.label_loss == "focal"
-    loss = partial(
-        masked_label_loss,
+    return partial(
+        _label_loss,
         weights=weights,
         gamma=config.focal_gamma if focal else 0.0,
         alpha=config.focal_alpha if focal else -1.0,
     )
-    return lambda logits, batch: loss(logits.float(), batch.labels, batch.label_mask)
+
+
+def _label_loss(logits: Tensor, batch: PatientBatch, weights: Tensor, gamma: float, alpha: float) -> Tensor:
+    return masked_label_loss(logits.float(), batch.labels, batch.label_mask, weights, gamma, alpha)
 
 
 def _set_rate(optimizer: Any, config: TrainConfig, done: float) -> None:
