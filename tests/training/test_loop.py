@@ -12,10 +12,11 @@ import torch.nn.functional as F
 
 from mmnar.config import TrainConfig
 from mmnar.errors import ConfigError, StoreError, TrainingError
-from mmnar.models.base import summed_label_loss
+from mmnar.models.base import Phase, summed_label_loss
 from mmnar.models.crl_mmnar import CRLMMNAR, CRLMMNARConfig
 from mmnar.models.zero_fill import ZeroFill
 from mmnar.ops.losses import info_nce, masked_label_loss
+from mmnar.schema import Schema
 from mmnar.training.loop import train
 from mmnar.training.monitor import Silent
 from mmnar.types import Output, PatientBatch
@@ -145,6 +146,26 @@ def test_auxiliary_heads_learn_from_that_label_loss(name: str, terms: str) -> No
         none, once, thrice = (losses[term] for losses in found)
         assert once > none
         assert abs((thrice - none) - 3 * (once - none)) < 1e-4
+
+
+def test_a_phase_of_no_epochs_is_begun_and_skipped() -> None:
+    b = batch()
+
+    class Begun(ZeroFill):
+        def __init__(self, schema: Schema, config: Any) -> None:
+            super().__init__(schema, config)
+            self.register_buffer("begun", torch.zeros(2))
+
+        def phases(self) -> tuple[Phase, ...]:
+            return Phase("never", {"task": 1.0}, 0), Phase("joint", {"task": 1.0}, 2)
+
+        def begin_phase(self, phase: Phase, train: PatientBatch) -> None:
+            self.get_buffer("begun")[int(phase.name == "joint")] = 1.0
+
+    model = Begun(SCHEMA, ZeroFill.Config(width=16))
+    history = train(model, b, b, TrainConfig(min_steps=0, max_epochs=5), 0, Silent())
+    assert [h["phase"] for h in history] == ["joint"] * 2
+    assert model.get_buffer("begun").tolist() == [1.0, 1.0]
 
 
 def test_focal_with_gamma_zero_is_bce_to_the_bit() -> None:

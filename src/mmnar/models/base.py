@@ -63,7 +63,8 @@ class Phase:
     Args:
         name: Shown in progress and history.
         weights: Loss name → weight; ``task`` is the label loss.
-        epochs: How many; None = up to ``max_epochs`` with early stopping on the tune fold.
+        epochs: How many; 0 = only what ``begin_phase`` does, None = up to ``max_epochs`` with early stopping on the
+            tune fold.
     """
 
     name: str

@@ -100,7 +100,7 @@ class _Fit:
     name: str
 
     def epochs(self, phase: Phase) -> int:
-        return phase.epochs or epochs_of(self.config, len(self.data))
+        return epochs_of(self.config, len(self.data)) if phase.epochs is None else phase.epochs
 
 
 Trained = tuple[dict[str, Tensor], list[dict[str, Any]]]
@@ -169,6 +169,8 @@ def _phase(
     model.eval()
     with torch.no_grad():
         model.begin_phase(phase, fit.data)
+    if not fit.epochs(phase):
+        return _cpu_state(model)
     if begun:
         model.load_state_dict(begun.group("model"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
