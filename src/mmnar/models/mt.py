@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmnar.encoders.modality import encode, encoders_of
+from mmnar.errors import ConfigError
 from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase, TaskLoss
 from mmnar.ops.heads import TaskHead
 from mmnar.ops.masked import FusionLayer
@@ -41,18 +42,21 @@ class MTConfig:
     patches: P tokens per modality; divides ``width``.
     token_width: Of a token; ``heads`` divides it.
     layers, heads: L layers and their attention heads.
-    fusion_layer: F, from 1 (early) to L + 1 (late); None = late.
+    fusion_layer: F, from 1 (early) to L + 1 (late); None = late, or what the search finds.
     weight_alone, weight_subset: λ_u, λ_s.
     search: Search F in a phase of its own before training goes on with the one found.
     search_epochs: Length of that phase.
     search_share: Share of the training patients who decide on F and not on the weights during the search.
     append_pattern: Concatenate δ to what the heads see; a view's own subset for a view.
+
+    Raises:
+        ConfigError: A number that does not divide another, no such layer, or F both given and searched.
     """
 
     width: int = 128
     dropout: float = 0.2
     patches: int = 4
-    token_width: int = 48
+    token_width: int = 64
     layers: int = 2
     heads: int = 4
     fusion_layer: int | None = None
@@ -62,6 +66,18 @@ class MTConfig:
     search_epochs: int = 20
     search_share: float = 0.2
     append_pattern: bool = False
+
+    def __post_init__(self) -> None:
+        for name, part, whole in (("patches", self.patches, self.width), ("heads", self.heads, self.token_width)):
+            if part < 1 or whole % part:
+                raise ConfigError(
+                    f"model.{name}", f"a divisor of {whole}", f"{part}", f"choose one that divides {whole}"
+                )
+        late, f = self.layers + 1, self.fusion_layer
+        if f is not None and not 1 <= f <= late:
+            raise ConfigError("model.fusion_layer", f"1 (early) to {late} (late)", f"{f}", "choose one of these layers")
+        if f is not None and self.search:
+            raise ConfigError("model.fusion_layer", "none where the search decides", f"{f}", "leave out one of the two")
 
 
 class MT(Model):
@@ -75,6 +91,8 @@ class MT(Model):
             "We hold the abstract only: views, weights, sizes and the readout are ours.",
             "Not a pretrained vision-language transformer: tokens are P slices of the shared encoder's output, "
             "projected; no text or image patches of their own.",
+            "Two layers on tokens of 64 numbers, not of the width that all methods share: attention over M (P + 1) "
+            "tokens costs.",
             "One readout for every F, so that the search compares fusion and nothing else: per-modality heads on the "
             "cls tokens, averaged with weights that are renormalised over what is present.",
             "Late fusion is the default, as the CRL-MMNAR paper ran it; the search is an option.",
@@ -84,6 +102,7 @@ class MT(Model):
             "The tune fold chooses the epoch, so α is fitted to a fixed share of the training patients, chosen by row "
             "number; during the search they do not move the weights, afterwards they do.",
         ),
+        original={"model.search": True},
     )
     Config = MTConfig
     fused_from: Tensor
@@ -103,7 +122,9 @@ class MT(Model):
         self.heads = nn.ModuleList(TaskHead(schema, d, config.append_pattern) for _ in schema.modalities)
         self.share = nn.Parameter(torch.zeros(m))  # π before the softmax
         self.null = nn.Parameter(torch.zeros(k))  # logits of a patient of whom nothing is known
-        self.register_buffer("fused_from", torch.tensor(config.fusion_layer or config.layers + 1))
+        self.register_buffer(
+            "fused_from", torch.tensor(config.layers + 1 if config.fusion_layer is None else config.fusion_layer)
+        )
         if config.search:
             self.alpha = nn.Parameter(torch.zeros(config.layers + 1))
         self.searching = config.search
@@ -127,8 +148,10 @@ class MT(Model):
             return
         held = held_out(batch.rows, self.c.search_share)
         for self.choosing, part in ((False, ~held), (True, held)):
-            if part.any():
-                yield from super().objectives(batch.take(part.nonzero().squeeze(1)), forward, task_loss)
+            rows = part.nonzero().squeeze(1)
+            for objective in super().objectives(batch.take(rows) if len(rows) else batch, forward, task_loss):
+                # several processes step together, so a batch without such patients makes a step too, of no gradient
+                yield objective if len(rows) else replace(objective, total=0 * objective.total)
         self.choosing = False
 
     def after_backward(self) -> None:
