@@ -34,7 +34,8 @@ class MissModalConfig:
     width: D.
     dropout: In encoders and fusion.
     views: Random proper subsets per patient and step.
-    single_views: With at most so many modalities, every single one is a view as well.
+    single_views: With at most so many modalities, every single one is a view as well, and the random ones have two
+        modalities or more; a patient with two modalities has no such view.
     temperature: τ.
     distance: ``moments`` (the equation above) or ``paired`` (mean squared difference of z^A and z of one patient).
     weight_geo, weight_dis, weight_sem: a, b, c.
@@ -65,8 +66,10 @@ class MissModal(Model):
             "or none contribute the label loss alone.",
             "One fusion network that is told the subset (an embedding of A) in place of one network per missing case.",
             "We hold the abstract only: the exact form of the three losses, τ and the weights are ours.",
-            "Views: one random proper subset per patient and step, and every single modality where there are at most "
-            "four.",
+            "Views: one random proper subset per patient and step; where there are at most four modalities, every "
+            "single one, and a random subset of at least two for the patients with three or more.",
+            "All views of a patient share the encoders' dropout.",
+            "Negatives of L_geo are the patients of the batch who have that same view.",
             "L_geo and L_sem are means over all pairs of a view and a patient who has it (the label part: the label "
             "loss of each view, weighted by how many have it), L_dis is the mean over views; covariances are divided "
             "by n.",
@@ -119,8 +122,9 @@ class MissModal(Model):
     def views(self, present: Tensor) -> tuple[Tensor, Tensor]:
         """A (V, B, M) and whether the patient has it, as a proper subset and not empty, (V, B)."""
         m = present.shape[1]
-        views = [part_of(present) for _ in range(self.c.views)]
-        if m <= self.c.single_views:
+        singles = m <= self.c.single_views
+        views = [part_of(present, least=2 if singles else 1) for _ in range(self.c.views)]
+        if singles:
             views += [present & one for one in torch.eye(m, dtype=torch.bool, device=present.device)]
         stacked = torch.stack(views)
         return stacked, stacked.any(2) & (present.sum(1) >= 2)
@@ -136,8 +140,9 @@ def geometric(z_views: Tensor, z: Tensor, valid: Tensor, temperature: float) -> 
         temperature: τ.
     """
     a, whole = F.normalize(z_views.float(), dim=-1), F.normalize(z.float(), dim=-1)
-    crossed = a @ whole.T / temperature  # (V, B, B) cos(z^A_i, z_j) / τ
-    within, fixed = a @ a.transpose(1, 2) / temperature, (whole @ whole.T / temperature).expand_as(crossed)
+    with torch.autocast(z.device.type, enabled=False):  # half precision would be off by τ⁻¹ of its last digit
+        crossed = a @ whole.T / temperature  # (V, B, B) cos(z^A_i, z_j) / τ
+        within, fixed = a @ a.transpose(1, 2) / temperature, (whole @ whole.T / temperature).expand_as(crossed)
     same = torch.eye(len(z), dtype=torch.bool, device=z.device)
     others = valid[:, None, :] & ~same  # (V, B, B) who is a negative of whom
     terms = torch.cat([crossed, within, fixed], dim=2)
@@ -155,7 +160,9 @@ def moments(z_views: Tensor, z: Tensor, valid: Tensor) -> Tensor:
         mean = (share * x).sum(1, keepdim=True)  # (V, 1, D)
         return mean, (share * (x - mean)).transpose(1, 2) @ (x - mean)
 
-    (mean_view, cov_view), (mean, cov) = map(mean_and_covariance, (z_views.float(), z.float().expand_as(z_views)))
+    with torch.autocast(z.device.type, enabled=False):
+        mean_view, cov_view = mean_and_covariance(z_views.float())
+        mean, cov = mean_and_covariance(z.float().expand_as(z_views))
     distance = (mean_view - mean).square().mean((1, 2)) + (cov_view - cov).square().mean((1, 2))  # (V,)
     return distance.sum() / valid.any(1).sum().clamp(min=1)
 
