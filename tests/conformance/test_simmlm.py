@@ -52,6 +52,16 @@ def test_gates_sum_to_one_over_the_observed() -> None:
     assert (w[~present] == 0).all()
 
 
+def test_gates_keep_full_precision() -> None:
+    """Rounded to half precision they would not sum to one."""
+    m, b = model().eval(), batch(40)
+    with torch.autocast("cpu", torch.bfloat16):
+        e = torch.randn(len(b), 3, 16).bfloat16()
+        w = m.gates(e, b.present)
+    assert w.dtype == torch.float32
+    assert torch.allclose(w.sum(1), b.present.any(1).float()[:, None].expand(-1, 2), atol=1e-6)
+
+
 def test_fewer_is_a_strict_part_and_every_part_is_drawn() -> None:
     torch.manual_seed(0)
     patterns = torch.tensor([[(i >> k) & 1 for k in range(3)] for i in range(8)], dtype=torch.bool)

@@ -39,7 +39,7 @@ class SimMLMConfig:
 
     width: int = 128
     dropout: float = 0.2
-    expert_epochs: int = 4
+    expert_epochs: int = 20
     weight_fewer: float = 1.0
     weight_mofe: float = 0.1
     append_pattern: bool = False
@@ -63,7 +63,10 @@ class SimMLM(Model):
             "Both views share the encoders' pass, so they share its dropout.",
             "ℓ_MoFe is taken per patient and task from the plain cross-entropy and summed over tasks.",
             "The experts of stage 1 are trained in one pass: they share no weights, only the gradient's norm bound.",
+            "Stage 1 has a fixed length; its last epoch is kept, not its best on the tune fold.",
             "A patient with nothing present gets learned logits.",
+            "preset=original is the joint stage of the segmentation release; its experts were trained with a learning "
+            "rate of 0.01, where the loop has one rate for both stages.",
         ),
         original={"train.lr": 1e-3, "model.expert_epochs": 500, "train.max_epochs": 300},
     )
@@ -71,7 +74,7 @@ class SimMLM(Model):
 
     def __init__(self, schema: Schema, config: SimMLMConfig) -> None:
         super().__init__(schema, config)
-        self.c: SimMLMConfig = config
+        self.c = config
         m, d, k = len(schema.modalities), config.width, len(schema.tasks)
         self.encoders = encoders_of(schema, d, config.dropout)
         self.experts = nn.ModuleList(
@@ -105,15 +108,15 @@ class SimMLM(Model):
         return torch.stack([expert(e[:, m], present) for m, expert in enumerate(self.experts)], dim=1)
 
     def gates(self, e: Tensor, present: Tensor) -> Tensor:
-        """w (B, M, K): over the observed modalities 1 in sum, 0 where absent; all 0 where nothing is present."""
+        """w (B, M, K) float32: 1 in sum over the observed modalities, 0 where absent; all 0 with nothing present."""
         g = self.gate(torch.where(present[..., None], e, 0.0).flatten(1)).view(*present.shape, -1)
         keys = present | ~present.any(1, keepdim=True)  # softmax over no key is NaN
         w = g.float().masked_fill(~keys[..., None], -torch.inf).softmax(1)
-        return torch.where(present[..., None], w, 0.0).to(e.dtype)
+        return torch.where(present[..., None], w, 0.0)
 
     def mix(self, o: Tensor, w: Tensor, present: Tensor) -> Tensor:
         """o = Σ_m w^m o^m: (B, K)."""
-        return torch.where(present.any(1, keepdim=True), (w * o).sum(1), self.nothing.to(o.dtype))
+        return torch.where(present.any(1, keepdim=True), (w * o).sum(1), self.nothing)
 
     def _view_losses(self, e: Tensor, more: Tensor, batch: PatientBatch) -> dict[str, Tensor]:
         """ℓ(o⁻, y) and ℓ_MoFe, over the patients who have something to lose."""
