@@ -103,11 +103,35 @@ def test_the_first_phase_uses_no_labels() -> None:
 @pytest.mark.parametrize("head_input", ["code", "completed"])
 def test_a_fixed_code_lets_the_second_phase_move_the_head_alone(head_input: str) -> None:
     b = batch(60)
-    m = model(b, finetune=False, head_input=head_input).train()
+    m = model(b, finetune=False, head_input=head_input)
     m.loss_weights = m.phases()[1].weights
+    m.begin_phase(m.phases()[1], b)
+    m.train()
     (objective,) = m.objectives(b, m, task_loss)
     objective.total.backward()
     assert {n.split(".")[0] for n, p in m.named_parameters() if p.grad is not None} == {"head"}
+
+
+def test_features_that_are_fixed_are_those_of_prediction() -> None:
+    """The head is fitted to what it will be asked about: no dropout in front of it, no weight moved behind it."""
+    b = mixed(60)
+    m = CMAE(b.schema, CMAEConfig(width=16, dropout=0.5, finetune=False, pretrain_epochs=2))
+    features: list[tuple[str, torch.Tensor]] = []
+    m.head.register_forward_pre_hook(lambda head, args: features.append((m.training, args[0].detach())))
+    weights = []
+
+    class Watch(Silent):
+        def epoch(self, record: dict[str, object]) -> None:
+            weights.append((record["phase"], m.shared.weight.detach().clone(), m.head.net.weight.detach().clone()))
+
+    train(m, b, b, TrainConfig(min_steps=0, max_epochs=3, batch_size=60, lr=1e-2), 0, Watch())
+    shared, head = ([w[i] for w in weights if w[0] == "predict"] for i in (1, 2))
+    assert torch.equal(shared[0], shared[-1])
+    assert not torch.equal(head[0], head[-1])
+    (one, two) = [x.sort(0).values for training, x in features if training][-2:]
+    predicted = [x.sort(0).values for training, x in features if not training][-1]
+    assert torch.equal(one, two)
+    assert torch.allclose(one, predicted, atol=1e-6)
 
 
 def test_the_completed_vector_keeps_what_is_known() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ import torch
 from mmnar.models.missmodal import MissModal, MissModalConfig, geometric, moments, paired, semantic
 from tests.conformance.test_models import batch, task_loss
 from tests.populations import SCHEMA
+
+Distance = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def model(**changes: object) -> MissModal:
@@ -88,8 +91,22 @@ def test_views_are_proper_subsets_of_patients_with_two_modalities() -> None:
     assert not (views & ~b.present).any()
     assert (views[valid].sum(1) >= 1).all()
     assert (views.sum(2) < b.present.sum(1))[valid].all()
-    assert torch.equal(valid[:3], (b.present.sum(1) >= 2).expand(3, -1))
-    assert len(model(views=3, single_views=2).views(b.present)[0]) == 3
+    assert torch.equal(valid[:3], (b.present.sum(1) >= 3).expand(3, -1))
+    assert (views[:3][valid[:3]].sum(1) == 2).all()  # a single one would count twice
+    views, valid = model(views=3, single_views=2).views(b.present)
+    assert len(views) == 3
+    assert torch.equal(valid, (b.present.sum(1) >= 2).expand(3, -1))
+    assert (views[valid].sum(1) == 1).any()
+
+
+@pytest.mark.parametrize("distance", [moments, lambda *z: geometric(*z, 0.1)], ids=["moments", "geometric"])
+def test_mixed_precision_gives_the_loss_of_full_precision(distance: Distance) -> None:
+    torch.manual_seed(0)
+    z, valid = torch.randn(64, 32), torch.ones(2, 64, dtype=torch.bool)
+    z_views = z + 0.1 * torch.randn(2, 64, 32)
+    full = distance(z_views, z, valid)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(distance(z_views, z, valid), full)
 
 
 def test_patients_with_one_modality_contribute_the_label_loss_alone() -> None:
@@ -104,7 +121,7 @@ def test_patients_with_one_modality_contribute_the_label_loss_alone() -> None:
 def test_semantic_loss_is_least_where_a_view_says_what_the_whole_says() -> None:
     b = batch(40)
     whole, valid = torch.randn(len(b), 2), torch.ones(1, len(b), dtype=torch.bool)
-    entropy = torch.special.entr(torch.stack([whole.sigmoid(), 1 - whole.sigmoid()])).sum(0).mean()
+    entropy = torch.special.entr(torch.stack([whole.sigmoid(), 1 - whole.sigmoid()])).sum(0).sum(1).mean()
     labels = torch.nn.functional.binary_cross_entropy_with_logits(whole, b.labels, reduction="none")
     per_task = (labels * b.label_mask).sum(0) / b.label_mask.sum(0)
-    assert abs(semantic(whole[None], whole, valid, b).item() - float(entropy + per_task.mean())) < 1e-5
+    assert abs(semantic(whole[None], whole, valid, b, task_loss).item() - float(entropy + per_task.sum())) < 1e-5

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from mmnar.config import TrainConfig
 from mmnar.encoders.modality import encode
+from mmnar.errors import ConfigError
 from mmnar.models.mt import MT, MTConfig, held_out
-from mmnar.ops.losses import mean_label_loss
 from mmnar.ops.masked import FusionLayer
 from mmnar.training.loop import train
 from mmnar.training.monitor import Silent
@@ -93,17 +93,18 @@ def test_losses_against_passes_of_their_own(start: int, monkeypatch: pytest.Monk
     got = m.train()(b)
     m.eval()
     assert torch.allclose(got.logits, m(b).logits, atol=1e-5)
-    assert torch.allclose(got.losses["subset"], mean_label_loss(m(b.drop(subset.expand_as(b.present))).logits, b))
+    assert torch.allclose(got.losses["subset"], task_loss(m(b.drop(subset.expand_as(b.present))).logits, b))
     alone = [m(b.drop(one.expand_as(b.present))).logits for one in torch.eye(3, dtype=torch.bool)]
-    sums, asked = torch.zeros(2), torch.zeros(2)
-    for i in range(len(b)):
-        own = [k for k in range(3) if b.present[i, k]]
+    total, pairs = 0.0, 0
+    for k in range(3):
+        has = [i for i in range(len(b)) if b.present[i, k]]
+        pairs += len(has)
         for t in range(2):
-            if own and b.label_mask[i, t]:
-                losses = [F.binary_cross_entropy_with_logits(alone[k][i, t], b.labels[i, t]) for k in own]
-                sums[t] += torch.stack(losses).mean().detach()
-                asked[t] += 1
-    assert torch.allclose(got.losses["alone"], (sums / asked).mean(), atol=1e-5)
+            losses = [
+                F.binary_cross_entropy_with_logits(alone[k][i, t], b.labels[i, t]) for i in has if b.label_mask[i, t]
+            ]
+            total += len(has) * torch.stack(losses).mean().item()
+    assert abs(got.losses["alone"].item() - total / pairs) < 1e-5
 
 
 def test_nothing_present_gives_the_learned_logits() -> None:
@@ -126,6 +127,50 @@ def test_in_the_search_some_patients_move_alpha_alone_and_the_others_all_else() 
     assert "alpha" not in moved[0]
     assert len(moved[0]) > 50
     assert moved[1] == {"alpha"}
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_every_batch_of_the_search_makes_both_steps(share: float) -> None:
+    """Else processes would wait for each other; a step that nobody decides on moves nothing."""
+    m, b = model(search=True, search_share=share).train(), batch(60)
+    m.begin_phase(m.phases()[0], b)
+    moved = []
+    for objective in m.objectives(b, m, task_loss):
+        m.zero_grad(set_to_none=True)
+        objective.total.backward()
+        m.after_backward()
+        moved.append({n for n, p in m.named_parameters() if p.grad is not None and p.grad.any()})
+    assert [bool(names) for names in moved] == [share == 0, share == 1]
+    assert share == 0 or moved[1] == {"alpha"}
+
+
+@pytest.mark.slow
+def test_the_search_runs_in_two_processes() -> None:
+    """With batches so small that many have nobody to decide on F."""
+    b, m = batch(80), model(search=True, search_epochs=2)
+    config = TrainConfig(min_steps=0, max_epochs=1, batch_size=4, accelerator="cpu", devices=2)
+    history = train(m, b, b, config, 0, Silent())
+    assert [h["phase"] for h in history] == ["search", "search", "joint"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "subject"),
+    [
+        ({"patches": 5}, "patches"),
+        ({"patches": 0}, "patches"),
+        ({"heads": 3}, "heads"),
+        ({"fusion_layer": 0}, "fusion_layer"),
+        ({"fusion_layer": LAYERS + 2}, "fusion_layer"),
+        ({"fusion_layer": 1, "search": True}, "fusion_layer"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings: dict[str, object], subject: str) -> None:
+    with pytest.raises(ConfigError, match=f"model.{subject}: expected"):
+        model(**settings)
+
+
+def test_late_fusion_is_the_default() -> None:
+    assert int(model().fused_from) == LAYERS + 1
 
 
 def test_a_drawn_layer_mixes_to_what_that_layer_gives() -> None:

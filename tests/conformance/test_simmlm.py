@@ -52,6 +52,16 @@ def test_gates_sum_to_one_over_the_observed() -> None:
     assert (w[~present] == 0).all()
 
 
+def test_gates_keep_full_precision() -> None:
+    """Rounded to half precision they would not sum to one."""
+    m, b = model().eval(), batch(40)
+    with torch.autocast("cpu", torch.bfloat16):
+        e = torch.randn(len(b), 3, 16).bfloat16()
+        w = m.gates(e, b.present)
+    assert w.dtype == torch.float32
+    assert torch.allclose(w.sum(1), b.present.any(1).float()[:, None].expand(-1, 2), atol=1e-6)
+
+
 def test_fewer_is_a_strict_part_and_every_part_is_drawn() -> None:
     torch.manual_seed(0)
     patterns = torch.tensor([[(i >> k) & 1 for k in range(3)] for i in range(8)], dtype=torch.bool)
@@ -75,7 +85,7 @@ def test_ranking_loss_against_a_loop() -> None:
     for t in range(2):
         rows = [i for i in range(30) if asked[i, t]]
         each = [bce(more[i, t].item(), y[i, t].item()) - bce(fewer[i, t].item(), y[i, t].item()) for i in rows]
-        want += sum(max(0.0, d) for d in each) / len(rows) / 2
+        want += sum(max(0.0, d) for d in each) / len(rows)
     assert abs(mofe_loss(more, fewer, y, asked).item() - want) < 1e-5
 
 
@@ -116,7 +126,7 @@ def test_expert_loss_is_the_sum_of_separate_ones() -> None:
         o = m.experts[k].net(m.encoders[k](b.modalities[name].take(have)))
         for t in range(2):
             rows = [j for j in range(len(have)) if b.label_mask[have[j], t]]
-            want += sum(bce(o[j, t].item(), b.labels[have[j], t].item()) for j in rows) / len(rows) / 2
+            want += sum(bce(o[j, t].item(), b.labels[have[j], t].item()) for j in rows) / len(rows)
     assert abs(m(b).losses["expert"].item() - want) < 1e-4
 
 

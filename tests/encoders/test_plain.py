@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from mmnar.cohort.split import Split
 from mmnar.dataset.preprocess import Preprocessor
+from mmnar.encoders import plain
 from mmnar.encoders.plain import PlainVectors
 from mmnar.types import PatientBatch
 from tests.populations import MIXED, mixed_population
@@ -64,3 +66,25 @@ def test_known_entries_are_standardised_on_the_fold_and_the_rest_is_zero() -> No
         spread = ((x**2).sum(0) / n.clamp(min=1)).sqrt()
         assert ((spread - 1).abs() < 1e-3)[spread > 1e-3].all()
         assert torch.isfinite(x).all()
+
+
+def test_the_fold_is_seen_in_chunks_and_gives_the_whole_folds_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    b = mixed()
+    sizes, one, vector = [], PlainVectors(MIXED), plain._vector
+    parts = [vector(spec, b.modalities[spec.name], b.present[:, m]) for m, spec in enumerate(MIXED.modalities)]
+
+    def watched(*args: object) -> tuple[torch.Tensor, torch.Tensor]:
+        sizes.append(len(args[2]))  # type: ignore[arg-type]
+        return vector(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(plain, "_vector", watched)
+    monkeypatch.setattr(plain, "FIT_ROWS", 17)
+    one.fit(b)
+    assert max(sizes) == 17
+    for m, (x, known) in enumerate(parts):
+        for f in range(x.shape[1]):
+            values = x[known[:, f], f].double()
+            mean, scale = one.get_buffer(f"mean{m}")[f], one.get_buffer(f"scale{m}")[f]
+            want = values.std(correction=0).item() if len(values) else 0.0
+            assert abs(mean.item() - (values.mean().item() if len(values) else 0.0)) < 1e-6
+            assert abs(scale.item() - (want if want > 1e-6 else 1.0)) < 1e-6

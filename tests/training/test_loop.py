@@ -12,10 +12,14 @@ import torch.nn.functional as F
 
 from mmnar.config import TrainConfig
 from mmnar.errors import ConfigError, StoreError, TrainingError
+from mmnar.models.base import Phase, summed_label_loss
 from mmnar.models.crl_mmnar import CRLMMNAR, CRLMMNARConfig
+from mmnar.models.zero_fill import ZeroFill
 from mmnar.ops.losses import info_nce, masked_label_loss
+from mmnar.schema import Schema
 from mmnar.training.loop import train
 from mmnar.training.monitor import Silent
+from mmnar.types import Output, PatientBatch
 from tests.conformance.test_models import batch, build, mixed
 from tests.populations import SCHEMA
 
@@ -94,6 +98,74 @@ def test_unknown_task_weight_is_refused() -> None:
             0,
             Silent(),
         )
+
+
+def test_the_model_holds_the_label_loss_that_it_is_trained_on() -> None:
+    """For auxiliary heads: the tasks' weights and the focal exponent of this training, not a loss of their own."""
+    b, pairs = batch(), []
+
+    class Auxiliary(ZeroFill):
+        def forward(self, batch: PatientBatch) -> Output:
+            out = super().forward(batch)
+            if self.training:
+                pairs.append((self.task_loss(out.logits, batch).item(), out.logits.detach(), batch))
+            return out
+
+    config = TrainConfig(
+        min_steps=0,
+        max_epochs=1,
+        batch_size=32,
+        label_loss="focal",
+        task_weights={"mortality": 1.5, "readmission": 0.7},
+    )
+    train(Auxiliary(SCHEMA, ZeroFill.Config(width=16)), b, b, config, 0, Silent())
+    weights = torch.tensor([config.task_weights[name] for name in SCHEMA.task_names])
+    assert pairs
+    for got, logits, part in pairs:
+        want = masked_label_loss(logits, part.labels, part.label_mask, weights, gamma=2.0)
+        assert abs(got - want.item()) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "terms"),
+    [("mt", "alone subset"), ("drfuse", "shared distinct"), ("missmodal", "sem"), ("simmlm", "expert fewer")],
+)
+def test_auxiliary_heads_learn_from_that_label_loss(name: str, terms: str) -> None:
+    """Three times the label loss is three times the auxiliary ones."""
+    b, found = batch(), []
+    for factor in (0.0, 1.0, 3.0):
+        model = build(name, schema=SCHEMA).train()
+        model.task_loss = lambda logits, part, factor=factor: factor * summed_label_loss(logits, part)
+        losses: dict[str, float] = {}
+        for phase in model.phases():
+            model.loss_weights = phase.weights
+            torch.manual_seed(0)
+            losses |= {term: loss.item() for term, loss in model(b).losses.items()}
+        found.append(losses)
+    for term in terms.split():
+        none, once, thrice = (losses[term] for losses in found)
+        assert once > none
+        assert abs((thrice - none) - 3 * (once - none)) < 1e-4
+
+
+def test_a_phase_of_no_epochs_is_begun_and_skipped() -> None:
+    b = batch()
+
+    class Begun(ZeroFill):
+        def __init__(self, schema: Schema, config: Any) -> None:
+            super().__init__(schema, config)
+            self.register_buffer("begun", torch.zeros(2))
+
+        def phases(self) -> tuple[Phase, ...]:
+            return Phase("never", {"task": 1.0}, 0), Phase("joint", {"task": 1.0}, 2)
+
+        def begin_phase(self, phase: Phase, train: PatientBatch) -> None:
+            self.get_buffer("begun")[int(phase.name == "joint")] = 1.0
+
+    model = Begun(SCHEMA, ZeroFill.Config(width=16))
+    history = train(model, b, b, TrainConfig(min_steps=0, max_epochs=5), 0, Silent())
+    assert [h["phase"] for h in history] == ["joint"] * 2
+    assert model.get_buffer("begun").tolist() == [1.0, 1.0]
 
 
 def test_focal_with_gamma_zero_is_bce_to_the_bit() -> None:

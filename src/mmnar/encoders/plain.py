@@ -15,6 +15,9 @@ from mmnar.types import Content, PatientBatch, Series, Static
 TILES: Final = 8
 """An image becomes the mean grey of 8 × 8 tiles."""
 
+FIT_ROWS: Final = 2048
+"""Patients looked at at a time."""
+
 
 class PlainVectors(nn.Module):
     """x^m (B, F_m) of each modality and which of its entries are known, standardised on the training fold.
@@ -45,11 +48,18 @@ class PlainVectors(nn.Module):
     def fit(self, train: PatientBatch) -> None:
         """Take mean and scale of the known entries of the training fold."""
         for m, spec in enumerate(self.specs):
-            x, known = _vector(spec, train.modalities[spec.name], train.present[:, m])
-            n = known.sum(0).clamp(min=1)
-            mean = torch.where(known, x, 0.0).double().sum(0) / n
-            square = torch.where(known, (x.double() - mean) ** 2, 0.0).sum(0) / n
-            scale = square.sqrt()
+            content = train.modalities[spec.name]
+            n, mean, square = torch.zeros(3, self.widths[m], dtype=torch.float64, device=train.rows.device)
+            for rows in torch.split(torch.arange(len(train), device=train.rows.device), FIT_ROWS):
+                x, known = _vector(spec, content.take(rows), train.present[rows, m])
+                more = known.sum(0)
+                of_more = torch.where(known, x, 0.0).double().sum(0) / more.clamp(min=1)
+                # Chan, Golub, LeVeque (1979): sums of squares about means of their own are merged without cancellation
+                apart, both = of_more - mean, (n + more).clamp(min=1)
+                square += torch.where(known, (x.double() - of_more) ** 2, 0.0).sum(0) + apart**2 * n * more / both
+                mean += apart * more / both
+                n += more
+            scale = (square / n.clamp(min=1)).sqrt()
             self._set(f"mean{m}", mean)
             self._set(f"scale{m}", torch.where(scale > 1e-6, scale, torch.ones_like(scale)))
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from mmnar.errors import TrainingError
+from mmnar.ops.losses import masked_label_loss
 from mmnar.schema import ModalityKind, Schema
 from mmnar.types import Output, PatientBatch
 
@@ -61,7 +63,8 @@ class Phase:
     Args:
         name: Shown in progress and history.
         weights: Loss name → weight; ``task`` is the label loss.
-        epochs: How many; None = up to ``max_epochs`` with early stopping on the tune fold.
+        epochs: How many; 0 = only what ``begin_phase`` does, None = up to ``max_epochs`` with early stopping on the
+            tune fold.
     """
 
     name: str
@@ -81,10 +84,17 @@ Forward = Callable[[PatientBatch], Output]
 TaskLoss = Callable[[Tensor, PatientBatch], Tensor]
 
 
+def summed_label_loss(logits: Tensor, batch: PatientBatch) -> Tensor:
+    """Σ_t L_t: cross-entropy, every task with weight 1."""
+    weights = torch.ones(logits.shape[1], device=logits.device)
+    return masked_label_loss(logits.float(), batch.labels, batch.label_mask, weights)
+
+
 class Model(nn.Module, ABC):
     """A deep method. Subclasses set ``card`` and ``Config`` and implement ``__init__`` and ``forward``.
 
     ``loss_weights`` holds the weights of the current phase; a term of weight zero need not be computed.
+    ``task_loss`` is the label loss of this training: weighted over tasks, focal if configured; for auxiliary heads.
     The other methods are no-ops or defaults that a method with special needs replaces, once.
 
     What a method fits by other means than the optimizer (means, clusters, a bank of training patients that stands in
@@ -101,6 +111,7 @@ class Model(nn.Module, ABC):
         super().__init__()
         self.schema, self.config = schema, config
         self.loss_weights: dict[str, float] = self.phases()[0].weights
+        self.task_loss: TaskLoss = summed_label_loss
 
     @abstractmethod
     def forward(self, batch: PatientBatch) -> Output:

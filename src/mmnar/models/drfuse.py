@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.bernoulli import jensen_shannon, pooled_logit
-from mmnar.ops.losses import mean_label_loss
 from mmnar.ops.masked import masked_mean
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
@@ -73,7 +72,8 @@ class DrFuse(Model):
             "L_rank reaches the attention's query and keys alone; in the release its gradient runs on into the "
             "encoders. A pair with equal losses is not ranked; a label that was not asked ranks nothing.",
             "L_rank averages, as the release does, over the entries of a pair that are in the wrong order, then over "
-            "all pairs of the M + 1 tokens.",
+            "all pairs of the M + 1 tokens; as there, only patients with at least two modalities are ranked.",
+            "L_distinct is the sum over modalities: with more of them it weighs more beside the others.",
         ),
         original={
             "model.width": 256,
@@ -158,7 +158,7 @@ class DrFuse(Model):
             losses["orth"] = _average(F.cosine_similarity(s.float(), u.float(), dim=-1).abs(), batch.present.float())
         told = torch.stack([head(t) for head, t in zip(self.token_heads, tokens.unbind(1), strict=True)], 2)
         of_token = [
-            mean_label_loss(told[..., t], replace(batch, label_mask=batch.label_mask & there[:, t, None]))
+            self.task_loss(told[..., t], replace(batch, label_mask=batch.label_mask & there[:, t, None]))
             for t in range(there.shape[1])
         ]
         if "shared" in wanted:
@@ -182,7 +182,8 @@ def ranking_loss(weights: Tensor, told: Tensor, there: Tensor, batch: PatientBat
     labels = batch.labels[..., None].expand_as(told)
     error = F.binary_cross_entropy_with_logits(told.float(), labels, reduction="none")
     a, b = torch.triu_indices(there.shape[1], there.shape[1], 1, device=there.device)  # the P pairs
-    ranked = (there[:, a] & there[:, b])[:, None] & batch.label_mask[..., None]  # (B, K, P)
+    several = batch.present.sum(1) >= 2
+    ranked = (there[:, a] & there[:, b] & several[:, None])[:, None] & batch.label_mask[..., None]  # (B, K, P)
     a_is_better = torch.sign(error[..., b] - error[..., a])
     wrong = F.relu(-a_is_better * (weights[..., a] - weights[..., b])) * ranked  # (B, K, P)
     return (wrong.sum((0, 1)) / (wrong > 0).sum((0, 1)).clamp(min=1)).mean()

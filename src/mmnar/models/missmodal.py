@@ -13,7 +13,7 @@ O are a patient's observed modalities, A ⊂ O a proper subset (a view), sg stop
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -21,9 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmnar.encoders.modality import encode, encoders_of
-from mmnar.models.base import Model, ModelCard, Phase
+from mmnar.models.base import Model, ModelCard, Phase, TaskLoss
 from mmnar.ops.heads import TaskHead
-from mmnar.ops.losses import masked_label_loss
 from mmnar.ops.views import part_of
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
@@ -35,7 +34,8 @@ class MissModalConfig:
     width: D.
     dropout: In encoders and fusion.
     views: Random proper subsets per patient and step.
-    single_views: With at most so many modalities, every single one is a view as well.
+    single_views: With at most so many modalities, every single one is a view as well, and the random ones have two
+        modalities or more; a patient with two modalities has no such view.
     temperature: τ.
     distance: ``moments`` (the equation above) or ``paired`` (mean squared difference of z^A and z of one patient).
     weight_geo, weight_dis, weight_sem: a, b, c.
@@ -66,10 +66,14 @@ class MissModal(Model):
             "or none contribute the label loss alone.",
             "One fusion network that is told the subset (an embedding of A) in place of one network per missing case.",
             "We hold the abstract only: the exact form of the three losses, τ and the weights are ours.",
-            "Views: one random proper subset per patient and step, and every single modality where there are at most "
-            "four.",
-            "L_geo and L_sem are means over all pairs of a view and a patient who has it, L_dis is the mean over "
-            "views; covariances are divided by n.",
+            "Views: one random proper subset per patient and step; where there are at most four modalities, every "
+            "single one, and a random subset of at least two for the patients with three or more.",
+            "All views of a patient share the encoders' dropout.",
+            "Negatives of L_geo are the patients of the batch who have that same view.",
+            "L_geo and L_sem are means over all pairs of a view and a patient who has it (the label part: the label "
+            "loss of each view, weighted by how many have it), L_dis is the mean over views; covariances are divided "
+            "by n.",
+            "BCE(g(z^A), σ(g(z))) is the sum over tasks.",
         ),
     )
     Config = MissModalConfig
@@ -107,7 +111,7 @@ class MissModal(Model):
             losses["dis"] = (moments if self.c.distance == "moments" else paired)(z_views, whole, valid)
         if self.loss_weights["sem"]:
             told = self.head(z_views.flatten(0, 1), views.flatten(0, 1)).view(*valid.shape, -1)  # (V, B, K)
-            losses["sem"] = semantic(told, logits.detach(), valid, batch)
+            losses["sem"] = semantic(told, logits.detach(), valid, batch, self.task_loss)
         return Output(logits, z, losses)
 
     def fuse(self, h: Tensor, views: Tensor) -> Tensor:
@@ -118,8 +122,9 @@ class MissModal(Model):
     def views(self, present: Tensor) -> tuple[Tensor, Tensor]:
         """A (V, B, M) and whether the patient has it, as a proper subset and not empty, (V, B)."""
         m = present.shape[1]
-        views = [part_of(present) for _ in range(self.c.views)]
-        if m <= self.c.single_views:
+        singles = m <= self.c.single_views
+        views = [part_of(present, least=2 if singles else 1) for _ in range(self.c.views)]
+        if singles:
             views += [present & one for one in torch.eye(m, dtype=torch.bool, device=present.device)]
         stacked = torch.stack(views)
         return stacked, stacked.any(2) & (present.sum(1) >= 2)
@@ -135,8 +140,9 @@ def geometric(z_views: Tensor, z: Tensor, valid: Tensor, temperature: float) -> 
         temperature: τ.
     """
     a, whole = F.normalize(z_views.float(), dim=-1), F.normalize(z.float(), dim=-1)
-    crossed = a @ whole.T / temperature  # (V, B, B) cos(z^A_i, z_j) / τ
-    within, fixed = a @ a.transpose(1, 2) / temperature, (whole @ whole.T / temperature).expand_as(crossed)
+    with torch.autocast(z.device.type, enabled=False):  # half precision would be off by τ⁻¹ of its last digit
+        crossed = a @ whole.T / temperature  # (V, B, B) cos(z^A_i, z_j) / τ
+        within, fixed = a @ a.transpose(1, 2) / temperature, (whole @ whole.T / temperature).expand_as(crossed)
     same = torch.eye(len(z), dtype=torch.bool, device=z.device)
     others = valid[:, None, :] & ~same  # (V, B, B) who is a negative of whom
     terms = torch.cat([crossed, within, fixed], dim=2)
@@ -154,7 +160,9 @@ def moments(z_views: Tensor, z: Tensor, valid: Tensor) -> Tensor:
         mean = (share * x).sum(1, keepdim=True)  # (V, 1, D)
         return mean, (share * (x - mean)).transpose(1, 2) @ (x - mean)
 
-    (mean_view, cov_view), (mean, cov) = map(mean_and_covariance, (z_views.float(), z.float().expand_as(z_views)))
+    with torch.autocast(z.device.type, enabled=False):
+        mean_view, cov_view = mean_and_covariance(z_views.float())
+        mean, cov = mean_and_covariance(z.float().expand_as(z_views))
     distance = (mean_view - mean).square().mean((1, 2)) + (cov_view - cov).square().mean((1, 2))  # (V,)
     return distance.sum() / valid.any(1).sum().clamp(min=1)
 
@@ -164,7 +172,7 @@ def paired(z_views: Tensor, z: Tensor, valid: Tensor) -> Tensor:
     return _mean((z_views.float() - z.float()).square().mean(2), valid)
 
 
-def semantic(told: Tensor, whole: Tensor, valid: Tensor, batch: PatientBatch) -> Tensor:
+def semantic(told: Tensor, whole: Tensor, valid: Tensor, batch: PatientBatch, task_loss: TaskLoss) -> Tensor:
     """L_sem: a view should say what the whole says, and what happened.
 
     Args:
@@ -172,14 +180,17 @@ def semantic(told: Tensor, whole: Tensor, valid: Tensor, batch: PatientBatch) ->
         whole: (B, K) logits of z, without gradient.
         valid: (V, B) who has the view.
         batch: Its labels.
+        task_loss: Of the training.
     """
     told = told.float()
     teacher = torch.sigmoid(whole.float()).expand_as(told)
-    agreement = _mean(F.binary_cross_entropy_with_logits(told, teacher, reduction="none").mean(2), valid)
-    asked = (batch.label_mask & valid[..., None]).flatten(0, 1)
-    weights = told.new_full(told.shape[2:], 1 / told.shape[2])
-    labels = batch.labels.expand_as(told).flatten(0, 1)
-    return agreement + masked_label_loss(told.flatten(0, 1), labels, asked, weights)
+    agreement = _mean(F.binary_cross_entropy_with_logits(told, teacher, reduction="none").sum(2), valid)
+    of_each = [
+        task_loss(logits, replace(batch, label_mask=batch.label_mask & has[:, None]))
+        for logits, has in zip(told, valid, strict=True)
+    ]
+    who = valid.sum(1)  # (V,)
+    return agreement + (torch.stack(of_each) * who).sum() / who.sum().clamp(min=1)
 
 
 def _mean(per_pair: Tensor, valid: Tensor) -> Tensor:

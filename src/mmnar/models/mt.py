@@ -5,7 +5,7 @@ Each modality is P tokens and a cls token of its own; F is the fusion layer, O t
 
     token a may attend to token b in layer l  ⟺  δ^mod(a) δ^mod(b) (mod(a) = mod(b) or l ≥ F)
     logits(O) = Σ_{m ∈ O} π_m Head_m(cls_m),  π = softmax over O of learned scalars
-    L = L_task(O) + λ_u mean_{m ∈ O} L_task({m}) + λ_s L_task(random subset of O)
+    L = L_task(O) + λ_u L̄_task({m}) + λ_s L_task(random subset of O),  L̄ = mean over pairs of a patient and an m ∈ O
     search: min_α L_held-out(w*(α), F ~ softmax α)  with  w*(α) = argmin_w L_rest(w, F ~ softmax α)
 
 F = 1 is early fusion, F = L + 1 late fusion: no attention between modalities.
@@ -14,7 +14,7 @@ F = 1 is early fusion, F = L + 1 late fusion: no attention between modalities.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -22,10 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmnar.encoders.modality import encode, encoders_of
+from mmnar.errors import ConfigError
 from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase, TaskLoss
 from mmnar.ops.heads import TaskHead
-from mmnar.ops.losses import mean_label_loss
-from mmnar.ops.masked import FusionLayer, masked_mean
+from mmnar.ops.masked import FusionLayer
 from mmnar.ops.views import some_of
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
@@ -42,18 +42,21 @@ class MTConfig:
     patches: P tokens per modality; divides ``width``.
     token_width: Of a token; ``heads`` divides it.
     layers, heads: L layers and their attention heads.
-    fusion_layer: F, from 1 (early) to L + 1 (late); None = late.
+    fusion_layer: F, from 1 (early) to L + 1 (late); None = late, or what the search finds.
     weight_alone, weight_subset: λ_u, λ_s.
     search: Search F in a phase of its own before training goes on with the one found.
     search_epochs: Length of that phase.
     search_share: Share of the training patients who decide on F and not on the weights during the search.
     append_pattern: Concatenate δ to what the heads see; a view's own subset for a view.
+
+    Raises:
+        ConfigError: A number that does not divide another, no such layer, or F both given and searched.
     """
 
     width: int = 128
     dropout: float = 0.2
     patches: int = 4
-    token_width: int = 48
+    token_width: int = 64
     layers: int = 2
     heads: int = 4
     fusion_layer: int | None = None
@@ -63,6 +66,18 @@ class MTConfig:
     search_epochs: int = 20
     search_share: float = 0.2
     append_pattern: bool = False
+
+    def __post_init__(self) -> None:
+        for name, part, whole in (("patches", self.patches, self.width), ("heads", self.heads, self.token_width)):
+            if part < 1 or whole % part:
+                raise ConfigError(
+                    f"model.{name}", f"a divisor of {whole}", f"{part}", f"choose one that divides {whole}"
+                )
+        late, f = self.layers + 1, self.fusion_layer
+        if f is not None and not 1 <= f <= late:
+            raise ConfigError("model.fusion_layer", f"1 (early) to {late} (late)", f"{f}", "choose one of these layers")
+        if f is not None and self.search:
+            raise ConfigError("model.fusion_layer", "none where the search decides", f"{f}", "leave out one of the two")
 
 
 class MT(Model):
@@ -76,6 +91,8 @@ class MT(Model):
             "We hold the abstract only: views, weights, sizes and the readout are ours.",
             "Not a pretrained vision-language transformer: tokens are P slices of the shared encoder's output, "
             "projected; no text or image patches of their own.",
+            "Two layers on tokens of 64 numbers, not of the width that all methods share: attention over M (P + 1) "
+            "tokens costs.",
             "One readout for every F, so that the search compares fusion and nothing else: per-modality heads on the "
             "cls tokens, averaged with weights that are renormalised over what is present.",
             "Late fusion is the default, as the CRL-MMNAR paper ran it; the search is an option.",
@@ -85,6 +102,7 @@ class MT(Model):
             "The tune fold chooses the epoch, so α is fitted to a fixed share of the training patients, chosen by row "
             "number; during the search they do not move the weights, afterwards they do.",
         ),
+        original={"model.search": True},
     )
     Config = MTConfig
     fused_from: Tensor
@@ -104,7 +122,9 @@ class MT(Model):
         self.heads = nn.ModuleList(TaskHead(schema, d, config.append_pattern) for _ in schema.modalities)
         self.share = nn.Parameter(torch.zeros(m))  # π before the softmax
         self.null = nn.Parameter(torch.zeros(k))  # logits of a patient of whom nothing is known
-        self.register_buffer("fused_from", torch.tensor(config.fusion_layer or config.layers + 1))
+        self.register_buffer(
+            "fused_from", torch.tensor(config.layers + 1 if config.fusion_layer is None else config.fusion_layer)
+        )
         if config.search:
             self.alpha = nn.Parameter(torch.zeros(config.layers + 1))
         self.searching = config.search
@@ -128,8 +148,10 @@ class MT(Model):
             return
         held = held_out(batch.rows, self.c.search_share)
         for self.choosing, part in ((False, ~held), (True, held)):
-            if part.any():
-                yield from super().objectives(batch.take(part.nonzero().squeeze(1)), forward, task_loss)
+            rows = part.nonzero().squeeze(1)
+            for objective in super().objectives(batch.take(rows) if len(rows) else batch, forward, task_loss):
+                # several processes step together, so a batch without such patients makes a step too, of no gradient
+                yield objective if len(rows) else replace(objective, total=0 * objective.total)
         self.choosing = False
 
     def after_backward(self) -> None:
@@ -160,7 +182,7 @@ class MT(Model):
         if self.loss_weights["alone"]:
             losses["alone"] = self.alone_loss(self.alone(tokens, present, self.layers[start - 1 :]), batch)
         if self.loss_weights["subset"]:
-            losses["subset"] = mean_label_loss(logits[b:], batch)
+            losses["subset"] = self.task_loss(logits[b:], batch)
         return Output(logits[:b], h[:b], losses)
 
     def tokens(self, e: Tensor) -> Tensor:
@@ -204,14 +226,16 @@ class MT(Model):
         return torch.where(something, logits, self.null.to(logits.dtype)), (share[..., None] * cls).sum(1)
 
     def alone_loss(self, tokens: Tensor, batch: PatientBatch) -> Tensor:
-        """mean_{m ∈ O} L_task({m}): over a patient's modalities, then over patients asked, then over tasks."""
+        """L̄_task({m}): the label loss of each m over who has it, weighted by how many they are."""
         m = len(self.heads)
         only = torch.eye(m, dtype=torch.bool, device=tokens.device).expand(len(tokens), -1, -1)
-        logits = self._heads(self.norm(tokens[:, :, 0]), only).float()  # (B, M, K)
-        labels = batch.labels[:, None].expand_as(logits)
-        loss = masked_mean(F.binary_cross_entropy_with_logits(logits, labels, reduction="none"), batch.present)
-        asked = batch.label_mask & batch.present.any(1, keepdim=True)
-        return ((loss * asked).sum(0) / asked.sum(0).clamp(min=1)).mean()
+        logits = self._heads(self.norm(tokens[:, :, 0]), only)  # (B, M, K)
+        who = batch.present.sum(0)  # (M,)
+        of_each = [
+            self.task_loss(logits[:, i], replace(batch, label_mask=batch.label_mask & batch.present[:, [i]]))
+            for i in range(m)
+        ]
+        return (torch.stack(of_each) * who).sum() / who.sum().clamp(min=1)
 
     def _heads(self, cls: Tensor, patterns: Tensor) -> Tensor:
         """Head_m(cls_m) with the pattern that each is told, (B, M, M): (B, M, K)."""

@@ -13,7 +13,7 @@ Li, Chen, Han: "SimMLM: A Simple Framework for Multi-modal Learning with Missing
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.heads import TaskHead
-from mmnar.ops.losses import masked_label_loss
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
 
@@ -40,7 +39,7 @@ class SimMLMConfig:
 
     width: int = 128
     dropout: float = 0.2
-    expert_epochs: int = 4
+    expert_epochs: int = 20
     weight_fewer: float = 1.0
     weight_mofe: float = 0.1
     append_pattern: bool = False
@@ -62,9 +61,12 @@ class SimMLM(Model):
             "x⁺ is the record as it is, which already lacks modalities; the paper also draws x⁺ from complete records. "
             "x⁻ keeps a uniform number between 1 and n − 1 of its n modalities; a patient with one has no x⁻.",
             "Both views share the encoders' pass, so they share its dropout.",
-            "ℓ_MoFe is taken per patient and task; ℓ(o⁻, y) and ℓ_MoFe are means over tasks.",
+            "ℓ_MoFe is taken per patient and task from the plain cross-entropy and summed over tasks.",
             "The experts of stage 1 are trained in one pass: they share no weights, only the gradient's norm bound.",
+            "Stage 1 has a fixed length; its last epoch is kept, not its best on the tune fold.",
             "A patient with nothing present gets learned logits.",
+            "preset=original is the joint stage of the segmentation release; its experts were trained with a learning "
+            "rate of 0.01, where the loop has one rate for both stages.",
         ),
         original={"train.lr": 1e-3, "model.expert_epochs": 500, "train.max_epochs": 300},
     )
@@ -72,7 +74,7 @@ class SimMLM(Model):
 
     def __init__(self, schema: Schema, config: SimMLMConfig) -> None:
         super().__init__(schema, config)
-        self.c: SimMLMConfig = config
+        self.c = config
         m, d, k = len(schema.modalities), config.width, len(schema.tasks)
         self.encoders = encoders_of(schema, d, config.dropout)
         self.experts = nn.ModuleList(
@@ -96,7 +98,7 @@ class SimMLM(Model):
         if not self.training:
             return Output(logits, h)
         wanted = {name for name, weight in self.loss_weights.items() if weight}
-        losses = {"expert": _expert_loss(o, batch)} if "expert" in wanted else {}
+        losses = {"expert": self._expert_loss(o, batch)} if "expert" in wanted else {}
         if wanted & {"fewer", "mofe"}:
             losses |= self._view_losses(e, logits, batch)
         return Output(logits, h, {name: loss for name, loss in losses.items() if name in wanted})
@@ -106,15 +108,15 @@ class SimMLM(Model):
         return torch.stack([expert(e[:, m], present) for m, expert in enumerate(self.experts)], dim=1)
 
     def gates(self, e: Tensor, present: Tensor) -> Tensor:
-        """w (B, M, K): over the observed modalities 1 in sum, 0 where absent; all 0 where nothing is present."""
+        """w (B, M, K) float32: 1 in sum over the observed modalities, 0 where absent; all 0 with nothing present."""
         g = self.gate(torch.where(present[..., None], e, 0.0).flatten(1)).view(*present.shape, -1)
         keys = present | ~present.any(1, keepdim=True)  # softmax over no key is NaN
         w = g.float().masked_fill(~keys[..., None], -torch.inf).softmax(1)
-        return torch.where(present[..., None], w, 0.0).to(e.dtype)
+        return torch.where(present[..., None], w, 0.0)
 
     def mix(self, o: Tensor, w: Tensor, present: Tensor) -> Tensor:
         """o = Σ_m w^m o^m: (B, K)."""
-        return torch.where(present.any(1, keepdim=True), (w * o).sum(1), self.nothing.to(o.dtype))
+        return torch.where(present.any(1, keepdim=True), (w * o).sum(1), self.nothing)
 
     def _view_losses(self, e: Tensor, more: Tensor, batch: PatientBatch) -> dict[str, Tensor]:
         """ℓ(o⁻, y) and ℓ_MoFe, over the patients who have something to lose."""
@@ -122,7 +124,16 @@ class SimMLM(Model):
         o = self.expert_logits(e, fewer_present)
         fewer = self.mix(o, self.gates(e, fewer_present), fewer_present)
         asked = batch.label_mask & (batch.present.sum(1, keepdim=True) >= 2)
-        return {"fewer": _mean_loss(fewer, batch, asked), "mofe": mofe_loss(more, fewer, batch.labels, asked)}
+        fewer_loss = self.task_loss(fewer, replace(batch, label_mask=asked))
+        return {"fewer": fewer_loss, "mofe": mofe_loss(more, fewer, batch.labels, asked)}
+
+    def _expert_loss(self, o: Tensor, batch: PatientBatch) -> Tensor:
+        """Σ_m ℓ(o^m, y) over the patients who have m."""
+        losses = [
+            self.task_loss(o[:, m], replace(batch, label_mask=batch.label_mask & batch.present[:, [m]]))
+            for m in range(o.shape[1])
+        ]
+        return torch.stack(losses).sum()
 
 
 def fewer_of(present: Tensor) -> Tensor:
@@ -135,7 +146,7 @@ def fewer_of(present: Tensor) -> Tensor:
 
 
 def mofe_loss(more: Tensor, fewer: Tensor, labels: Tensor, asked: Tensor) -> Tensor:
-    """ℓ_MoFe, averaged over the patients asked of each task, then over tasks.
+    """ℓ_MoFe, averaged over the patients asked of each task, summed over tasks.
 
     Args:
         more, fewer: (B, K) logits of x⁺ and x⁻.
@@ -148,20 +159,8 @@ def mofe_loss(more: Tensor, fewer: Tensor, labels: Tensor, asked: Tensor) -> Ten
     """
     worse = _cross_entropy(more, labels) - _cross_entropy(fewer, labels)
     per_task = (worse.clamp(min=0) * asked).sum(0) / asked.sum(0).clamp(min=1)  # (K,)
-    return per_task.mean()
+    return per_task.sum()
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits.float(), labels, reduction="none")
-
-
-def _expert_loss(o: Tensor, batch: PatientBatch) -> Tensor:
-    """Σ_m ℓ(o^m, y) over the patients who have m."""
-    losses = [_mean_loss(o[:, m], batch, batch.label_mask & batch.present[:, m, None]) for m in range(o.shape[1])]
-    return torch.stack(losses).sum()
-
-
-def _mean_loss(logits: Tensor, batch: PatientBatch, asked: Tensor) -> Tensor:
-    """Cross-entropy over what is ``asked`` (B, K), averaged over tasks."""
-    weights = torch.full((logits.shape[1],), 1 / logits.shape[1], device=logits.device)
-    return masked_label_loss(logits.float(), batch.labels, asked, weights)

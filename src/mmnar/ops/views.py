@@ -24,6 +24,14 @@ def some_of(present: Tensor) -> Tensor:
     return one_of(present) | (coins & present)
 
 
-def part_of(present: Tensor) -> Tensor:
-    """A proper subset: ``some_of`` what a random one leaves; none where fewer than two are present."""
-    return some_of(present & ~one_of(present))
+def part_of(present: Tensor, least: int = 1) -> Tensor:
+    """A proper subset of ``least`` or more: ``some_of`` what a random one leaves, filled up; none where that is fewer.
+
+    >>> part_of(torch.tensor([[True, True, True], [False, True, True]]), least=2).sum(1)
+    tensor([2, 0])
+    """
+    left = present & ~one_of(present)
+    part = some_of(left)
+    for _ in range(least - 1):
+        part = part | (one_of(left & ~part) & (part.sum(1, keepdim=True) < least))
+    return part & (part.sum(1, keepdim=True) >= least)

@@ -100,7 +100,7 @@ class _Fit:
     name: str
 
     def epochs(self, phase: Phase) -> int:
-        return phase.epochs or epochs_of(self.config, len(self.data))
+        return epochs_of(self.config, len(self.data)) if phase.epochs is None else phase.epochs
 
 
 Trained = tuple[dict[str, Tensor], list[dict[str, Any]]]
@@ -169,13 +169,15 @@ def _phase(
     model.eval()
     with torch.no_grad():
         model.begin_phase(phase, fit.data)
+    if not fit.epochs(phase):
+        return _cpu_state(model)
     if begun:
         model.load_state_dict(begun.group("model"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
     if begun:
         restore_optimizer(optimizer, begun.group("optimizer"))
     wrapped, optimizer = fabric.setup(_Unpacked(model), optimizer)
-    task_loss = _task_loss(fit.data, config, fabric.device)
+    task_loss = model.task_loss = _task_loss(fit.data, config, fabric.device)
     last_saved = time.monotonic()
     while progress.epoch < fit.epochs(phase) and not _stopped(progress, phase, config):
         started = time.perf_counter()
@@ -296,13 +298,16 @@ def _task_loss(data: PatientBatch, config: TrainConfig, device: torch.device) ->
             )
     weights = torch.tensor([config.task_weights.get(name, 1.0) for name in tasks], device=device)
     focal = config.label_loss == "focal"
-    loss = partial(
-        masked_label_loss,
+    return partial(
+        _label_loss,
         weights=weights,
         gamma=config.focal_gamma if focal else 0.0,
         alpha=config.focal_alpha if focal else -1.0,
     )
-    return lambda logits, batch: loss(logits.float(), batch.labels, batch.label_mask)
+
+
+def _label_loss(logits: Tensor, batch: PatientBatch, weights: Tensor, gamma: float, alpha: float) -> Tensor:
+    return masked_label_loss(logits.float(), batch.labels, batch.label_mask, weights, gamma, alpha)
 
 
 def _set_rate(optimizer: Any, config: TrainConfig, done: float) -> None:
