@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmnar.models.hgmf import HGMF, BilevelAttention, Edges, HGMFConfig, Interactions
+from mmnar.models.hgmf import HGMF, HGMFConfig
+from mmnar.ops.hypergraph import BilevelAttention, Edges, Interactions
 from mmnar.types import PatientBatch
 from tests.conformance.test_models import batch
 from tests.populations import SCHEMA
