@@ -16,6 +16,7 @@ N_i: for every modality of i, the k training patients nearest in it; and i itsel
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -32,8 +33,10 @@ from mmnar.types import Output, PatientBatch
 
 ROWS = 1024
 """Patients encoded at a time."""
-SEARCHED = 128
+SEARCHED = 64
 """Patients compared with the bank at a time: the similarities stay in the cache."""
+NOBODY: Final = torch.iinfo(torch.int64).min
+"""Rank of whoever is no neighbour."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,9 @@ class HGMF(Model):
             "Inductive, where the paper is transductive: neighbours are training patients, at most 4,096 by default (a "
             "random choice of a larger fold), and nobody is their own neighbour in training.",
             "Edges point from a patient to their k nearest in each modality (cosine of untrained vectors) and are not "
-            "made symmetric; near in two modalities is two edges. An edge tells modality and cosine.",
+            "made symmetric; near in two modalities is two edges. An edge tells modality and cosine. Of training "
+            "patients equally near in a modality (to 1e-6), as many are where it has one number or one category, those "
+            "come first whose mean cosine over all modalities is highest, one that either lacks counting 0.",
             "f_m is the encoder that all methods share and a linear map. A neighbour's u is that of the last epoch's "
             "end: through neighbours gradients reach interactions and attention, through the patient also f_m.",
             "A neighbour's z¹ is that of the last epoch's end, too (historical embeddings), so that a step needs no "
@@ -232,20 +237,19 @@ class HGMF(Model):
 
     def _nearest(self, directions: list[Tensor], present: Tensor, own: Tensor) -> Edges:
         k, n = self.c.neighbours, max(int(self.bank_size), self.c.neighbours)
-        place = torch.arange(n, device=own.device, dtype=torch.float32)
-        # compared on a grid, ties to the earlier place: with another batch the product rounds otherwise, and must not
-        # choose another neighbour. grid · n stays exact in float32.
-        grid = 2**23 // n
         known = (own >= 0).nonzero().squeeze(1)
+        # float64: with another batch the product rounds otherwise, and must not choose another neighbour
+        bank = [getattr(self, f"bank_x{m}")[:n].double() for m in range(len(directions))]
+        cosines = torch.stack([x.double() @ y.T for x, y in zip(directions, bank, strict=True)])  # (M, B, n)
+        alike = cosines.mean(0)  # 0 of a modality that one of the two lacks: whoever shares little is not the nearest
         rows, near, valid = [], [], []
-        for m, x in enumerate(directions):
-            cosine = x @ getattr(self, f"bank_x{m}")[:n].T  # (B, n)
-            rank = (cosine * grid).round_().mul_(n).sub_(place).masked_fill_(~self.bank_present[:n, m], -torch.inf)
-            rank[known, own[known]] = -torch.inf
+        for m, cosine in enumerate(cosines):
+            rank = ranked(cosine, alike).masked_fill_(~self.bank_present[:n, m], NOBODY)
+            rank[known, own[known]] = NOBODY
             best = rank.topk(k, dim=1)
             rows.append(best.indices)
-            near.append(cosine.gather(1, best.indices))
-            valid.append(best.values.isfinite() & present[:, m, None])
+            near.append(cosine.gather(1, best.indices).float())
+            valid.append((best.values > NOBODY) & present[:, m, None])
         has = torch.cat(valid, 1)
         return Edges(torch.cat(rows, 1) * has, torch.cat(near, 1) * has, has)
 
@@ -264,3 +268,18 @@ class HGMF(Model):
         else:
             y = self.second_source(self.bank_z1[rows], q)
         return F.embedding(index, y), q[index]
+
+
+def ranked(cosine: Tensor, alike: Tensor) -> Tensor:
+    """Whole numbers in the order of the cosine (to 2⁻²⁰), of equal ones of ``alike`` (to 2⁻¹⁷), then the earlier place.
+
+    Args:
+        cosine, alike: (B, n) in [−1, 1], float64.
+
+    >>> cosine, alike = torch.tensor([[0.5, 0.5, 0.5, 0.7]]), torch.tensor([[0.1, 0.2, 0.2, -1.0]])
+    >>> ranked(cosine.double(), alike.double()).argsort(descending=True).tolist()
+    [[3, 1, 2, 0]]
+    """
+    n = cosine.shape[1]
+    rank = (cosine * 2**20).round_().mul_(2**19).add_((alike * 2**17).round_())  # exact in float64
+    return rank.long().mul_(n).sub_(torch.arange(n, device=cosine.device))
