@@ -25,7 +25,7 @@ from mmnar.encoders.plain import PlainVectors
 from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase, TaskLoss
 from mmnar.ops.alignment import procrustes, require_transport, transported
 from mmnar.ops.diffusion import BlockDiffusion
-from mmnar.ops.heads import TaskHead
+from mmnar.ops.heads import TaskHead, trunk
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
 
@@ -112,14 +112,7 @@ class FlexGenEHR(Model):
         self.encoders = nn.ModuleList(_mlp(2 * f, config.width, 2 * d_z) for f in self.vectors.widths)
         self.decoders = nn.ModuleList(_mlp(d_z, config.width, f) for f in self.vectors.widths)
         self.diffusion = BlockDiffusion(m, d_z, 2 * config.width, config.steps)
-        self.trunk = nn.Sequential(
-            nn.Linear(m * d_z, config.width),
-            nn.GELU(),
-            nn.LayerNorm(config.width),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.width, config.width),
-            nn.GELU(),
-        )
+        self.trunk = trunk(m * d_z, config.width, config.dropout)
         self.head = TaskHead(schema, config.width, config.append_pattern)
         self.register_buffer("centre", torch.zeros(m, d_z))
         self.register_buffer("scale", torch.ones(m))

@@ -25,7 +25,7 @@ from mmnar.encoders.context import Context, How
 from mmnar.encoders.plain import PlainVectors
 from mmnar.models.base import Model, ModelCard
 from mmnar.ops.grid import Grid, carried, gaps, series_grid
-from mmnar.ops.heads import TaskHead
+from mmnar.ops.heads import TaskHead, trunk
 from mmnar.ops.kinds import part_of, schema_of
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
@@ -91,7 +91,7 @@ class GRUD(Model):
         self.candidate = nn.Linear(d, d, bias=False)  # U
         self.dropout = nn.Dropout(config.dropout)
         self.context = Context(schema, "series", config.static, d, config.dropout)
-        self.trunk = _trunk(d + self.context.width, d, config.dropout)
+        self.trunk = trunk(d + self.context.width, d, config.dropout)
         self.head = TaskHead(schema, d, config.append_pattern)
 
     def forward(self, batch: PatientBatch) -> Output:
@@ -172,7 +172,7 @@ class GRUDStatic(Model):
         self.dropout = nn.Dropout(config.dropout)
         self.inputs = nn.Linear(2 * sum(self.features.widths), 2 * d)  # W and V of z and h̃, and their b
         self.context = Context(schema, "static", config.static, d, config.dropout)
-        self.trunk = _trunk(d + self.context.width, d, config.dropout)
+        self.trunk = trunk(d + self.context.width, d, config.dropout)
         self.head = TaskHead(schema, d, config.append_pattern)
 
     def prepare(self, train: PatientBatch) -> None:
@@ -185,13 +185,6 @@ class GRUDStatic(Model):
         state = torch.sigmoid(z) * torch.tanh(new)
         h = self.trunk(torch.cat([state, self.context(batch)], dim=1))
         return Output(self.head(h, batch.present), h)
-
-
-def _trunk(inputs: int, width: int, dropout: float) -> nn.Module:
-    return nn.Sequential(
-        *(nn.Linear(inputs, width), nn.GELU(), nn.LayerNorm(width)),
-        *(nn.Dropout(dropout), nn.Linear(width, width), nn.GELU()),
-    )
 
 
 def _by_time(grid: Grid) -> tuple[Tensor, list[int], Tensor]:

@@ -23,7 +23,7 @@ from mmnar.encoders.context import Context, How
 from mmnar.encoders.plain import PlainVectors
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.grid import Grid, series_grid
-from mmnar.ops.heads import TaskHead
+from mmnar.ops.heads import TaskHead, trunk
 from mmnar.ops.kinds import part_of, schema_of
 from mmnar.ops.packed import TIME_WIDTH, segment_softmax, segment_sum, time_features
 from mmnar.schema import Schema
@@ -100,7 +100,7 @@ class Raindrop(Model):
         self.query, self.key = nn.Linear(token, c.inner, bias=False), nn.Linear(token, c.inner, bias=False)
         self.value = nn.Linear(token, c.inner, bias=False)  # W
         self.context = Context(schema, "series", c.static, c.width, c.dropout)
-        self.trunk = _trunk(v * c.inner, self.context.width, c.width, c.dropout)
+        self.trunk = trunk(v * c.inner + self.context.width, c.width, c.dropout)
         self.head = TaskHead(schema, c.width, c.append_pattern)
 
     def phases(self) -> tuple[Phase, ...]:
@@ -214,13 +214,6 @@ def _graph_losses(model: Model, edges: Tensor, grid: Grid) -> dict[str, Tensor]:
     return {"graph": disagreement(edges, senders(grid))}
 
 
-def _trunk(inputs: int, context: int, width: int, dropout: float) -> nn.Module:
-    return nn.Sequential(
-        *(nn.Linear(inputs + context, width), nn.GELU(), nn.LayerNorm(width)),
-        *(nn.Dropout(dropout), nn.Linear(width, width), nn.GELU()),
-    )
-
-
 @dataclass(frozen=True)
 class RaindropStaticConfig:
     """Args:
@@ -270,7 +263,7 @@ class RaindropStatic(Model):
         v = sum(self.features.widths)
         self.graph = SensorGraph(v, c.sensor_width, c.inner, 0, 1, c.prune)
         self.context = Context(schema, "static", c.static, c.width, c.dropout)
-        self.trunk = _trunk(v * c.sensor_width, self.context.width, c.width, c.dropout)
+        self.trunk = trunk(v * c.sensor_width + self.context.width, c.width, c.dropout)
         self.head = TaskHead(schema, c.width, c.append_pattern)
 
     def phases(self) -> tuple[Phase, ...]:
