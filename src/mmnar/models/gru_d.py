@@ -27,11 +27,15 @@ from mmnar.models.base import Model, ModelCard
 from mmnar.ops.grid import Grid, carried, gaps, series_grid
 from mmnar.ops.heads import TaskHead, trunk
 from mmnar.ops.kinds import part_of, schema_of
+from mmnar.ops.parts import by_parts
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
 
 DAY: Final = 24.0
 """Hours: the time constant at which decays start. γ_h sums over V gaps, so its rates start V times smaller."""
+
+ROWS: Final = 256
+"""Patients predicted at a time: gates and decays of all their times together are large."""
 
 PAPER: Final = "Che, Purushotham, Cho, Sontag, Liu (2018), Scientific Reports 8, 6085"
 
@@ -95,6 +99,9 @@ class GRUD(Model):
         self.head = TaskHead(schema, d, config.append_pattern)
 
     def forward(self, batch: PatientBatch) -> Output:
+        return self._outputs(batch) if self.training else by_parts(self._outputs, batch, ROWS)
+
+    def _outputs(self, batch: PatientBatch) -> Output:
         last = self.last_state(series_grid(batch, self.max_steps))
         h = self.trunk(torch.cat([last, self.context(batch)], dim=1))
         return Output(self.head(h, batch.present), h)

@@ -7,7 +7,7 @@ Zhang, Zeman, Tsiligkaridis, Zitnik: "Graph-Guided Network for Irregularly Sampl
     α_uv^t = σ(h_u^t D [r_v; p^t]')                           how u speaks to v at time t
     e_uv ← e_uv · mean over T_u of α_uv^t, lowest half → 0    edges of this patient, all 1 at first
     h_v^t ← relu(Σ_u h_u^t w_u w_v' α_uv^t e_uv)              over the u observed at t; two layers
-    z_v = relu(Σ_t softmax_t(q_v^t · k̄_v / √d) [h_v^t; p^t] W)
+    z_v = relu(Σ_t softmax_t(q_v^t · k̄_v / √Z) [h_v^t; p^t] W)         q, k and z have length Z
     ŷ = MLP([z_1, …, z_V]);  L_r = Σ_uv Σ_{i≠j} (e_i,uv − e_j,uv)² / ((N − 1)² V²)
 """
 
@@ -26,9 +26,12 @@ from mmnar.ops.grid import Grid, series_grid
 from mmnar.ops.heads import TaskHead, trunk
 from mmnar.ops.kinds import part_of, schema_of
 from mmnar.ops.packed import TIME_WIDTH, segment_softmax, segment_sum, time_features
+from mmnar.ops.parts import by_parts
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
 
+ROWS: Final = 256
+"""Patients predicted at a time: messages and edges between many sensors are large."""
 PAPER: Final = "Zhang, Zeman, Tsiligkaridis, Zitnik (ICLR 2022), arXiv 2110.05357"
 GRAPH_DEVIATIONS: Final = (
     "The paper's graph, as we understand it, not the release's: there messages are made of the receiver's own "
@@ -45,7 +48,7 @@ GRAPH_DEVIATIONS: Final = (
 class RaindropConfig:
     """Args:
     width: D.
-    dropout: Of sensor embeddings, and before the head.
+    dropout: In the encoders of the other modalities, and before the head.
     static: How the modalities that are not series enter: by their ``embeddings`` and their part of δ, by
         ``delta_only``, or not at all (``none``).
     sensor_width: Of h.
@@ -107,6 +110,9 @@ class Raindrop(Model):
         return (Phase("joint", {"task": 1.0, "graph": self.config.weight_graph}),)
 
     def forward(self, batch: PatientBatch) -> Output:
+        return self._outputs(batch) if self.training else by_parts(self._outputs, batch, ROWS)
+
+    def _outputs(self, batch: PatientBatch) -> Output:
         grid = series_grid(batch, self.c.max_steps)
         time = time_features(grid.hours)  # p (S, P)
         h, edges = self.graph(grid, time)
@@ -218,7 +224,7 @@ def _graph_losses(model: Model, edges: Tensor, grid: Grid) -> dict[str, Tensor]:
 class RaindropStaticConfig:
     """Args:
     width: D.
-    dropout: Before the head.
+    dropout: In the encoders of the other modalities, and before the head.
     static: How the modalities that are not static features enter, as in ``RaindropConfig``.
     sensor_width: Of h.
     inner: Of r.
@@ -273,6 +279,9 @@ class RaindropStatic(Model):
         self.features.fit(part_of(train, "static"))
 
     def forward(self, batch: PatientBatch) -> Output:
+        return self._outputs(batch) if self.training else by_parts(self._outputs, batch, ROWS)
+
+    def _outputs(self, batch: PatientBatch) -> Output:
         values, observed = zip(*self.features(part_of(batch, "static")), strict=True)
         moment = torch.zeros(len(batch), device=batch.present.device)  # everybody at one time
         offsets = torch.arange(len(batch) + 1, device=moment.device)
