@@ -9,7 +9,7 @@ encoders, the fusion and the head; ψ the anchor net f_a, f_c (weights of the cl
     z_1 = [h^m or h̃^m]_m + softplus( f_1(a) + ε )                                   perturbation of a patient who
     z_2 = g(z_1) + softplus( f_2(z_1) + ε ),  ŷ = head(z_2)                         lacks something
     θ* = θ − η ∇_θ L_tr(θ, ψ)                                                       inner step, ε ~ N(0, 1)
-    L = L_tr(θ, ψ) + L_noised(θ*, ψ) + L_clean(θ*, ψ) + α ‖z_1 − z'_1‖² + β ‖z_2 − z'_2‖²
+    L = L_tr(θ, ψ) + L_noised(θ*, ψ) + L_clean(θ*, ψ) + α MSE(z_1, z'_1) + β MSE(z_2, z'_2)
 
 L_tr is over patients who lack something. z' and L_noised are of patients with several modalities from whom some are
 hidden, z and L_clean of the same patients as they are, both with ε = 0.
@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
 from mmnar.encoders.modality import encode, encoders_of
+from mmnar.errors import SchemaError
 from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase, TaskLoss
 from mmnar.ops.bernoulli import pooled_logit
 from mmnar.ops.clusters import kmeans
@@ -44,7 +45,7 @@ class SMILConfig:
 
     Args:
         width: D.
-        dropout: In encoders and fusion.
+        dropout: In encoders and before the head.
         append_pattern: Concatenate δ to what the head sees.
         clusters: C centroids of each modality.
         cluster_rows: At most so many patients of the training fold are clustered, evenly spaced.
@@ -95,9 +96,12 @@ class SMIL(Model):
             "Centroids are renewed every R epochs, starting from the old ones so that each keeps its weight.",
             "All of θ takes the inner step, at a constant η; the release lets η decay and leaves out the encoder of "
             "the modality that is missing.",
-            "Pretraining uses the patients with the most modalities, zeros for what they lack.",
+            "Pretraining uses the patients with the most modalities. While there are no centroids, what they lack is "
+            "zeros, and nobody is perturbed.",
+            "k-means is by mini-batches, on at most 16,384 patients by default.",
         ),
         original={
+            "model.dropout": 0.5,
             "train.lr": 1e-3,
             "train.weight_decay": 1e-4,
             "train.batch_size": 128,
@@ -112,6 +116,8 @@ class SMIL(Model):
         super().__init__(schema, config)
         self.c = config
         m, d = len(schema.modalities), config.width
+        if m < 2:
+            raise SchemaError("SMIL", "at least two modalities", f"{m}", "choose another model")
         self.main, self.auxiliary = _Main(schema, config), _Auxiliary(m, d, config.clusters)
         self.register_buffer("enough", torch.tensor(m))  # modalities a patient needs for pretraining
         self.register_buffer("age", torch.tensor(0))  # epochs since the centroids were renewed
@@ -230,7 +236,8 @@ class _Main(nn.Module):
         m, d = len(schema.modalities), c.width
         self.width = d
         self.encoders = encoders_of(schema, d, c.dropout)
-        self.trunk = nn.Sequential(nn.Linear(m * d, d), nn.GELU(), nn.LayerNorm(d), nn.Dropout(c.dropout))  # g
+        self.trunk = nn.Sequential(nn.Linear(m * d, d), nn.GELU(), nn.LayerNorm(d))  # g
+        self.dropout = nn.Dropout(c.dropout)  # after z_2: masks of their own would set equal views apart
         self.head = TaskHead(schema, d, c.append_pattern)
 
     def forward(
@@ -247,12 +254,12 @@ class _Main(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """h (B, M, D), δ (B, M) → logits (B, K), z_1 (B, M D), z_2 (B, D). Nothing of h behind δ = 0 is read."""
         e_omega, e_first, e_second = noise or (0.0, 0.0, 0.0)
-        lacking = ~present.all(1, keepdim=True)
+        perturbed = auxiliary.centroids.any() & ~present.all(1, keepdim=True)  # nobody before there are centroids
         a = auxiliary.anchor(masked_mean(h, present))  # (B, D)
         x = torch.where(present[..., None], h, auxiliary.prior(a, e_omega)).flatten(1)
-        z1 = x + lacking * F.softplus(auxiliary.first(a) + e_first)
-        z2 = self.trunk(z1) + lacking * F.softplus(auxiliary.second(z1) + e_second)
-        return self.head(z2, present), z1, z2
+        z1 = x + perturbed * F.softplus(auxiliary.first(a) + e_first)
+        z2 = self.trunk(z1) + perturbed * F.softplus(auxiliary.second(z1) + e_second)
+        return self.head(self.dropout(z2), present), z1, z2
 
 
 class _Auxiliary(nn.Module):
