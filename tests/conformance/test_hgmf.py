@@ -9,8 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmnar.config import TrainConfig
 from mmnar.models.hgmf import HGMF, HGMFConfig
 from mmnar.ops.hypergraph import BilevelAttention, Edges, Interactions
+from mmnar.training.loop import train
+from mmnar.training.monitor import Silent
 from mmnar.types import PatientBatch, Static
 from tests.conformance.test_models import batch
 from tests.populations import SCHEMA
@@ -316,3 +319,12 @@ def test_attention_sums_to_one() -> None:
     y = torch.rand(8)
     z = layer(y.expand(len(p), 8), p, y.expand_as(others), q, edges)
     assert torch.allclose(z, (2 * y).expand_as(z), atol=1e-5)
+
+
+def test_the_graph_of_the_training_fold_does_not_outlive_training() -> None:
+    b = batch(60)
+    m = model()
+    train(m, b, b, TrainConfig(min_steps=0, max_epochs=1, batch_size=32), 0, Silent())
+    for name in ("fold_rows", "fold_edges", "fold_near", "fold_valid", "bank_place"):
+        assert not len(getattr(m, name))
+    assert torch.isfinite(m(b).logits).all()

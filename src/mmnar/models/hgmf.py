@@ -35,6 +35,8 @@ ROWS = 1024
 """Patients encoded at a time."""
 SEARCHED = 64
 """Patients compared with the bank at a time: the similarities stay in the cache."""
+OF_TRAINING: Final = ("fold_rows", "fold_edges", "fold_near", "fold_valid", "bank_place")
+"""Buffers of the training fold that prediction does not need."""
 NOBODY: Final = torch.iinfo(torch.int64).min
 """Rank of whoever is no neighbour."""
 
@@ -141,8 +143,7 @@ class HGMF(Model):
         self.register_buffer("bank_type", torch.zeros(c.bank, dtype=torch.long))
         self.register_buffer("bank_u", torch.zeros(c.bank, m, c.unimodal))
         self.register_buffer("bank_z1", torch.zeros(c.bank, c.width))
-        # of the training fold, needed in training alone
-        for name in ("fold_rows", "fold_edges", "fold_near", "fold_valid", "bank_place"):
+        for name in OF_TRAINING:
             self.register_buffer(name, torch.zeros(0), persistent=False)
 
     def prepare(self, train: PatientBatch) -> None:
@@ -179,6 +180,10 @@ class HGMF(Model):
             edges = self._fold_edges(train.rows[self.bank_place[part]], own[0])
             y = self.first_source(self.bank_u[part], *own)
             self.bank_z1[part] = self.layers[0](y, own[1], *self._neighbours(edges, 0), edges)
+
+    def finish(self) -> None:
+        for name in OF_TRAINING:
+            setattr(self, name, torch.zeros(0))
 
     def forward(self, batch: PatientBatch) -> Output:
         if self.training:
