@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmnar.encoders.plain import PlainVectors
 from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase, TaskLoss
 from mmnar.ops.alignment import procrustes, require_transport, transported
+from mmnar.ops.bernoulli import pooled_logit
 from mmnar.ops.diffusion import BlockDiffusion
 from mmnar.ops.heads import TaskHead, trunk
 from mmnar.schema import Schema
@@ -149,6 +149,9 @@ class FlexGenEHR(Model):
     def after_epoch(self, train: PatientBatch) -> None:
         self.warmth.add_(1 / max(1, self.c.warmup_epochs)).clamp_(max=1.0)
 
+    def finish(self) -> None:
+        self._completions = None
+
     def objectives(self, batch: PatientBatch, forward: Forward, task_loss: TaskLoss) -> Iterator[Objective]:
         """The predictor's from the labels; before it, of the present stage alone, and no label is read."""
         if self.loss_weights["task"]:
@@ -166,12 +169,14 @@ class FlexGenEHR(Model):
         z = self._completed(batch)  # (B, J, M, d_z)
         h = self.trunk(z.flatten(2))  # (B, J, D)
         logits = self.head(h.flatten(0, 1), batch.present.repeat_interleave(h.shape[1], 0))
-        return Output(_logit_of_mean(logits.view(*h.shape[:2], -1)), h.mean(1))
+        logits = logits.view(*h.shape[:2], -1)  # (B, J, K)
+        return Output(pooled_logit(logits, torch.ones_like(logits[..., 0], dtype=torch.bool)), h.mean(1))
 
     @torch.no_grad()
     def latents(self, batch: PatientBatch) -> Tensor:
-        """z^m Q_m, centred and scaled: (B, M, d_z), zeros where absent."""
-        return self._aligned(self._means(batch), batch.present)
+        """z^m Q_m, centred and scaled: (B, M, d_z), zeros where absent; in full precision, as they were aligned."""
+        with torch.autocast(batch.rows.device.type, enabled=False):
+            return self._aligned(self._means(batch), batch.present)
 
     @torch.no_grad()
     def complete(self, z: Tensor, present: Tensor) -> Tensor:
@@ -286,9 +291,3 @@ def _pairs(present: Tensor) -> Tensor:
 
 def _chunks(train: PatientBatch) -> tuple[Tensor, ...]:
     return torch.split(torch.arange(len(train), device=train.rows.device), CHUNK)
-
-
-def _logit_of_mean(logits: Tensor) -> Tensor:
-    """(B, J, K) → (B, K): the logit of 1/J Σ_j σ(logit_j), without ever leaving the log scale."""
-    logits = logits.float()
-    return F.logsigmoid(logits).logsumexp(1) - F.logsigmoid(-logits).logsumexp(1)
