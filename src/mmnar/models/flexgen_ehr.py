@@ -97,6 +97,7 @@ class FlexGenEHR(Model):
         },
     )
     Config = FlexGenEHRConfig
+    config: FlexGenEHRConfig
     centre: Tensor
     scale: Tensor
     rotation: Tensor
@@ -106,7 +107,6 @@ class FlexGenEHR(Model):
 
     def __init__(self, schema: Schema, config: FlexGenEHRConfig) -> None:
         super().__init__(schema, config)
-        self.c = config
         m, d_z = len(schema.modalities), config.latent
         self.vectors = PlainVectors(schema)
         self.encoders = nn.ModuleList(_mlp(2 * f, config.width, 2 * d_z) for f in self.vectors.widths)
@@ -132,12 +132,12 @@ class FlexGenEHR(Model):
 
     def prepare(self, train: PatientBatch) -> None:
         self.vectors.fit(train)
-        if bool(((_pairs(train.present) < self.c.latent) & train.present.any(0)).any()):
+        if bool(((_pairs(train.present) < self.config.latent) & train.present.any(0)).any()):
             require_transport()  # now, not after the VAEs have been trained
 
     def begin_phase(self, phase: Phase, train: PatientBatch) -> None:
         if phase.name == "vae":
-            self.warmth.fill_(1 / max(1, self.c.warmup_epochs))
+            self.warmth.fill_(1 / max(1, self.config.warmup_epochs))
         elif phase.name == "diffusion":
             self._align(train)
         else:
@@ -147,7 +147,7 @@ class FlexGenEHR(Model):
             self._completions = _Completions(train.rows[order], train.present[order], torch.cat(drawn)[order])
 
     def after_epoch(self, train: PatientBatch) -> None:
-        self.warmth.add_(1 / max(1, self.c.warmup_epochs)).clamp_(max=1.0)
+        self.warmth.add_(1 / max(1, self.config.warmup_epochs)).clamp_(max=1.0)
 
     def finish(self) -> None:
         self._completions = None
@@ -181,7 +181,7 @@ class FlexGenEHR(Model):
     @torch.no_grad()
     def complete(self, z: Tensor, present: Tensor) -> Tensor:
         """J completions (B, J, M, d_z) of z (B, M, d_z); before there is a diffusion, with the mean, zero."""
-        completed = z[:, None].repeat(1, self.c.draws, 1, 1)
+        completed = z[:, None].repeat(1, self.config.draws, 1, 1)
         rows = (~present.all(1)).nonzero().squeeze(1)
         if not bool(self.sampling) or not len(rows):
             return completed
@@ -219,7 +219,7 @@ class FlexGenEHR(Model):
         for m, (x, known) in enumerate(self.vectors(batch)):
             rows = batch.present[:, m].nonzero().squeeze(1)
             mu, _ = _posterior(self.encoders[m], x[rows], known[rows])
-            out.append(mu.new_zeros(len(x), self.c.latent).index_copy(0, rows, mu))
+            out.append(mu.new_zeros(len(x), self.config.latent).index_copy(0, rows, mu))
         return torch.stack(out, dim=1)
 
     def _aligned(self, means: Tensor, present: Tensor) -> Tensor:
@@ -237,8 +237,8 @@ class FlexGenEHR(Model):
         anchor = int(present.sum(0).argmax())
         for m, pairs in enumerate(_pairs(present).tolist()):
             if m == anchor or not bool(present[:, m].any()):
-                self.rotation[m] = torch.eye(self.c.latent)
-            elif pairs >= self.c.latent:
+                self.rotation[m] = torch.eye(self.config.latent)
+            elif pairs >= self.config.latent:
                 both = present[:, m] & present[:, anchor]
                 self.rotation[m] = procrustes(z[both, m], z[both, anchor])
             else:
@@ -251,7 +251,7 @@ class FlexGenEHR(Model):
         """At most ``transport_rows`` patients who have m; those who have the other too come first."""
         rows = present[:, m].nonzero().squeeze(1)
         rows = rows[torch.randperm(len(rows)).to(rows.device)]
-        return rows[(~present[rows, other]).int().argsort(stable=True)][: self.c.transport_rows]
+        return rows[(~present[rows, other]).int().argsort(stable=True)][: self.config.transport_rows]
 
 
 def _mlp(inputs: int, width: int, outputs: int) -> nn.Sequential:

@@ -99,6 +99,7 @@ class HGMF(Model):
         keeps_patients=True,
     )
     Config = HGMFConfig
+    config: HGMFConfig
     types: Tensor
     type_used: Tensor
     bank_size: Tensor
@@ -114,7 +115,6 @@ class HGMF(Model):
 
     def __init__(self, schema: Schema, config: HGMFConfig) -> None:
         super().__init__(schema, config)
-        self.c: HGMFConfig = config
         m, d = len(schema.modalities), config.width
         self.encoders = encoders_of(schema, d, config.dropout)
         self.plain = PlainVectors(schema)
@@ -133,7 +133,7 @@ class HGMF(Model):
         self._register_bank(m)
 
     def _register_bank(self, m: int) -> None:
-        c: HGMFConfig = self.config
+        c = self.config
         self.register_buffer("types", torch.zeros(self.t, m, dtype=torch.bool))  # the first is: nothing
         self.register_buffer("type_used", torch.zeros(self.t, dtype=torch.bool))
         self.register_buffer("bank_size", torch.zeros((), dtype=torch.long))
@@ -148,7 +148,7 @@ class HGMF(Model):
 
     def prepare(self, train: PatientBatch) -> None:
         """Types, the bank and the graph of the training fold."""
-        c: HGMFConfig = self.config
+        c = self.config
         self.plain.fit(train)
         self._name_types(train.present)
         place = torch.randperm(len(train))[: c.bank].sort().values.to(train.rows.device)
@@ -199,7 +199,7 @@ class HGMF(Model):
 
     def embed(self, batch: PatientBatch) -> Tensor:
         """u^m = f_m(x^m): (B, M, R); meaningless where absent."""
-        e = encode(self.encoders, batch, self.c.width).transpose(0, 1)  # (M, B, D)
+        e = encode(self.encoders, batch, self.config.width).transpose(0, 1)  # (M, B, D)
         return torch.baddbmm(self.unimodal_bias, e, self.unimodal).transpose(0, 1)
 
     def first_source(self, u: Tensor, present: Tensor, types: Tensor) -> Tensor:
@@ -218,7 +218,7 @@ class HGMF(Model):
         return torch.where(self.type_used & ~lacks, size, -1).argmax(1)
 
     def _name_types(self, present: Tensor) -> None:
-        c: HGMFConfig = self.config
+        c = self.config
         patterns, counts = torch.unique(present, dim=0, return_counts=True)
         frequent = (counts >= c.rare * len(present)) & patterns.any(1)
         order = counts.argsort(descending=True, stable=True)
@@ -241,7 +241,7 @@ class HGMF(Model):
         return Edges(rows, near, valid)
 
     def _nearest(self, directions: list[Tensor], present: Tensor, own: Tensor) -> Edges:
-        k, n = self.c.neighbours, max(int(self.bank_size), self.c.neighbours)
+        k, n = self.config.neighbours, max(int(self.bank_size), self.config.neighbours)
         known = (own >= 0).nonzero().squeeze(1)
         # float64: with another batch the product rounds otherwise, and must not choose another neighbour
         bank = [getattr(self, f"bank_x{m}")[:n].double() for m in range(len(directions))]
@@ -261,7 +261,7 @@ class HGMF(Model):
     def _fold_edges(self, rows: Tensor, present: Tensor) -> Edges:
         """Edges of patients of the training fold; none through a modality that was dropped since."""
         at = torch.searchsorted(self.fold_rows, rows).clamp(max=len(self.fold_rows) - 1)
-        valid = self.fold_valid[at] & present.repeat_interleave(self.c.neighbours, dim=1)
+        valid = self.fold_valid[at] & present.repeat_interleave(self.config.neighbours, dim=1)
         return Edges(self.fold_edges[at], self.fold_near[at], valid)
 
     def _neighbours(self, edges: Edges, layer: int) -> tuple[Tensor, Tensor]:

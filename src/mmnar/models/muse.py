@@ -77,10 +77,10 @@ class MUSE(Model):
         },
     )
     Config = MUSEConfig
+    config: MUSEConfig
 
     def __init__(self, schema: Schema, config: MUSEConfig) -> None:
         super().__init__(schema, config)
-        self.c = config
         m, d = len(schema.modalities), config.width
         self.encoders = encoders_of(schema, d, config.dropout)
         self.edge_dropout = nn.Dropout(config.dropout)
@@ -91,7 +91,7 @@ class MUSE(Model):
         self.head = TaskHead(schema, d, config.append_pattern, d, config.dropout)
 
     def phases(self) -> tuple[Phase, ...]:
-        c: MUSEConfig = self.config
+        c = self.config
         return (Phase("joint", {"task": 1.0, "uns": c.weight_uns, "sup": c.weight_sup}),)
 
     def after_epoch(self, train: PatientBatch) -> None:
@@ -109,13 +109,13 @@ class MUSE(Model):
 
     def edges(self, batch: PatientBatch) -> Tensor:
         """e_im, (B, M, D)."""
-        return self.edge_dropout(encode(self.encoders, batch, self.c.width))  # type: ignore[no-any-return]
+        return self.edge_dropout(encode(self.encoders, batch, self.config.width))  # type: ignore[no-any-return]
 
     def _contrasts(self, z: Tensor, z_dropped: Tensor, batch: PatientBatch) -> dict[str, Tensor]:
         """L_uns and L_sup of the patients who have anything; z (B, D) of either view."""
         rows = batch.present.any(1).nonzero().squeeze(1)
         u, v = (F.normalize(self.project(view[rows]).float(), dim=-1) for view in (z, z_dropped))
-        losses, tau = {}, self.c.temperature
+        losses, tau = {}, self.config.temperature
         if self.loss_weights["uns"]:
             losses["uns"] = (info_nce(u, v, tau) + info_nce(v, u, tau)) / 2
         if self.loss_weights["sup"]:

@@ -93,10 +93,11 @@ class Raindrop(Model):
         original={"train.lr": 1e-4, "train.batch_size": 128, "train.max_epochs": 20},
     )
     Config = RaindropConfig
+    config: RaindropConfig
 
     def __init__(self, schema: Schema, config: RaindropConfig) -> None:
         super().__init__(schema, config)
-        self.c = c = config
+        c = config
         v = sum(len(m.features) for m in schema_of(schema, "series").modalities)
         token = c.sensor_width + TIME_WIDTH
         self.graph = SensorGraph(v, c.sensor_width, c.inner, TIME_WIDTH, c.layers, c.prune)
@@ -113,7 +114,7 @@ class Raindrop(Model):
         return self._outputs(batch) if self.training else by_parts(self._outputs, batch, ROWS)
 
     def _outputs(self, batch: PatientBatch) -> Output:
-        grid = series_grid(batch, self.c.max_steps)
+        grid = series_grid(batch, self.config.max_steps)
         time = time_features(grid.hours)  # p (S, P)
         h, edges = self.graph(grid, time)
         z = self.over_time(h, time, grid).flatten(1)  # (B, V Z)
@@ -127,7 +128,7 @@ class Raindrop(Model):
         tokens = torch.cat([h, time[:, None].expand(-1, h.shape[1], -1)], dim=2)
         mean = segment_sum(tokens, patient, b) / grid.counts.clamp(min=1)[:, None, None]
         asked = self.key(mean) @ self.query.weight  # q · k̄ = token · asked, without a q for every token
-        scores = (tokens * asked[patient]).sum(2) / self.c.inner**0.5  # (S, V)
+        scores = (tokens * asked[patient]).sum(2) / self.config.inner**0.5  # (S, V)
         weights = segment_softmax(scores.float(), patient, b)[..., None]
         return torch.relu(self.value(segment_sum(weights * tokens, patient, b)))
 
@@ -261,6 +262,7 @@ class RaindropStatic(Model):
         original=Raindrop.card.original,
     )
     Config = RaindropStaticConfig
+    config: RaindropStaticConfig
 
     def __init__(self, schema: Schema, config: RaindropStaticConfig) -> None:
         super().__init__(schema, config)

@@ -109,12 +109,12 @@ class SMIL(Model):
         },
     )
     Config = SMILConfig
+    config: SMILConfig
     enough: Tensor
     age: Tensor
 
     def __init__(self, schema: Schema, config: SMILConfig) -> None:
         super().__init__(schema, config)
-        self.c = config
         m, d = len(schema.modalities), config.width
         if m < 2:
             raise SchemaError("SMIL", "at least two modalities", f"{m}", "choose another model")
@@ -128,13 +128,13 @@ class SMIL(Model):
 
     def phases(self) -> tuple[Phase, ...]:
         """Pretraining, then the meta step."""
-        c: SMILConfig = self.config
+        c = self.config
         meta = {"task": 1.0, "noised": 1.0, "clean": 1.0, "first": c.weight_first, "second": c.weight_second}
         return (Phase("pretrain", {"task": 1.0}, c.pretrain_epochs), Phase("meta", meta))
 
     def forward(self, batch: PatientBatch) -> Output:
         """In eval mode the mean over J draws; in training mode ε = 0."""
-        h = encode(self.main.encoders, batch, self.c.width)  # (B, M, D)
+        h = encode(self.main.encoders, batch, self.config.width)  # (B, M, D)
         if self.training:
             logits, _, z2 = self.main.fuse(h, batch.present, self.auxiliary, None)
             return Output(logits, z2)
@@ -151,13 +151,13 @@ class SMIL(Model):
             return
         counts = train.present.sum(1)
         at_least = torch.stack([(counts >= n).float().mean() for n in range(train.present.shape[1] + 1)])
-        self.enough.copy_((at_least >= self.c.pretrain_share).sum() - 1)
+        self.enough.copy_((at_least >= self.config.pretrain_share).sum() - 1)
 
     def after_epoch(self, train: PatientBatch) -> None:
         """Renew the centroids every R epochs of the meta phase."""
         if "noised" in self.loss_weights:
             self.age.add_(1)
-            if self.age >= self.c.refresh_epochs:
+            if self.age >= self.config.refresh_epochs:
                 self._cluster(train)
 
     def objectives(self, batch: PatientBatch, forward: Forward, task_loss: TaskLoss) -> Iterator[Objective]:
@@ -201,12 +201,12 @@ class SMIL(Model):
 
     def stepped(self, theta: dict[str, Tensor], loss: Tensor) -> dict[str, Tensor]:
         """θ* = θ − η ∇_θ loss, differentiable twice unless ``first_order``."""
-        second = not self.c.first_order
+        second = not self.config.first_order
         gradients = torch.autograd.grad(
             loss, list(theta.values()), create_graph=second, retain_graph=True, allow_unused=True
         )
         return {
-            name: value if gradient is None else value - self.c.inner_rate * gradient
+            name: value if gradient is None else value - self.config.inner_rate * gradient
             for (name, value), gradient in zip(theta.items(), gradients, strict=True)
         }
 
@@ -218,9 +218,10 @@ class SMIL(Model):
 
     def _cluster(self, train: PatientBatch) -> None:
         """C^m by k-means of h^m over training patients who have m, from the present centroids where there are some."""
-        rows = torch.arange(len(train), device=train.rows.device)[:: -(-len(train) // self.c.cluster_rows)]
+        rows = torch.arange(len(train), device=train.rows.device)[:: -(-len(train) // self.config.cluster_rows)]
         parts = [train.take(part) for part in torch.split(rows, 2048)]
-        h = torch.cat([encode(self.main.encoders, part, self.c.width).float().cpu() for part in parts])  # (N, M, D)
+        encoded = [encode(self.main.encoders, part, self.config.width) for part in parts]
+        h = torch.cat(encoded).float().cpu()  # (N, M, D)
         present = train.present[rows].cpu()
         for m in range(h.shape[1]):
             centroids = self.auxiliary.centroids[m]
