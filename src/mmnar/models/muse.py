@@ -66,6 +66,7 @@ class MUSE(Model):
             "At prediction modality states are those of the whole training fold, renewed after each epoch; in the "
             "release they are the batch's, and a patient's risk depends on who is scored beside them.",
             "Weights of the graph start at He's scale.",
+            "The hidden layer of the classifier has a GELU (release: ReLU).",
             "Encoders are those of all methods here, so there is no mapper after them and no frozen language model.",
         ),
         original={
@@ -149,7 +150,9 @@ def supervised_contrast(u: Tensor, v: Tensor, labels: Tensor, asked: Tensor, tem
         logits = (similarity / temperature)[..., None].expand_as(same)
         return F.binary_cross_entropy_with_logits(logits, same, reduction="none")
 
+    with torch.autocast(u.device.type, enabled=False):  # half precision is too coarse for 1/τ times a cosine
+        among, across = u @ u.T, u @ v.T
     # S(U', U) is the transpose of S(U, U') and has the same targets, so its mean is the same
-    per_pair = (bce(u @ u.T) + bce(u @ v.T)) / 2
+    per_pair = (bce(among) + bce(across)) / 2
     per_task = (per_pair * pairs).sum((0, 1)) / pairs.sum((0, 1)).clamp(min=1)  # (K,)
     return per_task.mean()
