@@ -73,6 +73,10 @@ class FlexGenEHR(Model):
             "synthetic patients is left out.",
             "No stage before the predictor sees a label: the release feeds it to both ends of the VAEs, to the "
             "transport cost and to the diffusion, where it is unknown at prediction.",
+            "The VAEs see vectors, not the encoders that all methods share: 8 × 8 tiles of an image, the mean of "
+            "embeddings, summaries of a series.",
+            "The predictor is trained on the label loss of the mean probability over completions, and by default does "
+            "not see δ.",
             "Any number of modalities, each aligned with the one that most patients have (release: a static "
             "and a temporal one).",
             "Where at least d_z patients have both modalities, they are the pairs of the alignment; only otherwise "

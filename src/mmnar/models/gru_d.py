@@ -70,7 +70,9 @@ class GRUD(Model):
             "All series modalities are one sequence. Other modalities are not the paper's: their embeddings and "
             "pattern join the last state.",
             "Values are normal scores of the training fold, so that the empirical mean μ is 0.",
-            "Gaps are hours between real times; a patient with more than max_steps times has hourly bins.",
+            "Gaps are hours between real times; a patient with more than max_steps times has hourly bins, wider ones "
+            "where their span exceeds max_steps hours.",
+            "The last state is that of the last observation: as in the paper it does not decay until the prediction.",
             "Decay weights start positive, at a time constant of a day: from the release's zeros, where the slope of "
             "max(0, ·) is 0, no gradient ever reaches them.",
             "The decayed state enters gates, candidate and update alike; the release mixes the undecayed one into the "
