@@ -11,8 +11,9 @@ HEAD = """# Methods
 
 Every deep method shares encoders, width, optimiser, training loop and early stopping, unless its encoder is its
 substance; `preset=original` restores what was published. `model.append_pattern=true` concatenates the pattern before
-the head of any method: the control that tells whether it merely lacks the pattern. At prediction no method sees anybody
-but the patient. `mmnar models NAME` prints a card.
+the head of any method: the control that tells whether it merely lacks the pattern. At prediction a method sees the
+patient and nobody else who is scored; M3Care and HGMF look up neighbours among training patients. `mmnar models NAME`
+prints a card.
 """
 
 

@@ -10,7 +10,7 @@ import torch
 
 from mmnar.config import TrainConfig
 from mmnar.errors import RequirementError
-from mmnar.models.flexgen_ehr import FlexGenEHR, FlexGenEHRConfig, _logit_of_mean
+from mmnar.models.flexgen_ehr import FlexGenEHR, FlexGenEHRConfig
 from mmnar.ops import alignment
 from mmnar.ops.alignment import procrustes, transport_plan, transported
 from mmnar.ops.diffusion import BlockDiffusion
@@ -102,10 +102,32 @@ def test_training_looks_completions_up_only_for_the_patients_as_they_were() -> N
 
 
 def test_the_risk_is_the_mean_of_the_risks() -> None:
-    logits = torch.randn(6, 5, 2, dtype=torch.float64) * 4
-    want = torch.sigmoid(logits).mean(1)
-    assert torch.allclose(torch.sigmoid(_logit_of_mean(logits).double()), want, atol=1e-6)
-    assert torch.isfinite(_logit_of_mean(torch.tensor([[[80.0], [-300.0]], [[300.0], [300.0]]]))).all()
+    b = batch(80)
+    m = begun(model(), b)
+    h = m.trunk(m.complete(m.latents(b), b.present).flatten(2))  # (B, J, D)
+    each = torch.stack([m.head(h[:, j], b.present) for j in range(h.shape[1])])
+    assert torch.allclose(torch.sigmoid(m(b).logits), torch.sigmoid(each).mean(0), atol=1e-6)
+
+
+def test_latents_are_in_full_precision() -> None:
+    b = batch(80)
+    m = begun(model(), b)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under = m.latents(b)
+    assert torch.equal(under, m.latents(b))
+
+
+def test_completions_of_the_training_fold_do_not_outlive_training() -> None:
+    m, b = model(), batch(80)
+    kept = []
+
+    class Watch(Silent):
+        def epoch(self, record: dict[str, object]) -> None:
+            kept.append(m._completions is not None)
+
+    train(m, b, b, TrainConfig(min_steps=0, max_epochs=2, batch_size=32), 0, Watch())
+    assert kept[-1]  # while the predictor trained
+    assert m._completions is None
 
 
 def test_vae_losses_against_a_literal_loop() -> None:

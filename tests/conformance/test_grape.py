@@ -40,7 +40,7 @@ def test_a_dropped_edge_is_gone_in_both_directions() -> None:
     kept = m.drop_edges(b.present)
     torch.manual_seed(3)
     dropped = m(b)
-    m.c = GRAPEConfig(width=16, dropout=0.0, keep=1.0)
+    m.config = GRAPEConfig(width=16, dropout=0.0, keep=1.0)
     assert (m(b.drop(kept)).logits - dropped.logits).abs().max() < 1e-5
     assert (m(b).logits - dropped.logits).abs().max() > 1e-3
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmnar.models import gru_d
 from mmnar.models.gru_d import GRUD, GRUDConfig, GRUDStatic, GRUDStaticConfig
 from mmnar.ops.grid import Grid, gaps
 from mmnar.types import Series
@@ -171,3 +172,17 @@ def test_without_series_it_is_one_step_from_a_zero_state() -> None:
         projected = full.inputs(torch.cat([values, known.float()], dim=1))
         state = full.step(projected, torch.zeros(len(b), H), torch.ones(len(b), H))
         assert torch.allclose(one.trunk(state), one(b).representation, atol=1e-6)
+
+
+@torch.no_grad()
+def test_a_prediction_needs_no_more_memory_than_a_training_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    b = mixed(80)
+    torch.manual_seed(0)
+    m = GRUD(b.schema, GRUDConfig(width=8)).eval()
+    whole, sizes, last_state = m(b), [], m.last_state
+    m.last_state = lambda g: sizes.append(len(g)) or last_state(g)  # type: ignore[method-assign]
+    monkeypatch.setattr(gru_d, "ROWS", 30)
+    parts = m(b)
+    assert sizes == [*[30] * (len(b) // 30), len(b) % 30]
+    assert torch.allclose(parts.logits, whole.logits, atol=1e-6)
+    assert torch.allclose(parts.representation, whole.representation, atol=1e-6)

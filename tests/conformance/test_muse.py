@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from mmnar.models.muse import MUSE, MUSEConfig, drop_edges, supervised_contrast
+from mmnar.ops.losses import info_nce
 from mmnar.types import PatientBatch
 from tests.conformance.test_models import batch, task_loss
 from tests.populations import SCHEMA
@@ -121,6 +122,16 @@ def test_supervised_contrast_is_symmetric_in_patients_and_blind_to_labels_not_as
     assert torch.equal(loss, supervised_contrast(u, v, torch.where(asked, labels, 1 - labels), asked, 0.07))
     assert torch.allclose(loss, supervised_contrast(u, v, 1 - labels, asked, 0.07))  # only equality counts
     assert supervised_contrast(u, v, labels, torch.zeros_like(asked), 0.07) == 0
+
+
+def test_contrasts_are_taken_in_full_precision() -> None:
+    torch.manual_seed(0)
+    u, v = (F.normalize(torch.randn(40, 16), dim=1) for _ in range(2))
+    labels, asked = (torch.rand(40, 2) < 0.5).float(), torch.rand(40, 2) < 0.8
+    want = info_nce(u, v, 0.07), supervised_contrast(u, v, labels, asked, 0.07)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = info_nce(u, v, 0.07), supervised_contrast(u, v, labels, asked, 0.07)
+    assert got == want
 
 
 def test_unlabelled_patients_enter_the_loss_through_agreement_alone() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from mmnar.models import raindrop
 from mmnar.models.raindrop import (
     Raindrop,
     RaindropConfig,
@@ -200,3 +202,21 @@ def test_who_sends() -> None:
     for i, who in enumerate(senders(g)):
         rows = slice(int(g.offsets[i]), int(g.offsets[i + 1]))
         assert torch.equal(who, g.observed[rows].any(0))
+
+
+@pytest.mark.parametrize(("kind", "config"), [(Raindrop, RaindropConfig), (RaindropStatic, RaindropStaticConfig)])
+@torch.no_grad()
+def test_a_prediction_needs_no_more_memory_than_a_training_batch(
+    kind: Any, config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = mixed(80)
+    torch.manual_seed(0)
+    m = kind(b.schema, config(width=16)).eval()
+    m.prepare(b)
+    whole, sizes = m(b), []
+    m.graph.register_forward_hook(lambda _, arguments, __: sizes.append(len(arguments[0])))
+    monkeypatch.setattr(raindrop, "ROWS", 30)
+    parts = m(b)
+    assert sizes == [*[30] * (len(b) // 30), len(b) % 30]
+    assert torch.allclose(parts.logits, whole.logits, atol=1e-6)
+    assert torch.allclose(parts.representation, whole.representation, atol=1e-6)

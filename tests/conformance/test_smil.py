@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from mmnar.config import TrainConfig
+from mmnar.errors import SchemaError
 from mmnar.models.smil import SMIL, SMILConfig
 from mmnar.ops.clusters import kmeans
 from mmnar.ops.gaps import simulated_gaps
@@ -247,6 +248,33 @@ def test_pretraining_learns_from_the_most_complete_alone() -> None:
     assert torch.equal(*losses)
     complete = b.take((counts >= enough).nonzero().squeeze(1))
     assert torch.allclose(losses[0], task_loss(m(complete).logits, complete))
+
+
+def test_views_that_are_equal_have_equal_representations_whatever_dropout_does() -> None:
+    b = batch(60)
+    m = model(b, dropout=0.5)
+    several = b.take((b.present.sum(1) >= 2).nonzero().squeeze(1))
+    views = several.present.expand(2, -1, -1)
+    logits, z1, z2 = m.main(several, views, m.auxiliary, None)
+    assert torch.equal(z1[1], z1[0])
+    assert F.mse_loss(z2[1], z2[0]) == 0
+    assert not torch.equal(logits[1], logits[0])  # dropout is at work, before the head
+
+
+def test_before_there_are_centroids_an_absent_block_is_zeros_and_nobody_is_perturbed() -> None:
+    b = batch(60)
+    m = model(b)
+    m.auxiliary.centroids.zero_()
+    _, z1, z2 = m.main(b, b.present[None], m.auxiliary, m._draw(len(b)))
+    blocks = z1[0].view(len(b), 3, -1)
+    assert not blocks[~b.present].any()
+    assert torch.equal(z2[0], m.main.trunk(z1[0]))
+
+
+def test_one_modality_is_refused() -> None:
+    one = replace(SCHEMA, modalities=SCHEMA.modalities[:1])
+    with pytest.raises(SchemaError, match="at least two modalities, got 1"):
+        SMIL(one, SMILConfig(width=16))
 
 
 @pytest.mark.parametrize("pattern", [(True, True, True), (True, False, False), (False, False, False)])

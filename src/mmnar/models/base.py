@@ -147,3 +147,7 @@ class Model(nn.Module, ABC):
     def after_epoch(self, train: PatientBatch) -> None:
         """After each epoch, in eval mode without gradients: renew what prediction needs of the training fold."""
         return
+
+    def finish(self) -> None:
+        """Training is over: forget what only training needs."""
+        return

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmnar.encoders.plain import PlainVectors
 from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase, TaskLoss
 from mmnar.ops.alignment import procrustes, require_transport, transported
+from mmnar.ops.bernoulli import pooled_logit
 from mmnar.ops.diffusion import BlockDiffusion
-from mmnar.ops.heads import TaskHead
+from mmnar.ops.heads import TaskHead, trunk
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
 
@@ -73,6 +73,10 @@ class FlexGenEHR(Model):
             "synthetic patients is left out.",
             "No stage before the predictor sees a label: the release feeds it to both ends of the VAEs, to the "
             "transport cost and to the diffusion, where it is unknown at prediction.",
+            "The VAEs see vectors, not the encoders that all methods share: 8 × 8 tiles of an image, the mean of "
+            "embeddings, summaries of a series.",
+            "The predictor is trained on the label loss of the mean probability over completions, and by default does "
+            "not see δ.",
             "Any number of modalities, each aligned with the one that most patients have (release: a static "
             "and a temporal one).",
             "Where at least d_z patients have both modalities, they are the pairs of the alignment; only otherwise "
@@ -97,6 +101,7 @@ class FlexGenEHR(Model):
         },
     )
     Config = FlexGenEHRConfig
+    config: FlexGenEHRConfig
     centre: Tensor
     scale: Tensor
     rotation: Tensor
@@ -106,20 +111,12 @@ class FlexGenEHR(Model):
 
     def __init__(self, schema: Schema, config: FlexGenEHRConfig) -> None:
         super().__init__(schema, config)
-        self.c = config
         m, d_z = len(schema.modalities), config.latent
         self.vectors = PlainVectors(schema)
         self.encoders = nn.ModuleList(_mlp(2 * f, config.width, 2 * d_z) for f in self.vectors.widths)
         self.decoders = nn.ModuleList(_mlp(d_z, config.width, f) for f in self.vectors.widths)
         self.diffusion = BlockDiffusion(m, d_z, 2 * config.width, config.steps)
-        self.trunk = nn.Sequential(
-            nn.Linear(m * d_z, config.width),
-            nn.GELU(),
-            nn.LayerNorm(config.width),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.width, config.width),
-            nn.GELU(),
-        )
+        self.trunk = trunk(m * d_z, config.width, config.dropout)
         self.head = TaskHead(schema, config.width, config.append_pattern)
         self.register_buffer("centre", torch.zeros(m, d_z))
         self.register_buffer("scale", torch.ones(m))
@@ -139,12 +136,12 @@ class FlexGenEHR(Model):
 
     def prepare(self, train: PatientBatch) -> None:
         self.vectors.fit(train)
-        if bool(((_pairs(train.present) < self.c.latent) & train.present.any(0)).any()):
+        if bool(((_pairs(train.present) < self.config.latent) & train.present.any(0)).any()):
             require_transport()  # now, not after the VAEs have been trained
 
     def begin_phase(self, phase: Phase, train: PatientBatch) -> None:
         if phase.name == "vae":
-            self.warmth.fill_(1 / max(1, self.c.warmup_epochs))
+            self.warmth.fill_(1 / max(1, self.config.warmup_epochs))
         elif phase.name == "diffusion":
             self._align(train)
         else:
@@ -154,7 +151,10 @@ class FlexGenEHR(Model):
             self._completions = _Completions(train.rows[order], train.present[order], torch.cat(drawn)[order])
 
     def after_epoch(self, train: PatientBatch) -> None:
-        self.warmth.add_(1 / max(1, self.c.warmup_epochs)).clamp_(max=1.0)
+        self.warmth.add_(1 / max(1, self.config.warmup_epochs)).clamp_(max=1.0)
+
+    def finish(self) -> None:
+        self._completions = None
 
     def objectives(self, batch: PatientBatch, forward: Forward, task_loss: TaskLoss) -> Iterator[Objective]:
         """The predictor's from the labels; before it, of the present stage alone, and no label is read."""
@@ -173,17 +173,19 @@ class FlexGenEHR(Model):
         z = self._completed(batch)  # (B, J, M, d_z)
         h = self.trunk(z.flatten(2))  # (B, J, D)
         logits = self.head(h.flatten(0, 1), batch.present.repeat_interleave(h.shape[1], 0))
-        return Output(_logit_of_mean(logits.view(*h.shape[:2], -1)), h.mean(1))
+        logits = logits.view(*h.shape[:2], -1)  # (B, J, K)
+        return Output(pooled_logit(logits, torch.ones_like(logits[..., 0], dtype=torch.bool)), h.mean(1))
 
     @torch.no_grad()
     def latents(self, batch: PatientBatch) -> Tensor:
-        """z^m Q_m, centred and scaled: (B, M, d_z), zeros where absent."""
-        return self._aligned(self._means(batch), batch.present)
+        """z^m Q_m, centred and scaled: (B, M, d_z), zeros where absent; in full precision, as they were aligned."""
+        with torch.autocast(batch.rows.device.type, enabled=False):
+            return self._aligned(self._means(batch), batch.present)
 
     @torch.no_grad()
     def complete(self, z: Tensor, present: Tensor) -> Tensor:
         """J completions (B, J, M, d_z) of z (B, M, d_z); before there is a diffusion, with the mean, zero."""
-        completed = z[:, None].repeat(1, self.c.draws, 1, 1)
+        completed = z[:, None].repeat(1, self.config.draws, 1, 1)
         rows = (~present.all(1)).nonzero().squeeze(1)
         if not bool(self.sampling) or not len(rows):
             return completed
@@ -221,7 +223,7 @@ class FlexGenEHR(Model):
         for m, (x, known) in enumerate(self.vectors(batch)):
             rows = batch.present[:, m].nonzero().squeeze(1)
             mu, _ = _posterior(self.encoders[m], x[rows], known[rows])
-            out.append(mu.new_zeros(len(x), self.c.latent).index_copy(0, rows, mu))
+            out.append(mu.new_zeros(len(x), self.config.latent).index_copy(0, rows, mu))
         return torch.stack(out, dim=1)
 
     def _aligned(self, means: Tensor, present: Tensor) -> Tensor:
@@ -239,8 +241,8 @@ class FlexGenEHR(Model):
         anchor = int(present.sum(0).argmax())
         for m, pairs in enumerate(_pairs(present).tolist()):
             if m == anchor or not bool(present[:, m].any()):
-                self.rotation[m] = torch.eye(self.c.latent)
-            elif pairs >= self.c.latent:
+                self.rotation[m] = torch.eye(self.config.latent)
+            elif pairs >= self.config.latent:
                 both = present[:, m] & present[:, anchor]
                 self.rotation[m] = procrustes(z[both, m], z[both, anchor])
             else:
@@ -253,7 +255,7 @@ class FlexGenEHR(Model):
         """At most ``transport_rows`` patients who have m; those who have the other too come first."""
         rows = present[:, m].nonzero().squeeze(1)
         rows = rows[torch.randperm(len(rows)).to(rows.device)]
-        return rows[(~present[rows, other]).int().argsort(stable=True)][: self.c.transport_rows]
+        return rows[(~present[rows, other]).int().argsort(stable=True)][: self.config.transport_rows]
 
 
 def _mlp(inputs: int, width: int, outputs: int) -> nn.Sequential:
@@ -293,9 +295,3 @@ def _pairs(present: Tensor) -> Tensor:
 
 def _chunks(train: PatientBatch) -> tuple[Tensor, ...]:
     return torch.split(torch.arange(len(train), device=train.rows.device), CHUNK)
-
-
-def _logit_of_mean(logits: Tensor) -> Tensor:
-    """(B, J, K) → (B, K): the logit of 1/J Σ_j σ(logit_j), without ever leaving the log scale."""
-    logits = logits.float()
-    return F.logsigmoid(logits).logsumexp(1) - F.logsigmoid(-logits).logsumexp(1)

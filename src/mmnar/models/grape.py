@@ -81,11 +81,11 @@ class GRAPE(Model):
         },
     )
     Config = GRAPEConfig
+    config: GRAPEConfig
     columns: Tensor
 
     def __init__(self, schema: Schema, config: GRAPEConfig) -> None:
         super().__init__(schema, config)
-        self.c = config
         m, d = len(schema.modalities), config.width
         self.encoders = encoders_of(schema, d, config.dropout)
         self.register_buffer("columns", torch.eye(m), persistent=False)
@@ -98,7 +98,7 @@ class GRAPE(Model):
             self.register_buffer(f"basis{i}", nn.init.orthogonal_(torch.empty(width, d)))  # R_m
 
     def phases(self) -> tuple[Phase, ...]:
-        c: GRAPEConfig = self.config
+        c = self.config
         return (Phase("joint", {"task": 1.0, "imp": c.weight_imp}),)
 
     def prepare(self, train: PatientBatch) -> None:
@@ -121,11 +121,11 @@ class GRAPE(Model):
 
     def edges(self, batch: PatientBatch) -> Tensor:
         """e_im, (B, M, D)."""
-        return encode(self.encoders, batch, self.c.width)
+        return encode(self.encoders, batch, self.config.width)
 
     def drop_edges(self, present: Tensor) -> Tensor:
         """Each observed edge stays with probability r, or goes in both directions; (B, M) bool."""
-        return present & (torch.rand(present.shape, device=present.device) < self.c.keep)
+        return present & (torch.rand(present.shape, device=present.device) < self.config.keep)
 
     def impute(self, patients: Tensor, columns: Tensor) -> Tensor:
         """x̂_im of every patient and modality: (B, D), (M, D) → (B, M, D)."""

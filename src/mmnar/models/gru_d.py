@@ -25,13 +25,17 @@ from mmnar.encoders.context import Context, How
 from mmnar.encoders.plain import PlainVectors
 from mmnar.models.base import Model, ModelCard
 from mmnar.ops.grid import Grid, carried, gaps, series_grid
-from mmnar.ops.heads import TaskHead
+from mmnar.ops.heads import TaskHead, trunk
 from mmnar.ops.kinds import part_of, schema_of
+from mmnar.ops.parts import by_parts
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
 
 DAY: Final = 24.0
 """Hours: the time constant at which decays start. γ_h sums over V gaps, so its rates start V times smaller."""
+
+ROWS: Final = 256
+"""Patients predicted at a time: gates and decays of all their times together are large."""
 
 PAPER: Final = "Che, Purushotham, Cho, Sontag, Liu (2018), Scientific Reports 8, 6085"
 
@@ -66,7 +70,9 @@ class GRUD(Model):
             "All series modalities are one sequence. Other modalities are not the paper's: their embeddings and "
             "pattern join the last state.",
             "Values are normal scores of the training fold, so that the empirical mean μ is 0.",
-            "Gaps are hours between real times; a patient with more than max_steps times has hourly bins.",
+            "Gaps are hours between real times; a patient with more than max_steps times has hourly bins, wider ones "
+            "where their span exceeds max_steps hours.",
+            "The last state is that of the last observation: as in the paper it does not decay until the prediction.",
             "Decay weights start positive, at a time constant of a day: from the release's zeros, where the slope of "
             "max(0, ·) is 0, no gradient ever reaches them.",
             "The decayed state enters gates, candidate and update alike; the release mixes the undecayed one into the "
@@ -91,10 +97,13 @@ class GRUD(Model):
         self.candidate = nn.Linear(d, d, bias=False)  # U
         self.dropout = nn.Dropout(config.dropout)
         self.context = Context(schema, "series", config.static, d, config.dropout)
-        self.trunk = _trunk(d + self.context.width, d, config.dropout)
+        self.trunk = trunk(d + self.context.width, d, config.dropout)
         self.head = TaskHead(schema, d, config.append_pattern)
 
     def forward(self, batch: PatientBatch) -> Output:
+        return self._outputs(batch) if self.training else by_parts(self._outputs, batch, ROWS)
+
+    def _outputs(self, batch: PatientBatch) -> Output:
         last = self.last_state(series_grid(batch, self.max_steps))
         h = self.trunk(torch.cat([last, self.context(batch)], dim=1))
         return Output(self.head(h, batch.present), h)
@@ -172,7 +181,7 @@ class GRUDStatic(Model):
         self.dropout = nn.Dropout(config.dropout)
         self.inputs = nn.Linear(2 * sum(self.features.widths), 2 * d)  # W and V of z and h̃, and their b
         self.context = Context(schema, "static", config.static, d, config.dropout)
-        self.trunk = _trunk(d + self.context.width, d, config.dropout)
+        self.trunk = trunk(d + self.context.width, d, config.dropout)
         self.head = TaskHead(schema, d, config.append_pattern)
 
     def prepare(self, train: PatientBatch) -> None:
@@ -185,13 +194,6 @@ class GRUDStatic(Model):
         state = torch.sigmoid(z) * torch.tanh(new)
         h = self.trunk(torch.cat([state, self.context(batch)], dim=1))
         return Output(self.head(h, batch.present), h)
-
-
-def _trunk(inputs: int, width: int, dropout: float) -> nn.Module:
-    return nn.Sequential(
-        *(nn.Linear(inputs, width), nn.GELU(), nn.LayerNorm(width)),
-        *(nn.Dropout(dropout), nn.Linear(width, width), nn.GELU()),
-    )
 
 
 def _by_time(grid: Grid) -> tuple[Tensor, list[int], Tensor]:

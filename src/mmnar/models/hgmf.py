@@ -16,8 +16,7 @@ N_i: for every modality of i, the k training patients nearest in it; and i itsel
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
-from typing import NamedTuple
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -28,14 +27,18 @@ from mmnar.encoders.plain import PlainVectors
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.grouped import grouped_matmul
 from mmnar.ops.heads import TaskHead
-from mmnar.ops.packed import segment_softmax, segment_sum
+from mmnar.ops.hypergraph import BilevelAttention, Edges, Interactions
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
 
 ROWS = 1024
 """Patients encoded at a time."""
-SEARCHED = 128
+SEARCHED = 64
 """Patients compared with the bank at a time: the similarities stay in the cache."""
+OF_TRAINING: Final = ("fold_rows", "fold_edges", "fold_near", "fold_valid", "bank_place")
+"""Buffers of the training fold that prediction does not need."""
+NOBODY: Final = torch.iinfo(torch.int64).min
+"""Rank of whoever is no neighbour."""
 
 
 @dataclass(frozen=True)
@@ -67,20 +70,6 @@ class HGMFConfig:
     append_pattern: bool = False
 
 
-class Edges(NamedTuple):
-    """J hyperedges of each of B patients; with k neighbours in each modality J = M k, sorted by modality.
-
-    Args:
-        rows: (B, J) places in the bank.
-        near: (B, J) cosine in the modality.
-        valid: (B, J) bool; false where the patient lacks the modality, or nobody else has it.
-    """
-
-    rows: Tensor
-    near: Tensor
-    valid: Tensor
-
-
 class HGMF(Model):
     """Interaction vectors, a graph of typed hypernodes, two layers of bilevel attention."""
 
@@ -93,7 +82,9 @@ class HGMF(Model):
             "Inductive, where the paper is transductive: neighbours are training patients, at most 4,096 by default (a "
             "random choice of a larger fold), and nobody is their own neighbour in training.",
             "Edges point from a patient to their k nearest in each modality (cosine of untrained vectors) and are not "
-            "made symmetric; near in two modalities is two edges. An edge tells modality and cosine.",
+            "made symmetric; near in two modalities is two edges. An edge tells modality and cosine. Of training "
+            "patients equally near in a modality (to 1e-6), as many are where it has one number or one category, those "
+            "come first whose mean cosine over all modalities is highest, one that either lacks counting 0.",
             "f_m is the encoder that all methods share and a linear map. A neighbour's u is that of the last epoch's "
             "end: through neighbours gradients reach interactions and attention, through the patient also f_m.",
             "A neighbour's z¹ is that of the last epoch's end, too (historical embeddings), so that a step needs no "
@@ -108,6 +99,7 @@ class HGMF(Model):
         keeps_patients=True,
     )
     Config = HGMFConfig
+    config: HGMFConfig
     types: Tensor
     type_used: Tensor
     bank_size: Tensor
@@ -123,7 +115,6 @@ class HGMF(Model):
 
     def __init__(self, schema: Schema, config: HGMFConfig) -> None:
         super().__init__(schema, config)
-        self.c: HGMFConfig = config
         m, d = len(schema.modalities), config.width
         self.encoders = encoders_of(schema, d, config.dropout)
         self.plain = PlainVectors(schema)
@@ -142,7 +133,7 @@ class HGMF(Model):
         self._register_bank(m)
 
     def _register_bank(self, m: int) -> None:
-        c: HGMFConfig = self.config
+        c = self.config
         self.register_buffer("types", torch.zeros(self.t, m, dtype=torch.bool))  # the first is: nothing
         self.register_buffer("type_used", torch.zeros(self.t, dtype=torch.bool))
         self.register_buffer("bank_size", torch.zeros((), dtype=torch.long))
@@ -152,13 +143,12 @@ class HGMF(Model):
         self.register_buffer("bank_type", torch.zeros(c.bank, dtype=torch.long))
         self.register_buffer("bank_u", torch.zeros(c.bank, m, c.unimodal))
         self.register_buffer("bank_z1", torch.zeros(c.bank, c.width))
-        # of the training fold, needed in training alone
-        for name in ("fold_rows", "fold_edges", "fold_near", "fold_valid", "bank_place"):
+        for name in OF_TRAINING:
             self.register_buffer(name, torch.zeros(0), persistent=False)
 
     def prepare(self, train: PatientBatch) -> None:
         """Types, the bank and the graph of the training fold."""
-        c: HGMFConfig = self.config
+        c = self.config
         self.plain.fit(train)
         self._name_types(train.present)
         place = torch.randperm(len(train))[: c.bank].sort().values.to(train.rows.device)
@@ -191,6 +181,10 @@ class HGMF(Model):
             y = self.first_source(self.bank_u[part], *own)
             self.bank_z1[part] = self.layers[0](y, own[1], *self._neighbours(edges, 0), edges)
 
+    def finish(self) -> None:
+        for name in OF_TRAINING:
+            setattr(self, name, torch.zeros(0))
+
     def forward(self, batch: PatientBatch) -> Output:
         if self.training:
             edges = self._fold_edges(batch.rows, batch.present)
@@ -205,7 +199,7 @@ class HGMF(Model):
 
     def embed(self, batch: PatientBatch) -> Tensor:
         """u^m = f_m(x^m): (B, M, R); meaningless where absent."""
-        e = encode(self.encoders, batch, self.c.width).transpose(0, 1)  # (M, B, D)
+        e = encode(self.encoders, batch, self.config.width).transpose(0, 1)  # (M, B, D)
         return torch.baddbmm(self.unimodal_bias, e, self.unimodal).transpose(0, 1)
 
     def first_source(self, u: Tensor, present: Tensor, types: Tensor) -> Tensor:
@@ -224,7 +218,7 @@ class HGMF(Model):
         return torch.where(self.type_used & ~lacks, size, -1).argmax(1)
 
     def _name_types(self, present: Tensor) -> None:
-        c: HGMFConfig = self.config
+        c = self.config
         patterns, counts = torch.unique(present, dim=0, return_counts=True)
         frequent = (counts >= c.rare * len(present)) & patterns.any(1)
         order = counts.argsort(descending=True, stable=True)
@@ -247,28 +241,27 @@ class HGMF(Model):
         return Edges(rows, near, valid)
 
     def _nearest(self, directions: list[Tensor], present: Tensor, own: Tensor) -> Edges:
-        k, n = self.c.neighbours, max(int(self.bank_size), self.c.neighbours)
-        place = torch.arange(n, device=own.device, dtype=torch.float32)
-        # compared on a grid, ties to the earlier place: with another batch the product rounds otherwise, and must not
-        # choose another neighbour. grid · n stays exact in float32.
-        grid = 2**23 // n
+        k, n = self.config.neighbours, max(int(self.bank_size), self.config.neighbours)
         known = (own >= 0).nonzero().squeeze(1)
+        # float64: with another batch the product rounds otherwise, and must not choose another neighbour
+        bank = [getattr(self, f"bank_x{m}")[:n].double() for m in range(len(directions))]
+        cosines = torch.stack([x.double() @ y.T for x, y in zip(directions, bank, strict=True)])  # (M, B, n)
+        alike = cosines.mean(0)  # 0 of a modality that one of the two lacks: whoever shares little is not the nearest
         rows, near, valid = [], [], []
-        for m, x in enumerate(directions):
-            cosine = x @ getattr(self, f"bank_x{m}")[:n].T  # (B, n)
-            rank = (cosine * grid).round_().mul_(n).sub_(place).masked_fill_(~self.bank_present[:n, m], -torch.inf)
-            rank[known, own[known]] = -torch.inf
+        for m, cosine in enumerate(cosines):
+            rank = ranked(cosine, alike).masked_fill_(~self.bank_present[:n, m], NOBODY)
+            rank[known, own[known]] = NOBODY
             best = rank.topk(k, dim=1)
             rows.append(best.indices)
-            near.append(cosine.gather(1, best.indices))
-            valid.append(best.values.isfinite() & present[:, m, None])
+            near.append(cosine.gather(1, best.indices).float())
+            valid.append((best.values > NOBODY) & present[:, m, None])
         has = torch.cat(valid, 1)
         return Edges(torch.cat(rows, 1) * has, torch.cat(near, 1) * has, has)
 
     def _fold_edges(self, rows: Tensor, present: Tensor) -> Edges:
         """Edges of patients of the training fold; none through a modality that was dropped since."""
         at = torch.searchsorted(self.fold_rows, rows).clamp(max=len(self.fold_rows) - 1)
-        valid = self.fold_valid[at] & present.repeat_interleave(self.c.neighbours, dim=1)
+        valid = self.fold_valid[at] & present.repeat_interleave(self.config.neighbours, dim=1)
         return Edges(self.fold_edges[at], self.fold_near[at], valid)
 
     def _neighbours(self, edges: Edges, layer: int) -> tuple[Tensor, Tensor]:
@@ -282,102 +275,16 @@ class HGMF(Model):
         return F.embedding(index, y), q[index]
 
 
-class Interactions(nn.Module):
-    """g^S of every subset of up to ``order`` modalities and of every u^m with itself, zero where one is absent.
-
-    V_S vec(⊗_{m∈S} u^m) with V_S of rank R: Σ_r V_S[:, r] Π_{m∈S} u^m_r.
+def ranked(cosine: Tensor, alike: Tensor) -> Tensor:
+    """Whole numbers in the order of the cosine (to 2⁻²⁰), of equal ones of ``alike`` (to 2⁻¹⁷), then the earlier place.
 
     Args:
-        modalities: M.
-        rank: R, also the width of u.
-        width: Of every g^S.
-        order: q.
+        cosine, alike: (B, n) in [−1, 1], float64.
+
+    >>> cosine, alike = torch.tensor([[0.5, 0.5, 0.5, 0.7]]), torch.tensor([[0.1, 0.2, 0.2, -1.0]])
+    >>> ranked(cosine.double(), alike.double()).argsort(descending=True).tolist()
+    [[3, 1, 2, 0]]
     """
-
-    members: Tensor
-
-    def __init__(self, modalities: int, rank: int, width: int, order: int) -> None:
-        super().__init__()
-        subsets: list[tuple[int, ...]] = [(m,) for m in range(modalities)]
-        self.grown: list[tuple[list[int], list[int]]] = []  # each size is a smaller subset and one modality more
-        smaller = subsets
-        for size in range(2, order + 1):
-            pairs = [(m, m) for m in range(modalities)] if size == 2 else []  # vec(uuᵀ)
-            larger = [*combinations(range(modalities), size), *pairs]
-            self.grown.append(([smaller.index(s[:-1]) for s in larger], [s[-1] for s in larger]))
-            smaller, subsets = larger, subsets + larger
-        members = torch.tensor([[m in s for m in range(modalities)] for s in subsets])
-        self.register_buffer("members", members, persistent=False)  # (S, M)
-        self.width = len(subsets) * width
-        self.v = nn.Parameter(torch.randn(len(subsets), rank, width) / rank**0.5)
-        self.bias = nn.Parameter(torch.zeros(len(subsets), 1, width))
-
-    def forward(self, u: Tensor, present: Tensor) -> Tensor:
-        """(N, M, R), present (N, M) bool → (N, S · width)."""
-        u = u.transpose(0, 1)
-        products = [u]  # by size, (S, N, R) each
-        for parents, more in self.grown:
-            products.append(products[-1][parents] * u[more])
-        g = F.gelu(torch.baddbmm(self.bias, torch.cat(products), self.v))  # (S, N, width)
-        lacks = (self.members & ~present[:, None]).any(2)  # (N, S)
-        return g.transpose(0, 1).masked_fill(lacks[..., None], 0.0).flatten(1)
-
-
-class BilevelAttention(nn.Module):
-    """One layer: within each type of neighbours, then across the types.
-
-    Args:
-        modalities: M.
-        width: D.
-        heads: H.
-        types: T.
-    """
-
-    def __init__(self, modalities: int, width: int, heads: int, types: int) -> None:
-        super().__init__()
-        self.heads, self.types = heads, types
-        self.p = nn.Parameter(torch.randn(heads, width, width // heads).repeat(types, 1, 1, 1) / width**0.5)  # P_p
-        # what is multiplied with t_i and with t_j: a_p, a_p, then with t_i and with s_i^q: b_p, b_p
-        self.ab = nn.Parameter(torch.randn(types, heads, width // heads, 4) * (heads / width) ** 0.5)
-        self.a_pair = nn.Parameter(torch.zeros(types * types, heads))
-        self.a_link = nn.Parameter(torch.zeros(modalities + 1, heads))  # the modality of an edge; M = to oneself
-        self.a_near = nn.Parameter(torch.zeros(heads))
-
-    def forward(self, y: Tensor, p: Tensor, others: Tensor, q: Tensor, edges: Edges) -> Tensor:
-        """z' (B, D).
-
-        Args:
-            y: (B, D) of the patients, not yet projected by P_p.
-            p: (B,) their types.
-            others: (B, J, D) of their neighbours, likewise.
-            q: (B, J) the types of these.
-            edges: To them.
-        """
-        y, q = torch.cat([y[:, None], others], 1), torch.cat([p[:, None], q], 1)  # oneself first: (B, L, D), (B, L)
-        b, length, h = *q.shape, self.heads
-        # all is linear in t_j = P_p y_j: scores take (P_pᵀ a_p)ᵀ y_j, and P_p meets the weighted sum alone
-        ab = F.embedding(p, (self.p @ self.ab).transpose(1, 2).flatten(1)).view(b, -1, h * 4)  # (B, D, 4 H)
-        a_own, a_other, b_own, b_other = (y @ ab).float().view(b, length, h, 4).unbind(-1)  # (B, L, H)
-        pair = p[:, None] * self.types + q
-        alpha_score = F.leaky_relu(a_own[:, :1] + a_other + F.embedding(pair, self.a_pair) + self._edge(edges), 0.2)
-        # N_i^q are the edges with one number; the last number is that of edges that are none
-        cells = b * self.types
-        cell = torch.arange(b, device=q.device)[:, None] * self.types + q
-        cell = torch.where(F.pad(edges.valid, (1, 0), value=True), cell, cells).flatten()
-        alpha = segment_softmax(alpha_score.flatten(0, 1), cell, cells + 1)  # (B L, H)
-        s = segment_sum(alpha * b_other.flatten(0, 1), cell, cells + 1)[:-1].view(b, -1, h)  # b_pᵀ s_i^q: (B, T, H)
-        empty = cell.bincount(minlength=cells + 1)[:-1].view(b, -1, 1) == 0
-        beta = F.leaky_relu(b_own[:, :1] + s, 0.2).masked_fill(empty, -torch.inf).softmax(1)  # (B, T, H)
-        weight = (alpha * F.embedding(cell, F.pad(beta.flatten(0, 1), (0, 0, 0, 1)))).view(b, length, h)  # β_i^q α_ij
-        mixed = weight.transpose(1, 2).to(y.dtype) @ y  # (B, H, D)
-        head = p[:, None] * h + torch.arange(h, device=p.device)
-        both = torch.stack([y[:, :1].expand_as(mixed), mixed], dim=2)  # (B, H, 2, D)
-        t, z = grouped_matmul(both.flatten(0, 1), self.p.flatten(0, 1), head.flatten()).unbind(1)
-        return (t + F.elu(z)).view(b, -1)
-
-    def _edge(self, edges: Edges) -> Tensor:
-        """What an edge itself adds to a score: (B, 1 + J, H)."""
-        links, j = len(self.a_link) - 1, edges.rows.shape[1]
-        link = torch.arange(links, device=edges.rows.device).repeat_interleave(j // links)
-        near = F.pad(edges.near, (1, 0), value=1.0)
-        return self.a_link[F.pad(link, (1, 0), value=links)] + near[..., None] * self.a_near
+    n = cosine.shape[1]
+    rank = (cosine * 2**20).round_().mul_(2**19).add_((alike * 2**17).round_())  # exact in float64
+    return rank.long().mul_(n).sub_(torch.arange(n, device=cosine.device))

@@ -60,8 +60,9 @@ class M3Care(Model):
             "own vector counts as much as all neighbours together: its share does not depend on how many there are.",
             "The similarity is a mean over the modalities two patients share; who shares none is no neighbour.",
             "Where nobody is similar enough, an absent modality is a learned vector.",
-            "At prediction the neighbours are up to 2,048 patients of the training fold, evenly spaced and renewed "
-            "after every epoch, and bw is theirs: nobody's risk depends on who is scored beside them.",
+            "At prediction the neighbours are at most config.bank patients of the training fold, by default 2,048, "
+            "evenly spaced and renewed after every epoch, and bw is theirs: nobody's risk depends on who is scored "
+            "beside them.",
             "Vectors are layer-normalised before the kernels (released: batch-normalised).",
             "Encoders are those of all methods; every modality is a token, none is concatenated after the fusion.",
             "Transformer blocks normalise first.",
@@ -79,6 +80,10 @@ class M3Care(Model):
         },
     )
     Config = M3CareConfig
+    bank_h: Tensor
+    bank_states: Tensor
+    bank_present: Tensor
+    bandwidth: Tensor
 
     def __init__(self, schema: Schema, config: M3CareConfig) -> None:
         super().__init__(schema, config)
@@ -97,10 +102,10 @@ class M3Care(Model):
         self.trunk = nn.Sequential(nn.Linear(m * d, 2 * d), nn.SELU(), nn.Dropout(config.dropout))
         self.head = TaskHead(schema, 2 * d, config.append_pattern)
         # the bank's h, states after the first convolution and δ (nothing in rows not filled), bw of both kernels
-        self.bank_h = nn.Buffer(torch.zeros(config.bank, m, d))
-        self.bank_states = nn.Buffer(torch.zeros(config.bank, m, d))
-        self.bank_present = nn.Buffer(torch.zeros(config.bank, m, dtype=torch.bool))
-        self.bandwidth = nn.Buffer(torch.ones(2, m))
+        self.register_buffer("bank_h", torch.zeros(config.bank, m, d))
+        self.register_buffer("bank_states", torch.zeros(config.bank, m, d))
+        self.register_buffer("bank_present", torch.zeros(config.bank, m, dtype=torch.bool))
+        self.register_buffer("bandwidth", torch.ones(2, m))
 
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("joint", {"task": 1.0, "stable": self.config.weight_stable}),)

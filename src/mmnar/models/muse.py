@@ -66,6 +66,7 @@ class MUSE(Model):
             "At prediction modality states are those of the whole training fold, renewed after each epoch; in the "
             "release they are the batch's, and a patient's risk depends on who is scored beside them.",
             "Weights of the graph start at He's scale.",
+            "The hidden layer of the classifier has a GELU (release: ReLU).",
             "Encoders are those of all methods here, so there is no mapper after them and no frozen language model.",
         ),
         original={
@@ -77,10 +78,10 @@ class MUSE(Model):
         },
     )
     Config = MUSEConfig
+    config: MUSEConfig
 
     def __init__(self, schema: Schema, config: MUSEConfig) -> None:
         super().__init__(schema, config)
-        self.c = config
         m, d = len(schema.modalities), config.width
         self.encoders = encoders_of(schema, d, config.dropout)
         self.edge_dropout = nn.Dropout(config.dropout)
@@ -91,7 +92,7 @@ class MUSE(Model):
         self.head = TaskHead(schema, d, config.append_pattern, d, config.dropout)
 
     def phases(self) -> tuple[Phase, ...]:
-        c: MUSEConfig = self.config
+        c = self.config
         return (Phase("joint", {"task": 1.0, "uns": c.weight_uns, "sup": c.weight_sup}),)
 
     def after_epoch(self, train: PatientBatch) -> None:
@@ -109,13 +110,13 @@ class MUSE(Model):
 
     def edges(self, batch: PatientBatch) -> Tensor:
         """e_im, (B, M, D)."""
-        return self.edge_dropout(encode(self.encoders, batch, self.c.width))  # type: ignore[no-any-return]
+        return self.edge_dropout(encode(self.encoders, batch, self.config.width))  # type: ignore[no-any-return]
 
     def _contrasts(self, z: Tensor, z_dropped: Tensor, batch: PatientBatch) -> dict[str, Tensor]:
         """L_uns and L_sup of the patients who have anything; z (B, D) of either view."""
         rows = batch.present.any(1).nonzero().squeeze(1)
         u, v = (F.normalize(self.project(view[rows]).float(), dim=-1) for view in (z, z_dropped))
-        losses, tau = {}, self.c.temperature
+        losses, tau = {}, self.config.temperature
         if self.loss_weights["uns"]:
             losses["uns"] = (info_nce(u, v, tau) + info_nce(v, u, tau)) / 2
         if self.loss_weights["sup"]:
@@ -149,7 +150,9 @@ def supervised_contrast(u: Tensor, v: Tensor, labels: Tensor, asked: Tensor, tem
         logits = (similarity / temperature)[..., None].expand_as(same)
         return F.binary_cross_entropy_with_logits(logits, same, reduction="none")
 
+    with torch.autocast(u.device.type, enabled=False):  # half precision is too coarse for 1/τ times a cosine
+        among, across = u @ u.T, u @ v.T
     # S(U', U) is the transpose of S(U, U') and has the same targets, so its mean is the same
-    per_pair = (bce(u @ u.T) + bce(u @ v.T)) / 2
+    per_pair = (bce(among) + bce(across)) / 2
     per_task = (per_pair * pairs).sum((0, 1)) / pairs.sum((0, 1)).clamp(min=1)  # (K,)
     return per_task.mean()

@@ -7,7 +7,7 @@ Zhang, Zeman, Tsiligkaridis, Zitnik: "Graph-Guided Network for Irregularly Sampl
     α_uv^t = σ(h_u^t D [r_v; p^t]')                           how u speaks to v at time t
     e_uv ← e_uv · mean over T_u of α_uv^t, lowest half → 0    edges of this patient, all 1 at first
     h_v^t ← relu(Σ_u h_u^t w_u w_v' α_uv^t e_uv)              over the u observed at t; two layers
-    z_v = relu(Σ_t softmax_t(q_v^t · k̄_v / √d) [h_v^t; p^t] W)
+    z_v = relu(Σ_t softmax_t(q_v^t · k̄_v / √Z) [h_v^t; p^t] W)         q, k and z have length Z
     ŷ = MLP([z_1, …, z_V]);  L_r = Σ_uv Σ_{i≠j} (e_i,uv − e_j,uv)² / ((N − 1)² V²)
 """
 
@@ -23,12 +23,15 @@ from mmnar.encoders.context import Context, How
 from mmnar.encoders.plain import PlainVectors
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.grid import Grid, series_grid
-from mmnar.ops.heads import TaskHead
+from mmnar.ops.heads import TaskHead, trunk
 from mmnar.ops.kinds import part_of, schema_of
 from mmnar.ops.packed import TIME_WIDTH, segment_softmax, segment_sum, time_features
+from mmnar.ops.parts import by_parts
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
 
+ROWS: Final = 256
+"""Patients predicted at a time: messages and edges between many sensors are large."""
 PAPER: Final = "Zhang, Zeman, Tsiligkaridis, Zitnik (ICLR 2022), arXiv 2110.05357"
 GRAPH_DEVIATIONS: Final = (
     "The paper's graph, as we understand it, not the release's: there messages are made of the receiver's own "
@@ -45,7 +48,7 @@ GRAPH_DEVIATIONS: Final = (
 class RaindropConfig:
     """Args:
     width: D.
-    dropout: Of sensor embeddings, and before the head.
+    dropout: In the encoders of the other modalities, and before the head.
     static: How the modalities that are not series enter: by their ``embeddings`` and their part of δ, by
         ``delta_only``, or not at all (``none``).
     sensor_width: Of h.
@@ -90,24 +93,28 @@ class Raindrop(Model):
         original={"train.lr": 1e-4, "train.batch_size": 128, "train.max_epochs": 20},
     )
     Config = RaindropConfig
+    config: RaindropConfig
 
     def __init__(self, schema: Schema, config: RaindropConfig) -> None:
         super().__init__(schema, config)
-        self.c = c = config
+        c = config
         v = sum(len(m.features) for m in schema_of(schema, "series").modalities)
         token = c.sensor_width + TIME_WIDTH
         self.graph = SensorGraph(v, c.sensor_width, c.inner, TIME_WIDTH, c.layers, c.prune)
         self.query, self.key = nn.Linear(token, c.inner, bias=False), nn.Linear(token, c.inner, bias=False)
         self.value = nn.Linear(token, c.inner, bias=False)  # W
         self.context = Context(schema, "series", c.static, c.width, c.dropout)
-        self.trunk = _trunk(v * c.inner, self.context.width, c.width, c.dropout)
+        self.trunk = trunk(v * c.inner + self.context.width, c.width, c.dropout)
         self.head = TaskHead(schema, c.width, c.append_pattern)
 
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("joint", {"task": 1.0, "graph": self.config.weight_graph}),)
 
     def forward(self, batch: PatientBatch) -> Output:
-        grid = series_grid(batch, self.c.max_steps)
+        return self._outputs(batch) if self.training else by_parts(self._outputs, batch, ROWS)
+
+    def _outputs(self, batch: PatientBatch) -> Output:
+        grid = series_grid(batch, self.config.max_steps)
         time = time_features(grid.hours)  # p (S, P)
         h, edges = self.graph(grid, time)
         z = self.over_time(h, time, grid).flatten(1)  # (B, V Z)
@@ -121,7 +128,7 @@ class Raindrop(Model):
         tokens = torch.cat([h, time[:, None].expand(-1, h.shape[1], -1)], dim=2)
         mean = segment_sum(tokens, patient, b) / grid.counts.clamp(min=1)[:, None, None]
         asked = self.key(mean) @ self.query.weight  # q · k̄ = token · asked, without a q for every token
-        scores = (tokens * asked[patient]).sum(2) / self.c.inner**0.5  # (S, V)
+        scores = (tokens * asked[patient]).sum(2) / self.config.inner**0.5  # (S, V)
         weights = segment_softmax(scores.float(), patient, b)[..., None]
         return torch.relu(self.value(segment_sum(weights * tokens, patient, b)))
 
@@ -214,18 +221,11 @@ def _graph_losses(model: Model, edges: Tensor, grid: Grid) -> dict[str, Tensor]:
     return {"graph": disagreement(edges, senders(grid))}
 
 
-def _trunk(inputs: int, context: int, width: int, dropout: float) -> nn.Module:
-    return nn.Sequential(
-        *(nn.Linear(inputs + context, width), nn.GELU(), nn.LayerNorm(width)),
-        *(nn.Dropout(dropout), nn.Linear(width, width), nn.GELU()),
-    )
-
-
 @dataclass(frozen=True)
 class RaindropStaticConfig:
     """Args:
     width: D.
-    dropout: Before the head.
+    dropout: In the encoders of the other modalities, and before the head.
     static: How the modalities that are not static features enter, as in ``RaindropConfig``.
     sensor_width: Of h.
     inner: Of r.
@@ -262,6 +262,7 @@ class RaindropStatic(Model):
         original=Raindrop.card.original,
     )
     Config = RaindropStaticConfig
+    config: RaindropStaticConfig
 
     def __init__(self, schema: Schema, config: RaindropStaticConfig) -> None:
         super().__init__(schema, config)
@@ -270,7 +271,7 @@ class RaindropStatic(Model):
         v = sum(self.features.widths)
         self.graph = SensorGraph(v, c.sensor_width, c.inner, 0, 1, c.prune)
         self.context = Context(schema, "static", c.static, c.width, c.dropout)
-        self.trunk = _trunk(v * c.sensor_width, self.context.width, c.width, c.dropout)
+        self.trunk = trunk(v * c.sensor_width + self.context.width, c.width, c.dropout)
         self.head = TaskHead(schema, c.width, c.append_pattern)
 
     def phases(self) -> tuple[Phase, ...]:
@@ -280,6 +281,9 @@ class RaindropStatic(Model):
         self.features.fit(part_of(train, "static"))
 
     def forward(self, batch: PatientBatch) -> Output:
+        return self._outputs(batch) if self.training else by_parts(self._outputs, batch, ROWS)
+
+    def _outputs(self, batch: PatientBatch) -> Output:
         values, observed = zip(*self.features(part_of(batch, "static")), strict=True)
         moment = torch.zeros(len(batch), device=batch.present.device)  # everybody at one time
         offsets = torch.arange(len(batch) + 1, device=moment.device)

@@ -9,7 +9,7 @@ encoders, the fusion and the head; ψ the anchor net f_a, f_c (weights of the cl
     z_1 = [h^m or h̃^m]_m + softplus( f_1(a) + ε )                                   perturbation of a patient who
     z_2 = g(z_1) + softplus( f_2(z_1) + ε ),  ŷ = head(z_2)                         lacks something
     θ* = θ − η ∇_θ L_tr(θ, ψ)                                                       inner step, ε ~ N(0, 1)
-    L = L_tr(θ, ψ) + L_noised(θ*, ψ) + L_clean(θ*, ψ) + α ‖z_1 − z'_1‖² + β ‖z_2 − z'_2‖²
+    L = L_tr(θ, ψ) + L_noised(θ*, ψ) + L_clean(θ*, ψ) + α MSE(z_1, z'_1) + β MSE(z_2, z'_2)
 
 L_tr is over patients who lack something. z' and L_noised are of patients with several modalities from whom some are
 hidden, z and L_clean of the same patients as they are, both with ε = 0.
@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
 from mmnar.encoders.modality import encode, encoders_of
+from mmnar.errors import SchemaError
 from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase, TaskLoss
 from mmnar.ops.bernoulli import pooled_logit
 from mmnar.ops.clusters import kmeans
@@ -44,7 +45,7 @@ class SMILConfig:
 
     Args:
         width: D.
-        dropout: In encoders and fusion.
+        dropout: In encoders and before the head.
         append_pattern: Concatenate δ to what the head sees.
         clusters: C centroids of each modality.
         cluster_rows: At most so many patients of the training fold are clustered, evenly spaced.
@@ -95,9 +96,12 @@ class SMIL(Model):
             "Centroids are renewed every R epochs, starting from the old ones so that each keeps its weight.",
             "All of θ takes the inner step, at a constant η; the release lets η decay and leaves out the encoder of "
             "the modality that is missing.",
-            "Pretraining uses the patients with the most modalities, zeros for what they lack.",
+            "Pretraining uses the patients with the most modalities. While there are no centroids, what they lack is "
+            "zeros, and nobody is perturbed.",
+            "k-means is by mini-batches, on at most 16,384 patients by default.",
         ),
         original={
+            "model.dropout": 0.5,
             "train.lr": 1e-3,
             "train.weight_decay": 1e-4,
             "train.batch_size": 128,
@@ -105,13 +109,15 @@ class SMIL(Model):
         },
     )
     Config = SMILConfig
+    config: SMILConfig
     enough: Tensor
     age: Tensor
 
     def __init__(self, schema: Schema, config: SMILConfig) -> None:
         super().__init__(schema, config)
-        self.c = config
         m, d = len(schema.modalities), config.width
+        if m < 2:
+            raise SchemaError("SMIL", "at least two modalities", f"{m}", "choose another model")
         self.main, self.auxiliary = _Main(schema, config), _Auxiliary(m, d, config.clusters)
         self.register_buffer("enough", torch.tensor(m))  # modalities a patient needs for pretraining
         self.register_buffer("age", torch.tensor(0))  # epochs since the centroids were renewed
@@ -122,13 +128,13 @@ class SMIL(Model):
 
     def phases(self) -> tuple[Phase, ...]:
         """Pretraining, then the meta step."""
-        c: SMILConfig = self.config
+        c = self.config
         meta = {"task": 1.0, "noised": 1.0, "clean": 1.0, "first": c.weight_first, "second": c.weight_second}
         return (Phase("pretrain", {"task": 1.0}, c.pretrain_epochs), Phase("meta", meta))
 
     def forward(self, batch: PatientBatch) -> Output:
         """In eval mode the mean over J draws; in training mode ε = 0."""
-        h = encode(self.main.encoders, batch, self.c.width)  # (B, M, D)
+        h = encode(self.main.encoders, batch, self.config.width)  # (B, M, D)
         if self.training:
             logits, _, z2 = self.main.fuse(h, batch.present, self.auxiliary, None)
             return Output(logits, z2)
@@ -145,13 +151,13 @@ class SMIL(Model):
             return
         counts = train.present.sum(1)
         at_least = torch.stack([(counts >= n).float().mean() for n in range(train.present.shape[1] + 1)])
-        self.enough.copy_((at_least >= self.c.pretrain_share).sum() - 1)
+        self.enough.copy_((at_least >= self.config.pretrain_share).sum() - 1)
 
     def after_epoch(self, train: PatientBatch) -> None:
         """Renew the centroids every R epochs of the meta phase."""
         if "noised" in self.loss_weights:
             self.age.add_(1)
-            if self.age >= self.c.refresh_epochs:
+            if self.age >= self.config.refresh_epochs:
                 self._cluster(train)
 
     def objectives(self, batch: PatientBatch, forward: Forward, task_loss: TaskLoss) -> Iterator[Objective]:
@@ -195,12 +201,12 @@ class SMIL(Model):
 
     def stepped(self, theta: dict[str, Tensor], loss: Tensor) -> dict[str, Tensor]:
         """θ* = θ − η ∇_θ loss, differentiable twice unless ``first_order``."""
-        second = not self.c.first_order
+        second = not self.config.first_order
         gradients = torch.autograd.grad(
             loss, list(theta.values()), create_graph=second, retain_graph=True, allow_unused=True
         )
         return {
-            name: value if gradient is None else value - self.c.inner_rate * gradient
+            name: value if gradient is None else value - self.config.inner_rate * gradient
             for (name, value), gradient in zip(theta.items(), gradients, strict=True)
         }
 
@@ -212,9 +218,10 @@ class SMIL(Model):
 
     def _cluster(self, train: PatientBatch) -> None:
         """C^m by k-means of h^m over training patients who have m, from the present centroids where there are some."""
-        rows = torch.arange(len(train), device=train.rows.device)[:: -(-len(train) // self.c.cluster_rows)]
+        rows = torch.arange(len(train), device=train.rows.device)[:: -(-len(train) // self.config.cluster_rows)]
         parts = [train.take(part) for part in torch.split(rows, 2048)]
-        h = torch.cat([encode(self.main.encoders, part, self.c.width).float().cpu() for part in parts])  # (N, M, D)
+        encoded = [encode(self.main.encoders, part, self.config.width) for part in parts]
+        h = torch.cat(encoded).float().cpu()  # (N, M, D)
         present = train.present[rows].cpu()
         for m in range(h.shape[1]):
             centroids = self.auxiliary.centroids[m]
@@ -230,7 +237,8 @@ class _Main(nn.Module):
         m, d = len(schema.modalities), c.width
         self.width = d
         self.encoders = encoders_of(schema, d, c.dropout)
-        self.trunk = nn.Sequential(nn.Linear(m * d, d), nn.GELU(), nn.LayerNorm(d), nn.Dropout(c.dropout))  # g
+        self.trunk = nn.Sequential(nn.Linear(m * d, d), nn.GELU(), nn.LayerNorm(d))  # g
+        self.dropout = nn.Dropout(c.dropout)  # after z_2: masks of their own would set equal views apart
         self.head = TaskHead(schema, d, c.append_pattern)
 
     def forward(
@@ -247,12 +255,12 @@ class _Main(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """h (B, M, D), δ (B, M) → logits (B, K), z_1 (B, M D), z_2 (B, D). Nothing of h behind δ = 0 is read."""
         e_omega, e_first, e_second = noise or (0.0, 0.0, 0.0)
-        lacking = ~present.all(1, keepdim=True)
+        perturbed = auxiliary.centroids.any() & ~present.all(1, keepdim=True)  # nobody before there are centroids
         a = auxiliary.anchor(masked_mean(h, present))  # (B, D)
         x = torch.where(present[..., None], h, auxiliary.prior(a, e_omega)).flatten(1)
-        z1 = x + lacking * F.softplus(auxiliary.first(a) + e_first)
-        z2 = self.trunk(z1) + lacking * F.softplus(auxiliary.second(z1) + e_second)
-        return self.head(z2, present), z1, z2
+        z1 = x + perturbed * F.softplus(auxiliary.first(a) + e_first)
+        z2 = self.trunk(z1) + perturbed * F.softplus(auxiliary.second(z1) + e_second)
+        return self.head(self.dropout(z2), present), z1, z2
 
 
 class _Auxiliary(nn.Module):

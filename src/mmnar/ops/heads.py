@@ -1,4 +1,4 @@
-"""From a patient's representation to K logits."""
+"""From what there is of a patient to a representation, and from that to K logits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from mmnar.schema import Schema
+
+
+def trunk(inputs: int, width: int, dropout: float) -> nn.Sequential:
+    """Two layers, (B, inputs) → (B, D): those of the zero-fill net."""
+    return nn.Sequential(
+        nn.Linear(inputs, width),
+        nn.GELU(),
+        nn.LayerNorm(width),
+        nn.Dropout(dropout),
+        nn.Linear(width, width),
+        nn.GELU(),
+    )
 
 
 class TaskHead(nn.Module):

@@ -51,5 +51,8 @@ def info_nce(anchor: Tensor, other: Tensor, temperature: float) -> Tensor:
     """
     if len(anchor) < 2:
         return anchor.new_zeros(())
-    similarity = F.normalize(anchor, dim=-1) @ F.normalize(other, dim=-1).T / temperature  # (n, n)
+    dtype = torch.promote_types(anchor.dtype, torch.float32)
+    a, b = (F.normalize(view.to(dtype), dim=-1) for view in (anchor, other))
+    with torch.autocast(anchor.device.type, enabled=False):  # half precision is too coarse for 1/τ times a cosine
+        similarity = a @ b.T / temperature  # (n, n)
     return F.cross_entropy(similarity, torch.arange(len(anchor), device=anchor.device))

@@ -83,6 +83,7 @@ def train(
     best, history = _in_processes(fabric, fit) if several else _run(fabric, fit)
     model.to("cpu").load_state_dict(best)
     model.eval()
+    model.finish()
     return history
 
 
