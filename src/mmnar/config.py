@@ -24,7 +24,8 @@ class TrainConfig:
         lr: Peak learning rate of AdamW.
         warmup: Share of all steps in which the rate rises linearly.
         weight_decay: Of AdamW.
-        patience: Epochs without a better tune log loss before stopping.
+        patience: Epochs, of ``max_epochs``, without a better tune log loss before stopping; a small fold, which gets
+            more epochs, gets more patience likewise.
         clip_norm: Gradient norm bound; 0 = none.
         label_loss: ``bce``, or ``focal`` (not a proper score: probabilities are calibrated afterwards).
         focal_gamma, focal_alpha: Of the focal loss; gamma = 0 and alpha < 0 equal bce to the bit.
@@ -40,7 +41,7 @@ class TrainConfig:
     lr: float = 5e-4
     warmup: float = 0.05
     weight_decay: float = 1e-2
-    patience: int = 10
+    patience: int = 6
     clip_norm: float = 1.0
     label_loss: Literal["bce", "focal"] = "bce"
     focal_gamma: float = 2.0

@@ -83,7 +83,7 @@ class CRLMMNAR(Model):
             "h without m is the model's own forward on the reduced pattern (mask, z and gates all see it).",
             "L_rec is the mean over hidden entries and features, L_cont the sum over modalities of each one's mean.",
             "Patients who lack m are neither anchors nor negatives for m in the contrast.",
-            "Optimiser: batch 256, lr 5e-4 with warm-up and cosine decay over 12 epochs, patience 10; "
+            "Optimiser: batch 256, lr 5e-4 with warm-up and cosine decay over 12 epochs, patience 6; "
             "preset=original restores batch 32, 2e-4, 1e-6, patience 30 and focal loss.",
         ),
         original=PAPER_PRESET,

@@ -34,7 +34,7 @@ def masked_label_loss(
 
 
 def mean_label_loss(logits: Tensor, batch: PatientBatch) -> Tensor:
-    """Cross-entropy, averaged over tasks: the label loss of a method's auxiliary heads."""
+    """Cross-entropy, averaged over tasks: what the tune fold is judged by."""
     k = logits.shape[1]
     weights = torch.full((k,), 1 / k, device=logits.device)
     return masked_label_loss(logits.float(), batch.labels, batch.label_mask, weights)

@@ -180,7 +180,7 @@ def _phase(
     wrapped, optimizer = fabric.setup(_Unpacked(model), optimizer)
     task_loss = model.task_loss = _task_loss(fit.data, config, fabric.device)
     last_saved = time.monotonic()
-    while progress.epoch < fit.epochs(phase) and not _stopped(progress, phase, config):
+    while progress.epoch < fit.epochs(phase) and not _stopped(progress, phase, fit):
         started = time.perf_counter()
         torch.manual_seed(_mix(fit.seed, number + 1, progress.epoch))
         terms = _epoch(fabric, wrapped, optimizer, fit, task_loss, progress.epoch, fit.epochs(phase))
@@ -284,6 +284,15 @@ def epochs_of(config: TrainConfig, patients: int) -> int:
     return max(config.max_epochs, math.ceil(config.min_steps / steps))
 
 
+def patience_of(config: TrainConfig, patients: int) -> int:
+    """Epochs to wait for a better one: the same share of all epochs on a small fold, where an epoch is few steps.
+
+    >>> patience_of(TrainConfig(max_epochs=12, patience=6, min_steps=600, batch_size=256), 2560)
+    30
+    """
+    return math.ceil(config.patience * epochs_of(config, patients) / config.max_epochs)
+
+
 def batches_of(data: PatientBatch, rows: int) -> Iterator[PatientBatch]:
     """``data`` in order, ``rows`` patients at a time."""
     for index in torch.split(torch.arange(len(data), device=data.rows.device), rows):
@@ -321,8 +330,9 @@ def _set_rate(optimizer: Any, config: TrainConfig, done: float) -> None:
         group["lr"] = config.lr * factor
 
 
-def _stopped(progress: Progress, phase: Phase, config: TrainConfig) -> bool:
-    return phase.epochs is None and progress.epoch - progress.best_epoch >= config.patience
+def _stopped(progress: Progress, phase: Phase, fit: _Fit) -> bool:
+    waited = progress.epoch - progress.best_epoch
+    return phase.epochs is None and waited >= patience_of(fit.config, len(fit.data))
 
 
 def _precision(config: TrainConfig) -> Any:
