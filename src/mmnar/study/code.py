@@ -11,10 +11,11 @@ from typing import Final
 import mmnar
 
 _ROOT: Final = Path(mmnar.__file__).parent
-_ALWAYS: Final = tuple(
-    f"mmnar.{name}" for name in ("estimators.fusion", "estimators.cross", "posthoc.rectify", "posthoc.calibrate")
-)
-"""What a run passes through besides its method's own module."""
+_ALWAYS: Final = ("mmnar.estimators.cross", "mmnar.posthoc.rectify", "mmnar.posthoc.calibrate")
+"""What every run passes through besides its method's own module."""
+
+_DEEP: Final = ("mmnar.estimators.fusion",)
+"""What runs of networks pass through: the training loop."""
 
 _LISTS: Final = ("mmnar.models.registry",)
 """Mere lists of names: a new method changes nothing for the others."""
@@ -32,7 +33,8 @@ def code_fingerprint(target: str) -> str:
     True
     """
     digest = hashlib.sha256()
-    for name in sorted(reached((target.split(":")[0], *_ALWAYS))):
+    module = target.split(":")[0]
+    for name in sorted(reached((module, *_ALWAYS, *(_DEEP if module.startswith("mmnar.models.") else ())))):
         digest.update(f"{name}\n{_meaning(name)}\n".encode())
     return digest.hexdigest()[:12]
 
