@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from mmnar.cohort.split import Split
 from mmnar.dataset.planted import planted
 from mmnar.dataset.store import cross_folds
+from mmnar.estimators.cross import cross_predict
 from mmnar.estimators.tabular import late_fusion
 from mmnar.estimators.tabular.late_fusion import LateFusion, evidence, out_of_fold, stacker_columns
 from tests.populations import population
@@ -46,7 +47,7 @@ def test_evidence_of_a_subject_never_comes_from_their_own_labels(monkeypatch: py
     labels[rows, 0] = ~labels[rows, 0] & data.label_mask[rows, 0]
     after = seen_by_stacker(monkeypatch, dataclasses.replace(data, labels=labels))[0]
     np.testing.assert_array_equal(after[own], before[own])
-    parts = [np.isin(train.rows, held.rows) for _, held in cross_folds(train, 5)]
+    parts = [np.isin(train.rows, held.rows) for _, held in cross_folds(train, 5, late_fusion.INNER)]
     (together,) = [part for part in parts if part[own].any()]  # a subject's samples are in one fold
     np.testing.assert_array_equal(after[together], before[together])
     assert not np.allclose(after[~together], before[~together], atol=1e-6)
@@ -106,3 +107,10 @@ def test_it_is_close_to_the_exact_risk_where_one_modality_or_the_pattern_tells(m
     p = fitted.predict_proba(fresh.fold(Split.external(), "test"))[:, 0]
     y = fresh.labels[:, 0]
     assert roc_auc_score(y, p) > roc_auc_score(y, fresh.bayes[:, 0]) - gap
+
+
+def test_cross_fitting_from_outside_leaves_every_inner_fold_somebody() -> None:
+    data = population(600)
+    train, tune = (data.fold(Split(tune=0.2, test=0.2), role) for role in ("train", "tune"))
+    scored = cross_predict(LateFusion(), train, tune, folds=2)
+    assert len(scored) == len(train)

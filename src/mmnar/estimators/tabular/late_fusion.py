@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from mmnar.estimators.tabular.linear import LinearDesign, fit_logistic, linear_r
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
 from mmnar.training.monitor import Monitor
+
+INNER: Final = 31_337
+"""Sets the folds inside a fit apart from those around it."""
 
 
 class FittedLateFusion(Predictor):
@@ -128,7 +131,8 @@ class LateFusion(Estimator):
         design = LinearDesign.of(train, self.min_patients)
         blocks, blocks_tune = blocks_of(design, train), blocks_of(design, tune)
         fold_of = np.empty(len(train), dtype=np.int64)
-        for f, (_, held) in enumerate(cross_folds(train, self.folds, seed)):
+        # not the assignment that cross-fitting from outside makes: one of its folds may be what this training fold lacks
+        for f, (_, held) in enumerate(cross_folds(train, self.folds, seed + INNER)):
             fold_of[np.isin(train.rows, held.rows)] = f
         modality, fits = [], []
         for k in range(len(train.schema.tasks)):
