@@ -131,7 +131,7 @@ class LateFusion(Estimator):
         design = LinearDesign.of(train, self.min_patients)
         blocks, blocks_tune = blocks_of(design, train), blocks_of(design, tune)
         fold_of = np.empty(len(train), dtype=np.int64)
-        # not the assignment that cross-fitting from outside makes: one of its folds may be what this training fold lacks
+        # another assignment than that of cross-fitting from outside, one of whose folds this training fold may lack
         for f, (_, held) in enumerate(cross_folds(train, self.folds, seed + INNER)):
             fold_of[np.isin(train.rows, held.rows)] = f
         modality, fits = [], []
