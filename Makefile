@@ -8,7 +8,7 @@ help:
 	@echo "make demo   simulated records -> five models -> demo/report/report.html"
 	@echo "make test   the whole test suite"
 	@echo "make check  ruff, mypy --strict, import-linter"
-	@echo "make bench  every benchmark at its smallest size"
+	@echo "make bench  every benchmark and some studies at their smallest size"
 
 setup: .venv/ready
 
@@ -33,6 +33,10 @@ demo: setup
 
 bench: setup
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script --smallest || exit 1; done
+	@for study in $(filter-out table1,$(basename $(notdir $(wildcard studies/*.yaml)))); do \
+		echo "== studies/$$study.yaml"; \
+		$(BIN)/mmnar study studies/$$study.yaml --demo --jobs 2 --out $$(mktemp -d)/$$study || exit 1; \
+	done
 
 clean:
 	rm -rf .venv demo build src/*.egg-info
