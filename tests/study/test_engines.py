@@ -18,8 +18,8 @@ from mmnar.dataset.planted import planted
 from mmnar.dataset.store import write_store
 from mmnar.errors import ConfigError, RequirementError
 from mmnar.study.driver import Done, run_study
-from mmnar.study.engines.base import engine_of
 from mmnar.study.engines.local import LocalEngine
+from mmnar.study.engines.registry import engine_of
 from mmnar.study.progress import Quiet
 from mmnar.study.result import judge
 from mmnar.study.spec import StudySpec, study_of

@@ -38,7 +38,7 @@ def study(
         option: KEY=VALUE of the engine: slurm_partition=gpu timeout_min=120 (Slurm), address=HOST:PORT cpus=2 (Ray).
     """
     from mmnar.study.driver import run_study
-    from mmnar.study.engines.base import engine_of
+    from mmnar.study.engines.registry import engine_of
     from mmnar.study.progress import Console
     from mmnar.study.result import judge
     from mmnar.study.saved import save_slim
