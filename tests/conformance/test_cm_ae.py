@@ -14,7 +14,7 @@ from mmnar.models.cm_ae import CMAE, CMAEConfig
 from mmnar.training.loop import train
 from mmnar.training.monitor import Silent
 from mmnar.types import PatientBatch, Static
-from tests.conformance.test_models import batch, mixed, task_loss
+from tests.conformance.test_models import batch, mixed
 
 
 def model(b: PatientBatch, **changes: object) -> CMAE:
@@ -94,7 +94,7 @@ def test_rebuilds_everything_from_any_one_modality_of_low_rank_data() -> None:
 def test_the_first_phase_uses_no_labels() -> None:
     b = batch(40)
     m = model(b).train()
-    (objective,) = m.objectives(b, m, task_loss)
+    (objective,) = m.objectives(b, m)
     objective.total.backward()
     assert set(objective.terms) == {"task", "rec"}
     assert all(p.grad is None or not p.grad.any() for p in m.head.parameters())
@@ -107,7 +107,7 @@ def test_a_fixed_code_lets_the_second_phase_move_the_head_alone(head_input: str)
     m.loss_weights = m.phases()[1].weights
     m.begin_phase(m.phases()[1], b)
     m.train()
-    (objective,) = m.objectives(b, m, task_loss)
+    (objective,) = m.objectives(b, m)
     objective.total.backward()
     assert {n.split(".")[0] for n, p in m.named_parameters() if p.grad is not None} == {"head"}
 

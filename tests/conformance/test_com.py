@@ -14,7 +14,7 @@ from mmnar.models.com import COM, COMConfig, reverse
 from mmnar.ops.contrast import supcon
 from mmnar.training.loop import train
 from mmnar.training.monitor import Silent
-from tests.conformance.test_models import batch, task_loss
+from tests.conformance.test_models import batch
 from tests.populations import SCHEMA
 
 M = len(SCHEMA.modalities)
@@ -204,7 +204,7 @@ def test_contrast_trains_generators_and_encoders_without_the_adversary() -> None
     for weights in ({"within": 1.0}, {"across": 1.0}):
         m.zero_grad()
         m.loss_weights = {"task": 0.0, "adv": 0.0, "within": 0.0, "across": 0.0} | weights
-        (objective,) = list(m.objectives(b, m, task_loss))
+        (objective,) = list(m.objectives(b, m))
         objective.total.backward()
         for part in (m.generators, m.encoders):
             assert all(w.grad is not None and w.grad.abs().sum() > 0 for w in part.parameters())

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from mmnar.models.crl_mmnar import CRLMMNAR, CRLMMNARConfig
 from mmnar.ops.losses import info_nce
-from tests.conformance.test_models import batch, task_loss
+from tests.conformance.test_models import batch
 from tests.populations import SCHEMA
 
 
@@ -68,7 +68,7 @@ def test_every_variant_by_configuration_alone(pattern_input: str, schedule: str)
     m, b = model(pattern_input=pattern_input, schedule=schedule).train(), batch(40)
     for phase in m.phases():
         m.loss_weights = phase.weights
-        (objective,) = list(m.objectives(b, m, task_loss))
+        (objective,) = list(m.objectives(b, m))
         assert torch.isfinite(objective.total)
         wanted = {n for n, w in phase.weights.items() if w} | {"task"}
         assert set(objective.terms) == wanted
@@ -79,7 +79,7 @@ def test_every_variant_by_configuration_alone(pattern_input: str, schedule: str)
 def test_pretraining_ignores_labels() -> None:
     m, b = model(schedule="pretrain").train(), batch(40)
     m.loss_weights = m.phases()[0].weights
-    (objective,) = list(m.objectives(b, m, task_loss))
+    (objective,) = list(m.objectives(b, m))
     objective.total.backward()
     assert m.head_hidden.weight.grad is None or m.head_hidden.weight.grad.abs().sum() == 0
 

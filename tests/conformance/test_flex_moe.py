@@ -13,7 +13,7 @@ from mmnar.errors import ConfigError
 from mmnar.models.flex_moe import FlexMoE, FlexMoEConfig, Routing, SparseExperts, balance_loss
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
-from tests.conformance.test_models import batch, mixed, task_loss
+from tests.conformance.test_models import batch, mixed
 from tests.populations import MIXED, SCHEMA
 
 
@@ -177,12 +177,12 @@ def test_the_first_phase_takes_the_more_complete_half_of_a_batch_first() -> None
         shown.clear()
         m.begin_phase(phase, b)
         m.loss_weights = {"task": 1.0}
-        assert len(list(m.objectives(b, forward, task_loss))) == parts
+        assert len(list(m.objectives(b, forward))) == parts
         assert sorted(torch.cat([s.rows for s in shown]).tolist()) == sorted(b.rows.tolist())
         counts = torch.cat([s.present.sum(1) for s in shown])
         assert (counts.diff() <= 0).all() == (parts == 2)
     m.begin_phase(first, b)
-    assert len(list(m.objectives(b.take(torch.tensor([0])), forward, task_loss))) == 1
+    assert len(list(m.objectives(b.take(torch.tensor([0])), forward))) == 1
 
 
 def test_more_chosen_experts_than_there_are_is_refused() -> None:

@@ -17,7 +17,7 @@ from mmnar.ops.diffusion import BlockDiffusion
 from mmnar.training.loop import train
 from mmnar.training.monitor import Silent
 from mmnar.types import PatientBatch
-from tests.conformance.test_models import batch, task_loss
+from tests.conformance.test_models import batch
 from tests.populations import SCHEMA
 
 STEPS = 50
@@ -316,6 +316,6 @@ def test_each_phase_has_its_own_terms() -> None:
     names = []
     for phase in m.phases():
         m.loss_weights = phase.weights
-        (objective,) = list(m.objectives(b, m, task_loss))
+        (objective,) = list(m.objectives(b, m))
         names.append(set(objective.terms))
     assert names == [{"rec", "kl"}, {"noise"}, {"task"}]

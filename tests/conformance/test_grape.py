@@ -7,7 +7,7 @@ import torch
 
 from mmnar.models.grape import GRAPE, GRAPEConfig
 from mmnar.types import PatientBatch
-from tests.conformance.test_models import batch, task_loss
+from tests.conformance.test_models import batch
 from tests.populations import SCHEMA
 
 
@@ -110,5 +110,5 @@ def test_with_one_layer_and_all_edges_a_patients_state_depends_on_own_edges_alon
 def test_imputation_is_a_loss_only_where_it_weighs(weight: float) -> None:
     b = batch(40)
     m = fitted(b, weight_imp=weight).train()
-    (objective,) = list(m.objectives(b, m, task_loss))
+    (objective,) = list(m.objectives(b, m))
     assert set(objective.terms) == ({"task", "imp"} if weight else {"task"})

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmnar.models.m3care import M3Care, M3CareConfig, convolve, gaussian, kernel_inputs, mean_square_distance
 from mmnar.types import PatientBatch, Static
-from tests.conformance.test_models import batch, task_loss
+from tests.conformance.test_models import batch
 from tests.populations import SCHEMA
 
 M = len(SCHEMA.modalities)
@@ -104,7 +104,7 @@ def test_threshold_keeps_values_and_has_a_gradient() -> None:
     assert torch.allclose(strict, torch.where(loose > 0.5, loose, 0.0), atol=1e-6)
     assert (strict != loose).any()
     m = model().train()
-    (objective,) = list(m.objectives(b, m, task_loss))
+    (objective,) = list(m.objectives(b, m))
     objective.total.backward()
     assert m.theta.grad is not None
     assert m.theta.grad.abs() > 0

@@ -114,7 +114,7 @@ def test_patients_with_one_modality_contribute_the_label_loss_alone() -> None:
     lone = b.drop(torch.eye(3, dtype=torch.bool)[torch.arange(len(b)) % 3])
     losses = m(lone).losses
     assert all(loss.item() == 0 for loss in losses.values())
-    (objective,) = m.objectives(lone, m, task_loss)
+    (objective,) = m.objectives(lone, m)
     assert torch.equal(objective.total.detach(), objective.terms["task"])
 
 

@@ -141,7 +141,7 @@ def test_trains_where_a_modality_is_missing_for_everybody(name: str) -> None:
         model = seen(name, part).train()
         for phase in model.phases():
             model.loss_weights = phase.weights
-            for objective in model.objectives(part, model, task_loss):
+            for objective in model.objectives(part, model):
                 if objective.total.requires_grad:
                     objective.total.backward()
                 assert torch.isfinite(objective.total)
@@ -192,7 +192,7 @@ def _backward(model: Model, b: PatientBatch) -> None:
     """Gradients of all phases, summed."""
     for phase in model.phases():
         model.loss_weights = phase.weights
-        for objective in model.objectives(b, model, task_loss):
+        for objective in model.objectives(b, model):
             assert set(objective.terms) <= set(model.loss_weights)
             if objective.total.requires_grad:
                 objective.total.backward()

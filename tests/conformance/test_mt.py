@@ -118,7 +118,7 @@ def test_in_the_search_some_patients_move_alpha_alone_and_the_others_all_else() 
     m, b = model(search=True).train(), batch(200)
     held = held_out(b.rows, 0.2)
     moved = []
-    for objective in m.objectives(b, m, task_loss):
+    for objective in m.objectives(b, m):
         m.zero_grad(set_to_none=True)
         objective.total.backward()
         m.after_backward()
@@ -135,7 +135,7 @@ def test_every_batch_of_the_search_makes_both_steps(share: float) -> None:
     m, b = model(search=True, search_share=share).train(), batch(60)
     m.begin_phase(m.phases()[0], b)
     moved = []
-    for objective in m.objectives(b, m, task_loss):
+    for objective in m.objectives(b, m):
         m.zero_grad(set_to_none=True)
         objective.total.backward()
         m.after_backward()

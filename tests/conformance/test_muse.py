@@ -154,7 +154,7 @@ def test_unlabelled_patients_enter_the_loss_through_agreement_alone() -> None:
 @pytest.mark.parametrize(("uns", "sup"), [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.5, 0.5)])
 def test_a_contrast_is_a_loss_only_where_it_weighs(uns: float, sup: float) -> None:
     m, b = model(weight_uns=uns, weight_sup=sup).train(), batch(40)
-    (objective,) = list(m.objectives(b, m, task_loss))
+    (objective,) = list(m.objectives(b, m))
     assert set(objective.terms) == {"task"} | ({"uns"} if uns else set()) | ({"sup"} if sup else set())
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mmnar.models.simmlm import SimMLM, SimMLMConfig, fewer_of, mofe_loss
-from tests.conformance.test_models import batch, task_loss
+from tests.conformance.test_models import batch
 from tests.populations import SCHEMA
 
 
@@ -105,7 +105,7 @@ def test_stage_one_trains_each_expert_by_itself() -> None:
     m, b = model().train(), batch(60)
     m.loss_weights = m.phases()[0].weights
     lacking = b.drop(torch.tensor([True, False, True]).expand_as(b.present))
-    (objective,) = list(m.objectives(lacking, m, task_loss))
+    (objective,) = list(m.objectives(lacking, m))
     objective.total.backward()
 
     def silent(part: nn.Module) -> bool:
@@ -137,7 +137,7 @@ def test_every_variant_by_configuration_alone(mofe: float, fewer: float, epochs:
     m, b = model(weight_mofe=mofe, weight_fewer=fewer, expert_epochs=epochs).train(), batch(40)
     assert len(m.phases()) == 1 + (epochs > 0)
     m.loss_weights = m.phases()[-1].weights
-    (objective,) = list(m.objectives(b, m, task_loss))
+    (objective,) = list(m.objectives(b, m))
     assert set(objective.terms) == {"task"} | {n for n, w in (("mofe", mofe), ("fewer", fewer)) if w}
 
 

@@ -94,7 +94,8 @@ class Model(nn.Module, ABC):
     """A deep method. Subclasses set ``card`` and ``Config`` and implement ``__init__`` and ``forward``.
 
     ``loss_weights`` holds the weights of the current phase; a term of weight zero need not be computed.
-    ``task_loss`` is the label loss of this training: weighted over tasks, focal if configured; for auxiliary heads.
+    ``task_loss`` is the label loss of this training, weighted over tasks, focal if configured: the term ``task``, and
+    what auxiliary heads learn from.
     The other methods are no-ops or defaults that a method with special needs replaces, once.
 
     What a method fits by other means than the optimizer (means, clusters, a bank of training patients that stands in
@@ -129,10 +130,10 @@ class Model(nn.Module, ABC):
         """At the start of each phase, on its first weights, in eval mode without gradients: clusters, alignments."""
         return
 
-    def objectives(self, batch: PatientBatch, forward: Forward, task_loss: TaskLoss) -> Iterator[Objective]:
+    def objectives(self, batch: PatientBatch, forward: Forward) -> Iterator[Objective]:
         """What to differentiate for one batch; the loop steps the optimizer after each."""
         output = forward(batch)
-        terms = {"task": task_loss(output.logits, batch), **output.losses}
+        terms = {"task": self.task_loss(output.logits, batch), **output.losses}
         wanted = {name for name, weight in self.loss_weights.items() if weight}
         unknown = (wanted - set(terms)) | (set(terms) - set(self.loss_weights))
         if unknown:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.errors import ConfigError
-from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase, TaskLoss
+from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase
 from mmnar.ops.heads import TaskHead
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
@@ -146,15 +146,15 @@ class FlexMoE(Model):
         """Whether batches are sorted."""
         self.by_completeness = phase.name == "by completeness"
 
-    def objectives(self, batch: PatientBatch, forward: Forward, task_loss: TaskLoss) -> Iterator[Objective]:
+    def objectives(self, batch: PatientBatch, forward: Forward) -> Iterator[Objective]:
         """The whole batch; in the first phase its more complete half, then the other."""
         if not self.by_completeness:
-            yield from super().objectives(batch, forward, task_loss)
+            yield from super().objectives(batch, forward)
             return
         order = batch.present.sum(1).argsort(descending=True, stable=True)
         for rows in order.tensor_split(2):
             if len(rows):
-                yield from super().objectives(batch.take(rows), forward, task_loss)
+                yield from super().objectives(batch.take(rows), forward)
 
     def forward(self, batch: PatientBatch) -> Output:
         x = self.tokens(batch)  # (B, T, D), T = M P

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from mmnar.encoders.plain import PlainVectors
-from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase, TaskLoss
+from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase
 from mmnar.ops.alignment import procrustes, require_transport, transported
 from mmnar.ops.bernoulli import pooled_logit
 from mmnar.ops.diffusion import BlockDiffusion
@@ -156,10 +156,10 @@ class FlexGenEHR(Model):
     def finish(self) -> None:
         self._completions = None
 
-    def objectives(self, batch: PatientBatch, forward: Forward, task_loss: TaskLoss) -> Iterator[Objective]:
+    def objectives(self, batch: PatientBatch, forward: Forward) -> Iterator[Objective]:
         """The predictor's from the labels; before it, of the present stage alone, and no label is read."""
         if self.loss_weights["task"]:
-            yield from super().objectives(batch, forward, task_loss)
+            yield from super().objectives(batch, forward)
             return
         losses = forward(batch).losses
         total = torch.stack([self.loss_weights[name] * loss for name, loss in losses.items()]).sum()

@@ -26,7 +26,7 @@ from mmnar.encoders.plain import PlainVectors
 from mmnar.models.base import Model, ModelCard
 from mmnar.ops.grid import Grid, carried, gaps, series_grid
 from mmnar.ops.heads import TaskHead, trunk
-from mmnar.ops.kinds import part_of, schema_of
+from mmnar.ops.kinds import of_kind, schema_of
 from mmnar.ops.parts import by_parts
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
@@ -185,10 +185,10 @@ class GRUDStatic(Model):
         self.head = TaskHead(schema, d, config.append_pattern)
 
     def prepare(self, train: PatientBatch) -> None:
-        self.features.fit(part_of(train, "static"))
+        self.features.fit(of_kind(train, "static"))
 
     def forward(self, batch: PatientBatch) -> Output:
-        values, masks = zip(*self.features(part_of(batch, "static")), strict=True)
+        values, masks = zip(*self.features(of_kind(batch, "static")), strict=True)
         x, m = torch.cat(values, dim=1), torch.cat(masks, dim=1)  # (B, V); x̂ = m ∘ x as μ = 0
         z, new = self.inputs(self.dropout(torch.cat([x, m.to(x.dtype)], dim=1))).chunk(2, dim=1)
         state = torch.sigmoid(z) * torch.tanh(new)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.errors import ConfigError
-from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase, TaskLoss
+from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase
 from mmnar.ops.heads import TaskHead
 from mmnar.ops.masked import FusionLayer
 from mmnar.ops.views import some_of
@@ -141,15 +141,15 @@ class MT(Model):
         """Note whether F is being searched."""
         self.searching = phase.name == "search"
 
-    def objectives(self, batch: PatientBatch, forward: Forward, task_loss: TaskLoss) -> Iterator[Objective]:
+    def objectives(self, batch: PatientBatch, forward: Forward) -> Iterator[Objective]:
         """The loss; during the search on most patients for the weights, then on the others for α."""
         if not self.searching:
-            yield from super().objectives(batch, forward, task_loss)
+            yield from super().objectives(batch, forward)
             return
         held = held_out(batch.rows, self.c.search_share)
         for self.choosing, part in ((False, ~held), (True, held)):
             rows = part.nonzero().squeeze(1)
-            for objective in super().objectives(batch.take(rows) if len(rows) else batch, forward, task_loss):
+            for objective in super().objectives(batch.take(rows) if len(rows) else batch, forward):
                 # several processes step together, so a batch without such patients makes a step too, of no gradient
                 yield objective if len(rows) else replace(objective, total=0 * objective.total)
         self.choosing = False

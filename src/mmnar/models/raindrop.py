@@ -24,7 +24,7 @@ from mmnar.encoders.plain import PlainVectors
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.grid import Grid, series_grid
 from mmnar.ops.heads import TaskHead, trunk
-from mmnar.ops.kinds import part_of, schema_of
+from mmnar.ops.kinds import of_kind, schema_of
 from mmnar.ops.packed import TIME_WIDTH, segment_softmax, segment_sum, time_features
 from mmnar.ops.parts import by_parts
 from mmnar.schema import Schema
@@ -278,13 +278,13 @@ class RaindropStatic(Model):
         return (Phase("joint", {"task": 1.0, "graph": self.config.weight_graph}),)
 
     def prepare(self, train: PatientBatch) -> None:
-        self.features.fit(part_of(train, "static"))
+        self.features.fit(of_kind(train, "static"))
 
     def forward(self, batch: PatientBatch) -> Output:
         return self._outputs(batch) if self.training else by_parts(self._outputs, batch, ROWS)
 
     def _outputs(self, batch: PatientBatch) -> Output:
-        values, observed = zip(*self.features(part_of(batch, "static")), strict=True)
+        values, observed = zip(*self.features(of_kind(batch, "static")), strict=True)
         moment = torch.zeros(len(batch), device=batch.present.device)  # everybody at one time
         offsets = torch.arange(len(batch) + 1, device=moment.device)
         grid = Grid(offsets, moment, torch.cat(values, dim=1), torch.cat(observed, dim=1))

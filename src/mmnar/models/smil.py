@@ -26,7 +26,7 @@ from torch import Tensor, distributed, nn
 
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.errors import SchemaError
-from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase, TaskLoss
+from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase
 from mmnar.ops.bernoulli import pooled_logit
 from mmnar.ops.clusters import kmeans
 from mmnar.ops.gaps import simulated_gaps
@@ -160,16 +160,16 @@ class SMIL(Model):
             if self.age >= self.config.refresh_epochs:
                 self._cluster(train)
 
-    def objectives(self, batch: PatientBatch, forward: Forward, task_loss: TaskLoss) -> Iterator[Objective]:
+    def objectives(self, batch: PatientBatch, forward: Forward) -> Iterator[Objective]:
         """One label loss on nearly complete patients, or the whole meta step as one scalar."""
         if "noised" not in self.loss_weights:
             complete = batch.present.sum(1, keepdim=True) >= self.enough
             chosen = replace(batch, label_mask=batch.label_mask & complete)
-            loss = task_loss(forward(batch).logits, chosen)
+            loss = self.task_loss(forward(batch).logits, chosen)
             yield Objective(loss, {"task": loss.detach()})
             return
         with torch.autocast(batch.rows.device.type, enabled=False):  # half precision does not survive two derivatives
-            terms = self.meta_losses(batch, task_loss)
+            terms = self.meta_losses(batch)
         total = torch.stack([self.loss_weights[name] * term for name, term in terms.items()]).sum()
         yield Objective(total, {name: term.detach() for name, term in terms.items()})
 
@@ -181,21 +181,21 @@ class SMIL(Model):
                 distributed.all_reduce(p.grad)
                 p.grad /= distributed.get_world_size()
 
-    def meta_losses(self, batch: PatientBatch, task_loss: TaskLoss) -> dict[str, Tensor]:
+    def meta_losses(self, batch: PatientBatch) -> dict[str, Tensor]:
         """Unweighted terms of L; ``task`` is L_tr."""
         losses = {name: batch.pattern.new_zeros(()) for name in self.loss_weights}
         theta: dict[str, Tensor] = dict(self.main.named_parameters())
         incomplete = _taken(batch, ~batch.present.all(1))
         if len(incomplete):
             logits, _, _ = self.main(incomplete, incomplete.present[None], self.auxiliary, self._draw(len(incomplete)))
-            losses["task"] = task_loss(logits[0], incomplete)
+            losses["task"] = self.task_loss(logits[0], incomplete)
             theta = self.stepped(theta, losses["task"])
         several = _taken(batch, batch.present.sum(1) >= 2)
         if len(several):
             views = torch.stack([several.present, simulated_gaps(several.present, batch.present)])
             arguments = (several, views, self.auxiliary, None)
             logits, z1, z2 = torch.func.functional_call(self.main, theta, arguments)  # under θ*, (2, B, …) each
-            losses["clean"], losses["noised"] = task_loss(logits[0], several), task_loss(logits[1], several)
+            losses["clean"], losses["noised"] = self.task_loss(logits[0], several), self.task_loss(logits[1], several)
             losses["first"], losses["second"] = F.mse_loss(z1[1], z1[0]), F.mse_loss(z2[1], z2[0])
         return losses
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.models.base import Model, ModelCard
+from mmnar.ops.heads import trunk
 from mmnar.ops.masked import masked_mean
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
@@ -55,14 +56,7 @@ class ZeroFill(Model):
         m, d = len(schema.modalities), config.width
         self.width, self.append_pattern = d, config.append_pattern
         self.encoders = encoders_of(schema, d, config.dropout)
-        self.trunk = nn.Sequential(
-            nn.Linear(m * d + (m if config.append_pattern else 0), d),
-            nn.GELU(),
-            nn.LayerNorm(d),
-            nn.Dropout(config.dropout),
-            nn.Linear(d, d),
-            nn.GELU(),
-        )
+        self.trunk = trunk(m * d + m * config.append_pattern, d, config.dropout)
         self.heads = nn.Linear(d, len(schema.tasks))
         self.mean: Tensor | None
         self.register_buffer("mean", torch.zeros(m, d) if config.fill == "mean" else None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmnar.ops.kinds import part_of
+from mmnar.ops.kinds import of_kind
 from mmnar.types import Packed, PatientBatch, Series
 
 
@@ -37,7 +37,7 @@ def series_grid(batch: PatientBatch, max_steps: int) -> Grid:
         max_steps: A patient with more distinct times gets bins of one hour with each variable's last value in it, at
             the bin's end; wider bins where the hours are still too many. At least 2.
     """
-    part, columns, variables = part_of(batch, "series"), [], 0
+    part, columns, variables = of_kind(batch, "series"), [], 0
     for i, spec in enumerate(part.schema.modalities):
         content = part.modalities[spec.name]
         assert isinstance(content, Series)

@@ -17,7 +17,7 @@ def schema_of(schema: Schema, kind: ModalityKind) -> Schema:
     return replace(schema, modalities=tuple(spec for spec in schema.modalities if spec.kind == kind))
 
 
-def part_of(batch: PatientBatch, kind: ModalityKind) -> PatientBatch:
+def of_kind(batch: PatientBatch, kind: ModalityKind) -> PatientBatch:
     """The same patients with the modalities of one kind."""
     index = [i for i, spec in enumerate(batch.schema.modalities) if spec.kind == kind]
     schema = schema_of(batch.schema, kind)

@@ -18,7 +18,10 @@ def masked_mean(tokens: Tensor, present: Tensor) -> Tensor:
 
 
 class FusionLayer(nn.Module):
-    """Pre-norm self-attention block over modality tokens; keys of absent modalities are masked.
+    """Pre-norm self-attention block over modality tokens; absent ones are neither attended to nor computed.
+
+    Everything but the attention itself runs on the present tokens alone, packed one after another: its cost follows
+    what the patients have.
 
     Args:
         width: D.
@@ -35,11 +38,18 @@ class FusionLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, keys: Tensor) -> Tensor:
-        """(B, M, D), keys (B, M) bool with at least one true per row → (B, M, D)."""
+        """(B, M, D), keys (B, M) bool with at least one true per row → (B, M, D), zeros where there is no key."""
         b, m, d = tokens.shape
-        qkv = self.qkv(self.norm_attention(tokens)).view(b, m, 3, self.heads, d // self.heads)
+        where = keys.flatten().nonzero().squeeze(1)  # (R,)
+        packed = tokens.flatten(0, 1)[where]  # (R, D)
+        qkv = _unpacked(self.qkv(self.norm_attention(packed)), where, b * m).view(b, m, 3, self.heads, d // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, M, d/heads)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keys[:, None, None, :])
-        tokens = tokens + self.dropout(self.out(mixed.transpose(1, 2).reshape(b, m, d)))
-        mixed_features: Tensor = self.dropout(self.feed(self.norm_feed(tokens)))
-        return tokens + mixed_features
+        packed = packed + self.dropout(self.out(mixed.transpose(1, 2).reshape(b * m, d)[where]))
+        packed = packed + self.dropout(self.feed(self.norm_feed(packed)))
+        return _unpacked(packed, where, b * m).view(b, m, d)
+
+
+def _unpacked(packed: Tensor, where: Tensor, rows: int) -> Tensor:
+    """(R, D) back to their places among ``rows``, zeros elsewhere."""
+    return packed.new_zeros(rows, packed.shape[1]).index_copy(0, where, packed)

@@ -164,12 +164,8 @@ def _phase(
 ) -> dict[str, Tensor]:
     """Epochs of one phase from the weights ``best``, or from where ``begun`` broke off; the best weights."""
     model, config = fit.model, fit.config
-    model.loss_weights = phase.weights
     model.load_state_dict(best)
-    torch.manual_seed(_mix(fit.seed, number + 1, _BEGIN))
-    model.eval()
-    with torch.no_grad():
-        model.begin_phase(phase, fit.data)
+    _begin(fit, number, phase)
     if not fit.epochs(phase):
         return _cpu_state(model)
     if begun:
@@ -178,12 +174,12 @@ def _phase(
     if begun:
         restore_optimizer(optimizer, begun.group("optimizer"))
     wrapped, optimizer = fabric.setup(_Unpacked(model), optimizer)
-    task_loss = model.task_loss = _task_loss(fit.data, config, fabric.device)
+    model.task_loss = _task_loss(fit.data, config, fabric.device)
     last_saved = time.monotonic()
     while progress.epoch < fit.epochs(phase) and not _stopped(progress, phase, fit):
         started = time.perf_counter()
         torch.manual_seed(_mix(fit.seed, number + 1, progress.epoch))
-        terms = _epoch(fabric, wrapped, optimizer, fit, task_loss, progress.epoch, fit.epochs(phase))
+        terms = _epoch(fabric, wrapped, optimizer, fit, progress.epoch, fit.epochs(phase))
         model.eval()
         with torch.no_grad():
             model.after_epoch(fit.data)
@@ -209,6 +205,15 @@ def _phase(
     return best
 
 
+def _begin(fit: _Fit, number: int, phase: Phase) -> None:
+    """Weights of the losses, and what the model does first, with random numbers of its own."""
+    fit.model.loss_weights = phase.weights
+    torch.manual_seed(_mix(fit.seed, number + 1, _BEGIN))
+    fit.model.eval()
+    with torch.no_grad():
+        fit.model.begin_phase(phase, fit.data)
+
+
 class _Unpacked(torch.nn.Module):
     """What Fabric wraps. It walks through the fields of whatever passes its wrapper and refuses frozen dataclasses,
     so a batch goes in behind a function and an Output comes out as a dict."""
@@ -221,9 +226,7 @@ class _Unpacked(torch.nn.Module):
         return dict(vars(self.model(batch())))
 
 
-def _epoch(
-    fabric: Any, wrapped: Any, optimizer: Any, fit: _Fit, task_loss: TaskLoss, epoch: int, epochs: int
-) -> dict[str, float]:
+def _epoch(fabric: Any, wrapped: Any, optimizer: Any, fit: _Fit, epoch: int, epochs: int) -> dict[str, float]:
     """One pass over the training fold; returns the mean of each loss term."""
     model, config = fit.model, fit.config
     wrapped.train()
@@ -238,7 +241,7 @@ def _epoch(
 
     for i, rows in enumerate(mine):
         batch = fit.data.take(rows.to(fit.data.rows.device))
-        for objective in model.objectives(batch, forward, task_loss):
+        for objective in model.objectives(batch, forward):
             _set_rate(optimizer, config, (epoch + i / len(mine)) / epochs)
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(objective.total)
