@@ -124,23 +124,16 @@ def train_run(
         _write_json(out / "rectifier.json", fitted.to_dict())
     save_predictor(predictor, out / "model")
     _write_json(out / "history.json", recorder.history)
-    record = {
-        **identity,
-        "run_version": RUN_VERSION,
-        "card": recipe.card,
-        "store": os.path.relpath(store, out),
-        "seconds": round(time.time() - started, 1),
-        **cost_of(predictor, test, cpu),
-        "parameters": getattr(predictor, "parameters", None),
-        "versions": versions(),
-    }
-    _write_json(out / "run.json", record)
+    cost = {"seconds": round(time.time() - started, 1), **cost_of(predictor, test, cpu)}
+    record = {**identity, "run_version": RUN_VERSION, "card": recipe.card, "store": os.path.relpath(store, out), **cost}
+    _write_json(out / "run.json", {**record, "versions": versions()})
     shutil.rmtree(work, ignore_errors=True)
     return open_run(out)
 
 
-def cost_of(predictor: Predictor, test: Fold[Test], cpu_started: float) -> dict[str, float]:
-    """What a run took: processor seconds of this process, its largest memory, milliseconds to score one sample.
+def cost_of(predictor: Predictor, test: Fold[Test], cpu_started: float) -> dict[str, float | None]:
+    """What a run took: processor seconds of this process, its largest memory, milliseconds to score one sample; and
+    the number of its parameters, None for what is no network.
 
     Args:
         cpu_started: ``time.process_time()`` when the run began.
@@ -153,7 +146,12 @@ def cost_of(predictor: Predictor, test: Fold[Test], cpu_started: float) -> dict[
         milliseconds.append(1000 * (time.perf_counter() - begun))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts kilobytes
     latency = statistics.median(milliseconds[1:] or milliseconds)  # the first one warms up
-    return {"cpu_seconds": round(cpu, 1), "peak_memory_mb": round(peak), "latency_ms": round(latency, 2)}
+    return {
+        "cpu_seconds": round(cpu, 1),
+        "peak_memory_mb": round(peak),
+        "latency_ms": round(latency, 2),
+        "parameters": getattr(predictor, "parameters", None),
+    }
 
 
 def open_run(folder: str | Path) -> Run:

@@ -27,6 +27,7 @@ STUDY: dict[str, Any] = {
         ({"rows": {"pattern-only": {"modle": "x"}}}, "did you mean 'model'"),
         ({"rows": {}}, "the key 'rows'"),
         ({"data": {"small": {"stor": "x"}}}, "did you mean 'store'"),
+        ({"data": {"small": {"planted": {"mechanism": "single", "patients": 90}, "subjects": 9}}}, "a store to draw"),
         ({"data": {"small": {}}}, "--data small=PATH"),
         ({"data": {"small": {"store": "x", "planted": {"mechanism": "single", "patients": 9}}}}, "several"),
         ({"metrics": ["aurok"]}, "did you mean 'auroc'"),

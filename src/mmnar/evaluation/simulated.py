@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,9 @@ from mmnar.evaluation.metrics import LOG_CLIP, Auroc, Difference, FoldMean, Mean
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
+
+TO_BAYES: Final = ("auroc_gap_to_bayes", "kl_to_bayes", "brier_to_bayes")
+"""What is measured against the exact risks."""
 
 
 def excess_kl(truth: Float, p: Float) -> Float:
@@ -38,8 +43,5 @@ def simulated_metrics(truth: Float, p: Float, fold: Int) -> dict[str, Metric]:
         truth, p, fold: (n,) true risk, risk, fold.
     """
     best, own = FoldMean(Auroc, fold, truth, truth), FoldMean(Auroc, fold, truth, p)
-    return {
-        "auroc_gap_to_bayes": Difference(best, own),
-        "kl_to_bayes": FoldMean(Mean, fold, excess_kl(truth, p)),
-        "brier_to_bayes": FoldMean(Mean, fold, excess_brier(truth, p)),
-    }
+    kl, brier = FoldMean(Mean, fold, excess_kl(truth, p)), FoldMean(Mean, fold, excess_brier(truth, p))
+    return dict(zip(TO_BAYES, (Difference(best, own), kl, brier), strict=True))

@@ -14,6 +14,7 @@ from mmnar.errors import StoreError
 from mmnar.evaluation.atlas import Atlas, ModalityRow, pattern_label, pooled_steps
 from mmnar.evaluation.informative import Informativeness
 from mmnar.evaluation.result import Comparison, Curve, Estimate, GroupRow, ModelTask, Result
+from mmnar.evaluation.simulated import TO_BAYES
 from mmnar.files import write_text, write_whole
 from mmnar.privacy import SMALL_CELL
 from mmnar.report import figures, summary, wording
@@ -22,7 +23,6 @@ from mmnar.report.template import filled
 
 HEADLINE: Final = ("auroc", "auprc", "brier", "log_loss", "ece")
 WITHIN: Final = ("auroc_within_pattern", "auroc_between_pattern", "pattern_pair_share")
-BAYES: Final = ("auroc_gap_to_bayes", "kl_to_bayes", "brier_to_bayes")
 UNLISTED_MANIFEST: Final = ("files", "schema", "attrition", "warnings")
 TASKS_A_FIGURE: Final = 3
 
@@ -150,7 +150,7 @@ class Page:
             ("patterns", "Observation patterns", bool(metrics & set(WITHIN)) or any(m.patterns for m in entries)),
             ("subgroups", "Subgroups", any(m.subgroups for m in entries)),
             ("rectifier", "Pattern calibration offsets", any(r["rectifier"] for r in self.runs)),
-            ("bayes", "Distance to the exact Bayes risk", bool(metrics & set(BAYES))),
+            ("bayes", "Distance to the exact Bayes risk", bool(metrics & set(TO_BAYES))),
             ("training", "Training", any(r["history"] for r in self.runs)),
             ("models", "Model cards", bool(self.runs)),
             ("provenance", "Data, configuration and versions", True),
@@ -181,7 +181,7 @@ class Page:
 
     def headline(self, task: str) -> list[str]:
         """Metrics of the results table: the usual ones, then any this report has no section for."""
-        extra = {n for m in self.result.tasks[task].values() for n in m.metrics} - {*HEADLINE, *WITHIN, *BAYES}
+        extra = {n for m in self.result.tasks[task].values() for n in m.metrics} - {*HEADLINE, *WITHIN, *TO_BAYES}
         return [*self.metrics(task, HEADLINE), *sorted(extra)]
 
     def limits(self, task: str, metric: str) -> tuple[float, float]:

@@ -21,6 +21,7 @@ _LISTS: Final = ("mmnar.models.registry",)
 """Mere lists of names: a new method changes nothing for the others."""
 
 
+@lru_cache(maxsize=1024)
 def code_fingerprint(target: str) -> str:
     """Hash of every module of this package that ``target``'s numbers can depend on, 12 hex digits.
 

@@ -40,8 +40,10 @@ def store_of(data: Data, modalities: tuple[str, ...], folder: Path) -> Path:
         return Path(data.store)
     path = folder / f"{data.name}-{_digest([asdict(data), source])}"
     if not (path / "manifest.json").is_file():
-        dataset = open_store(data.store) if data.store else _made(data, folder)
-        write_store(path, with_subjects(dataset, data.subjects) if data.subjects else dataset)
+        if data.store:
+            write_store(path, with_subjects(open_store(data.store), data.subjects))
+        else:
+            _make(data, path)
     return path
 
 
@@ -49,12 +51,13 @@ def _digest(what: Any) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _made(data: Data, folder: Path) -> PatientDataset:
+def _make(data: Data, path: Path) -> None:
     """Simulate or plant a population."""
     if data.planted:
         from mmnar.dataset.planted import planted
 
-        return planted(data.planted["mechanism"], data.planted["patients"], data.planted.get("seed", 0))
+        write_store(path, planted(data.planted["mechanism"], data.planted["patients"], data.planted.get("seed", 0)))
+        return
     from mmnar.cohort.synthetic import synthetic_criteria, synthetic_questions
     from mmnar.dataset.prepare import prepare
     from mmnar.sources.simulator import simulate
@@ -64,9 +67,7 @@ def _made(data: Data, folder: Path) -> PatientDataset:
         simulation = simulate(**data.simulated)
     except TypeError as error:
         raise ConfigError(f"data '{data.name}', simulated", "arguments of simulate", str(error), "correct it") from None
-    path = folder / f".{data.name}-simulated"
     prepare(read_synthetic(simulation), synthetic_criteria(), synthetic_questions(), path)
-    return open_store(path)
 
 
 def with_subjects(dataset: PatientDataset, subjects: int) -> PatientDataset:

@@ -86,7 +86,8 @@ def plan_runs(spec: StudySpec, stores: Stores, out: Path, chosen: Chosen) -> Pla
         folds = folds_of(spec, data)
         words += check_folds(open_store(stores[data.name, ()]), [_split(spec, data, f) for f in folds], data.name)
         opened = {row.modalities: open_store(stores[data.name, row.modalities]) for row in spec.rows}
-        for row, setting, fold, seed in product(spec.rows, spec.settings, folds, spec.seeds):
+        # fold by fold, so that the pace of the first one tells how long the others take
+        for fold, seed, row, setting in product(folds, spec.seeds, spec.rows, spec.settings):
             own = overrides(spec, row, chosen.get((data.name, row.name), {}), spec.settings[setting])
             options = [*as_words(own), *split_words(spec, data, fold), f"seed={seed}"]
             place = (data.name, row.name, setting, fold, seed)

@@ -28,6 +28,7 @@ from mmnar.evaluation.result import Comparison, Estimate, GroupRow
 from mmnar.evaluation.scored import Scored
 from mmnar.files import write_text
 from mmnar.predictions import Predictions, concat
+from mmnar.report.wording import metric_words
 from mmnar.roles import Test
 from mmnar.study.driver import Done, Failure
 from mmnar.study.plan import Cell
@@ -35,7 +36,6 @@ from mmnar.study.spec import Row
 from mmnar.workflow import Run, open_run, versions
 
 FORMAT: Final = "mmnar.study/1"
-LOWER_IS_BETTER: Final = ("brier", "log_loss", "ece", "auroc_gap_to_bayes", "kl_to_bayes", "brier_to_bayes")
 
 
 @dataclass(frozen=True)
@@ -287,7 +287,7 @@ def _compared(
 def _ranked(by_seed: Mapping[str, Sequence[Predictions[Test]]], metric: str) -> Ranks:
     """Ranks of the mean over seeds of a metric in each fold of each task."""
     table = {name: np.mean([_blocks(p, metric) for p in seeds], axis=0) for name, seeds in by_seed.items()}
-    return average_ranks({k: v.tolist() for k, v in table.items()}, metric not in LOWER_IS_BETTER)
+    return average_ranks({k: v.tolist() for k, v in table.items()}, metric_words(metric).better != "lower")
 
 
 def _blocks(predictions: Predictions[Test], metric: str) -> np.ndarray[Any, np.dtype[np.float64]]:

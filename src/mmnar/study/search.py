@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +17,12 @@ from mmnar.errors import RequirementError, TrainingError
 from mmnar.estimators.base import Estimator, Predictor
 from mmnar.estimators.fusion import FusionEstimator
 from mmnar.estimators.registry import build_estimator, resolve_run
+from mmnar.evaluation.metrics import log_terms
 from mmnar.files import write_text
 from mmnar.roles import Tune
 from mmnar.schema import Schema
 from mmnar.study.plan import as_words
 from mmnar.training.monitor import Silent
-
-_CLIP: Final = 1e-7
 
 
 def search(task: Mapping[str, Any], folder: Path) -> None:
@@ -36,39 +35,14 @@ def search(task: Mapping[str, Any], folder: Path) -> None:
         RequirementError: The extra ``study`` is not installed.
         TrainingError: No trial could be finished.
     """
-    try:
-        import optuna
-    except ImportError:
-        raise RequirementError("a search", "the package 'optuna'", "none", "run pip install 'mmnar[study]'") from None
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = _journal(folder / "journal.log", bool(task["prune"]))
     base, _ = resolve_run(task["model"], task["words"])
     data = open_store(task["store"])
     split = Split(**to_plain(base.split))
     train, tune = data.fold(split, "train"), data.fold(split, "tune")
-    storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
-    study = optuna.create_study(
-        study_name="search",
-        storage=storage,
-        load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=3) if task["prune"] else optuna.pruners.NopPruner(),
-    )
-    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):  # cut off by a kill
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-    done = _counted(study)
-    # seeded by how many there are, so that a search that goes on does not repeat itself
-    study.sampler = optuna.samplers.TPESampler(seed=len(done), n_startup_trials=4)
 
-    def objective(trial: optuna.Trial) -> float:
-        tried = [t.user_attrs["values"] for t in _counted(study)]
-        if {} not in tried:
-            changes: dict[str, Any] = {}
-        elif task["sampler"] == "grid":
-            changes = next(place for place in grid(task["space"]) if place not in tried)
-        else:
-            changes = suggested(trial, task["space"])
+    def objective(trial: Any) -> float:
+        changes = _next(trial, task, [t.user_attrs["values"] for t in _counted(study)])
         trial.set_user_attr("values", changes)
         config, model = resolve_run(task["model"], [*task["words"], *as_words(changes)])
         recipe = build_estimator(task["model"], model, config.train, config.ensemble)
@@ -80,12 +54,48 @@ def search(task: Mapping[str, Any], folder: Path) -> None:
             raise
 
     trials = task["trials"] if task["sampler"] == "tpe" else min(task["trials"], 1 + len(grid(task["space"])))
-    study.optimize(objective, n_trials=max(0, trials - len(done)), catch=(TrainingError,))
-    complete = [t for t in study.get_trials() if t.state == optuna.trial.TrialState.COMPLETE]
+    study.optimize(objective, n_trials=max(0, trials - len(_counted(study))), catch=(TrainingError,))
+    complete = [t for t in study.get_trials() if t.state.name == "COMPLETE"]
     if not complete:
         raise TrainingError("search", "a trial that can be finished", f"{len(study.trials)} that cannot", "see the log")
     best = min(complete, key=lambda t: (t.value, t.number))
     write_text(folder / "best.json", json.dumps(_record(best, study.get_trials()), indent=1))
+
+
+def _journal(path: Path, prune: bool) -> Any:
+    """The Optuna study kept in a file, new or as it was left; a trial that was cut off has failed.
+
+    Raises:
+        RequirementError: The extra ``study`` is not installed.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise RequirementError("a search", "the package 'optuna'", "none", "run pip install 'mmnar[study]'") from None
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(
+        study_name="search",
+        storage=JournalStorage(JournalFileBackend(str(path))),
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=3) if prune else optuna.pruners.NopPruner(),
+    )
+    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    # seeded by how many there are, so that a search that goes on does not repeat itself
+    study.sampler = optuna.samplers.TPESampler(seed=len(_counted(study)), n_startup_trials=4)
+    return study
+
+
+def _next(trial: Any, task: Mapping[str, Any], tried: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a trial changes: nothing first, then the next place of the grid, or what the sampler suggests."""
+    if {} not in tried:
+        return {}
+    if task["sampler"] == "grid":
+        return next(place for place in grid(task["space"]) if place not in tried)
+    return suggested(trial, task["space"])
 
 
 def suggested(trial: Any, space: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,10 +120,9 @@ def grid(space: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 def tune_loss(predictor: Predictor, tune: Fold[Tune]) -> float:
     """Mean log loss over tasks of the tune fold: proper, whatever is reported in the end."""
-    p = np.clip(predictor.predict_proba(tune), _CLIP, 1 - _CLIP)  # (n, K)
-    y, asked = tune.labels, tune.label_mask
-    loss = np.where(asked, -np.where(y, np.log(p), np.log(1 - p)), 0).sum(0) / np.maximum(asked.sum(0), 1)
-    return float(loss.mean())
+    asked = tune.label_mask  # (n, K)
+    terms = log_terms(tune.labels.astype(np.float64), predictor.predict_proba(tune))
+    return float((np.where(asked, terms, 0).sum(0) / np.maximum(asked.sum(0), 1)).mean())
 
 
 def last_phase(recipe: Estimator, schema: Schema) -> str:

@@ -13,6 +13,8 @@ import yaml
 from mmnar.errors import ConfigError, nearest
 from mmnar.estimators.registry import model_names
 from mmnar.evaluation.metrics import METRICS
+from mmnar.evaluation.simulated import TO_BAYES
+from mmnar.models.registry import MODELS
 
 Layout = Literal["comparison", "ladder", "sensitivity", "configurations", "cost", "embedding", "availability"]
 
@@ -90,8 +92,6 @@ class Search:
 
     def of(self, row: Row) -> dict[str, Any]:
         """The keys that a row searches."""
-        from mmnar.models.registry import MODELS
-
         return {**(self.space if row.model in MODELS else {}), **self.spaces.get(row.name, {})}
 
 
@@ -212,13 +212,9 @@ def study_of(raw: Mapping[str, Any], stores: Mapping[str, str] | None = None) ->
         reference=tuple(raw.get("reference", ())),
         notes=str(raw.get("notes", "")),
     )
-    _one_of("metrics", spec.metrics, [*METRICS, *SIMULATED])
+    _one_of("metrics", spec.metrics, [*METRICS, *TO_BAYES])
     _one_of("controls", spec.controls, [r.name for r in rows])
     return spec
-
-
-SIMULATED: Final = ("auroc_gap_to_bayes", "kl_to_bayes", "brier_to_bayes")
-"""Metrics of data whose exact risks are known."""
 
 
 def _row(name: str, of: Mapping[str, Any]) -> Row:
@@ -239,6 +235,9 @@ def _data(name: str, of: Mapping[str, Any], stores: Mapping[str, str]) -> Data:
             "several" if store or made else "none",
             f"write it in the study, or pass --data {name}=PATH",
         )
+    if of.get("subjects") and not store:
+        remedy = "leave it out, and say how many patients to make"
+        raise ConfigError(f"data '{name}', subjects", "a store to draw them from", "none", remedy)
     if of.get("planted"):
         _known(f"data '{name}', planted", of["planted"], ("mechanism", "patients", "seed"))
     return Data(

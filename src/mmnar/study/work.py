@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 import traceback
 from pathlib import Path
@@ -40,12 +39,7 @@ def do(job: Job, threads: int = 1) -> None:
 def _run(task: dict[str, Any], folder: Path) -> None:
     from mmnar.workflow import train_run
 
-    try:
-        train_run(Path(task["store"]), task["model"], folder, task["words"], resume=True)
-    finally:
-        # a checkpoint helps only while its run can go on
-        if (folder / "run.json").is_file():
-            shutil.rmtree(folder / "work", ignore_errors=True)
+    train_run(Path(task["store"]), task["model"], folder, task["words"], resume=True)
 
 
 def _search(task: dict[str, Any], folder: Path) -> None:

@@ -18,7 +18,16 @@ from threadpoolctl import threadpool_limits
 from mmnar.dataset.store import Fold
 from mmnar.errors import ConfigError, StoreError
 from mmnar.estimators.base import Estimator, Predictor, save_arrays
-from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, asked_of, asked_of_tune, load_view, seen_subjects
+from mmnar.estimators.tabular.folds import (
+    THREADS,
+    Bool,
+    Float,
+    Keys,
+    asked_tasks,
+    boosting_record,
+    load_view,
+    seen_subjects,
+)
 from mmnar.estimators.tabular.trees import TreeDesign
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
@@ -134,10 +143,8 @@ class BoostingPattern(Estimator):
         categorical = design.categorical()
         x, x_tune = design.fitting(train, tune, seed)
         models, kept = [], []
-        for k, task in enumerate(train.schema.task_names):
-            asked, y = asked_of(train, k)
-            asked_tune, y_tune = asked_of_tune(tune, k)
-            seen: Bool = np.logical_not(np.isnan(x[asked]).all(axis=0))
+        for task, asked in zip(train.schema.task_names, asked_tasks(train, tune), strict=True):
+            seen: Bool = np.logical_not(np.isnan(x[asked.train]).all(axis=0))
             kept.append(seen)
             monitor.start(f"{self.name} {task}", self.max_trees)
             blank = HistGradientBoostingClassifier(
@@ -149,7 +156,8 @@ class BoostingPattern(Estimator):
                 random_state=seed,
             )
             with threadpool_limits(THREADS):
-                grown = self._grow(blank, task, x[asked][:, seen], y, x_tune[asked_tune][:, seen], y_tune, monitor)
+                cells = (x[asked.train][:, seen], asked.y, x_tune[asked.tune][:, seen], asked.y_tune)
+                grown = self._grow(blank, task, *cells, monitor)
             models.append(grown)
             monitor.stop()
         return FittedBoosting(self.name, train.schema, seen_subjects(train, tune), design, np.stack(kept), models)
@@ -170,17 +178,8 @@ class BoostingPattern(Estimator):
             begun = time.perf_counter()
             model.set_params(max_iter=min(trees, self.max_trees)).fit(x, y)
             loss = float(log_loss(y_tune, model.predict_proba(x_tune)[:, 1], labels=[False, True]))
-            monitor.epoch(
-                {
-                    "fit": f"{self.name} {task}",
-                    "phase": "boost",
-                    "epoch": int(model.n_iter_),
-                    "train": {},
-                    "tune": {"log_loss": loss},
-                    "seconds": time.perf_counter() - begun,
-                    "lr": self.learning_rate,
-                }
-            )
+            seconds = time.perf_counter() - begun
+            monitor.epoch(boosting_record(f"{self.name} {task}", int(model.n_iter_), loss, seconds, self.learning_rate))
             since += 1
             if loss < lowest:
                 # growing on changes the ensemble in place

@@ -19,7 +19,7 @@ from mmnar.dataset.store import Fold
 from mmnar.dataset.table import TableView, column_features
 from mmnar.errors import ConfigError
 from mmnar.estimators.base import Estimator, Predictor, save_arrays
-from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, asked_of, asked_of_tune, load_view, seen_subjects
+from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, asked_tasks, load_view, seen_subjects
 from mmnar.estimators.tabular.linear import LogisticFit, fit_logistic, linear_risks
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
@@ -280,12 +280,10 @@ class FactorPosterior(Estimator):
         )
 
     def _fit_tasks(self, train: Fold[Train], tune: Fold[Tune], x: Float, x_tune: Float) -> list[LogisticFit]:
-        fits = []
-        for k in range(len(train.schema.tasks)):
-            asked, y = asked_of(train, k)
-            asked_tune, y_tune = asked_of_tune(tune, k)
-            fits.append(fit_logistic(x[asked], y, x_tune[asked_tune], y_tune, self.inverse_penalties))
-        return fits
+        return [
+            fit_logistic(x[asked.train], asked.y, x_tune[asked.tune], asked.y_tune, self.inverse_penalties)
+            for asked in asked_tasks(train, tune)
+        ]
 
 
 def _values(view: TableView, fold: Fold[Any]) -> Float:

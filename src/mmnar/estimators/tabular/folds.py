@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,38 @@ def asked_of_tune(tune: Fold[Tune], k: int) -> tuple[Bool, Bool]:
             "raise the tune share of the split",
         )
     return asked, tune.labels[asked, k]
+
+
+class Asked(NamedTuple):
+    """Whom one task was asked of, (n,) bool, and their labels, in the training and the tune fold."""
+
+    train: Bool
+    y: Bool
+    tune: Bool
+    y_tune: Bool
+
+
+def asked_tasks(train: Fold[Train], tune: Fold[Tune]) -> Iterator[Asked]:
+    """Every task in turn.
+
+    Raises:
+        TrainingError: One cannot be learned, or not be tuned.
+    """
+    for k in range(len(train.schema.tasks)):
+        yield Asked(*asked_of(train, k), *asked_of_tune(tune, k))
+
+
+def boosting_record(fit: str, trees: int, loss: float, seconds: float, rate: float) -> dict[str, Any]:
+    """What a monitor is told while trees are added: their number stands for the epoch."""
+    return {
+        "fit": fit,
+        "phase": "boost",
+        "epoch": trees,
+        "train": {},
+        "tune": {"log_loss": loss},
+        "seconds": seconds,
+        "lr": rate,
+    }
 
 
 def seen_subjects(train: Fold[Train], tune: Fold[Tune]) -> Keys:

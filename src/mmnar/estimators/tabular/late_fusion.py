@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from mmnar.dataset.store import Fold, cross_folds
 from mmnar.errors import ConfigError
 from mmnar.estimators.base import Estimator, Predictor, save_arrays
-from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, asked_of, asked_of_tune, load_view, seen_subjects
+from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, asked_tasks, load_view, seen_subjects
 from mmnar.estimators.tabular.linear import LinearDesign, fit_logistic, linear_risks, pattern_columns
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
@@ -135,20 +135,19 @@ class LateFusion(Estimator):
         for f, (_, held) in enumerate(cross_folds(train, self.folds, seed + INNER)):
             fold_of[np.isin(train.rows, held.rows)] = f
         modality, fits = [], []
-        for k in range(len(train.schema.tasks)):
-            asked, y = asked_of(train, k)
-            asked_tune, y_tune = asked_of_tune(tune, k)
+        for k, asked in enumerate(asked_tasks(train, tune)):
             labels = train.labels[:, k]
             betas, held_out = [], np.zeros((len(train), len(blocks)))
             for m, (x, x_tune) in enumerate(zip(blocks, blocks_tune, strict=True)):
-                used, used_tune = asked & train.present[:, m], asked_tune & tune.present[:, m]
+                used, used_tune = asked.train & train.present[:, m], asked.tune & tune.present[:, m]
                 c, beta = self._best(x[used], labels[used], x_tune[used_tune], tune.labels[used_tune, k])
                 betas.append(beta)
                 held_out[:, m] = out_of_fold(x, labels, used, fold_of, c)
             modality.append(betas)
             stacked = stacker_columns(held_out, train.present, design.patterns)
             stacked_tune = stacker_columns(evidence(blocks_tune, betas), tune.present, design.patterns)
-            fits.append(fit_logistic(stacked[asked], y, stacked_tune[asked_tune], y_tune, self.inverse_penalties))
+            cells = (stacked[asked.train], asked.y, stacked_tune[asked.tune], asked.y_tune)
+            fits.append(fit_logistic(*cells, self.inverse_penalties))
         return FittedLateFusion(
             self.name,
             train.schema,

@@ -13,7 +13,16 @@ import numpy as np
 from mmnar.dataset.store import Fold
 from mmnar.errors import ConfigError, RequirementError, StoreError
 from mmnar.estimators.base import Estimator, Predictor, save_arrays
-from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, asked_of, asked_of_tune, load_view, seen_subjects
+from mmnar.estimators.tabular.folds import (
+    THREADS,
+    Bool,
+    Float,
+    Keys,
+    asked_tasks,
+    boosting_record,
+    load_view,
+    seen_subjects,
+)
 from mmnar.estimators.tabular.trees import TreeDesign
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
@@ -123,11 +132,10 @@ class LightGBMPattern(Estimator):
         categorical = np.flatnonzero(design.categorical()).tolist()
         x, x_tune = design.fitting(train, tune, seed)
         texts = []
-        for k, task in enumerate(train.schema.task_names):
-            asked, y = asked_of(train, k)
-            asked_tune, y_tune = asked_of_tune(tune, k)
+        for task, asked in zip(train.schema.task_names, asked_tasks(train, tune), strict=True):
             monitor.start(f"{self.name} {task}", self.max_trees)
-            texts.append(self._grow(task, x[asked], y, x_tune[asked_tune], y_tune, categorical, seed, monitor))
+            cells = (x[asked.train], asked.y, x_tune[asked.tune], asked.y_tune)
+            texts.append(self._grow(task, *cells, categorical, seed, monitor))
             monitor.stop()
         return FittedLightGBM(self.name, train.schema, seen_subjects(train, tune), design, texts)
 
@@ -166,16 +174,9 @@ class LightGBMPattern(Estimator):
             if (step.iteration + 1) % 20 and step.iteration + 1 < step.end_iteration:
                 return
             now = time.perf_counter()
-            record = {
-                "fit": f"{self.name} {task}",
-                "phase": "boost",
-                "epoch": step.iteration + 1,
-                "train": {},
-                "tune": {"log_loss": float(step.evaluation_result_list[0][2])},
-                "seconds": now - begun,
-                "lr": self.learning_rate,
-            }
-            monitor.epoch(record)
+            loss = float(step.evaluation_result_list[0][2])
+            fit, trees = f"{self.name} {task}", step.iteration + 1
+            monitor.epoch(boosting_record(fit, trees, loss, now - begun, self.learning_rate))
             begun = now
 
         stop = lightgbm.early_stopping(self.patience, verbose=False)

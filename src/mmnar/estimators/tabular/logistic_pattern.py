@@ -11,7 +11,7 @@ import numpy as np
 from mmnar.dataset.store import Fold
 from mmnar.errors import ConfigError
 from mmnar.estimators.base import Estimator, Predictor, save_arrays
-from mmnar.estimators.tabular.folds import Float, Keys, asked_of, asked_of_tune, load_view, seen_subjects
+from mmnar.estimators.tabular.folds import Float, Keys, asked_tasks, load_view, seen_subjects
 from mmnar.estimators.tabular.linear import LinearDesign, fit_logistic, linear_risks
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
@@ -103,11 +103,10 @@ class LogisticPattern(Estimator):
     ) -> FittedLogistic:
         design = LinearDesign.of(train, self.min_patients, self.append_pattern)
         x, x_tune = design.columns(train), design.columns(tune)
-        fits = []
-        for k in range(len(train.schema.tasks)):
-            asked, y = asked_of(train, k)
-            asked_tune, y_tune = asked_of_tune(tune, k)
-            fits.append(fit_logistic(x[asked], y, x_tune[asked_tune], y_tune, self._penalties))
+        fits = [
+            fit_logistic(x[asked.train], asked.y, x_tune[asked.tune], asked.y_tune, self._penalties)
+            for asked in asked_tasks(train, tune)
+        ]
         _, chosen, coefficients, intercepts = zip(*fits, strict=True)
         seen = seen_subjects(train, tune)
         return FittedLogistic(
