@@ -24,6 +24,7 @@ def study(
     engine: Literal["local", "slurm", "ray"] = "local",
     jobs: int = 1,
     option: tuple[str, ...] = (),
+    mirror: tuple[str, ...] = (),
 ) -> None:
     """A table of runs – data × method × setting × fold × seed – and its report. Started again, it goes on.
 
@@ -36,9 +37,12 @@ def study(
         engine: Processes of this machine, a Slurm cluster (needs mmnar[slurm]) or a Ray cluster (needs mmnar[ray]).
         jobs: At the same time, on this machine.
         option: KEY=VALUE of the engine: slurm_partition=gpu timeout_min=120 (Slurm), address=HOST:PORT cpus=2 (Ray).
+        mirror: tensorboard=FOLDER (needs mmnar[tensorboard]) or mlflow=ADDRESS (needs mmnar[mlflow]): finished runs are
+            shown there too, their settings, losses and cost, never their test scores.
     """
     from mmnar.study.driver import run_study
     from mmnar.study.engines.registry import engine_of
+    from mmnar.study.mirrors import Mirrored, mirror_of
     from mmnar.study.progress import Console
     from mmnar.study.result import judge
     from mmnar.study.saved import save_slim
@@ -48,7 +52,10 @@ def study(
     stores = dict(_named("--data", word) for word in data)
     asked = read_study(spec, demo=demo, stores=stores, only=only)
     options = dict(_named("--option", word) for word in option)
-    done = run_study(asked, out, engine_of(engine, jobs, out, options), Console())
+    progress = Mirrored(Console(), [mirror_of(*_named("--mirror", word), asked.title) for word in mirror])
+    done = run_study(asked, out, engine_of(engine, jobs, out, options), progress)
+    for job in done.plan.jobs.values():  # also those that were finished before
+        progress.show(job)
     result = judge(done)
     result.save(out / "result.json")
     save_slim(result, out / "slim.json")
