@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from mmnar.sources import eicu
+from mmnar.sources.eicu.stays import PATIENT
+from mmnar.sources.eicu.tables import TABLES
 
 Table = list[dict[str, Any]]
 
@@ -38,7 +39,7 @@ def write_tables(folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]
 
 def full_rows(table: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     """Rows with every column the reader asks for, empty where not given."""
-    columns = eicu._TABLES[table][0] if table in eicu._TABLES else eicu._PATIENT
+    columns = TABLES[table][0] if table in TABLES else PATIENT
     return [dict.fromkeys(columns) | dict(row) for row in rows]
 
 

@@ -20,8 +20,9 @@ from mmnar.dataset.features import static_features
 from mmnar.dataset.prepare import dataset_of
 from mmnar.dataset.store import PatientDataset
 from mmnar.errors import SourceError
-from mmnar.sources import eicu
 from mmnar.sources.eicu import read_eicu
+from mmnar.sources.eicu.stays import PATIENT
+from mmnar.sources.eicu.tables import TABLES
 from mmnar.sources.events import Extract
 from tests.records import full_rows, open_data, tiny_patients, tiny_tables, unit_stay, write_tables
 
@@ -221,7 +222,7 @@ def test_no_rule_reads_an_outcome(tmp_path: Path) -> None:
 
 
 def test_no_column_of_hindsight_is_read() -> None:
-    read = {column for columns, _ in eicu._TABLES.values() for column in columns} | set(eicu._PATIENT)
+    read = {column for columns, _ in TABLES.values() for column in columns} | set(PATIENT)
     forbidden = {
         *("diedinhospital", "dischargelocation", "var03hspxlos", "activeupondischarge", "diagnosispriority"),
         *("drugordercancelled", "drugstopoffset", "ventendoffset", "dischargeweight", "unitdischargelocation"),

@@ -22,7 +22,7 @@ from mmnar.dataset.store import PatientDataset, open_store
 from mmnar.errors import ConfigError, SourceError
 from mmnar.sources.events import Extract, FeatureRule
 from mmnar.sources.table import TablePlan, plan_table
-from mmnar.sources.table_spec import MISSING, TableSpec, load_spec, parse_spec
+from mmnar.sources.table.spec import MISSING, TableSpec, load_spec, parse_spec
 from tests.records import open_data
 
 N = 40
@@ -179,7 +179,7 @@ def test_what_is_known_later_moves_nothing(tmp_path: Path) -> None:
 def test_parts_hold_every_sample_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     extract = _plan(_write(tmp_path)).extract()
     whole = _seen(extract, "crp//blood")
-    monkeypatch.setattr("mmnar.sources.table._ROWS_PER_PART", 7)
+    monkeypatch.setattr("mmnar.sources.table.events._ROWS_PER_PART", 7)
     parts = [s["sample"].to_list() for _, s in extract.events.parts(_samples(extract))]
     assert [len(p) for p in parts] == [7, 7, 7, 7, 7, 5]
     assert [i for part in parts for i in part] == list(range(N))

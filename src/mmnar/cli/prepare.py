@@ -135,7 +135,7 @@ def table(spec: Path, *, out: Path, root: Path | None = None, dry_run: bool = Fa
     from mmnar.cohort.table import table_criteria, table_questions
     from mmnar.dataset.prepare import prepare as write
     from mmnar.sources.table import plan_table
-    from mmnar.sources.table_spec import load_spec
+    from mmnar.sources.table.spec import load_spec
 
     understood = load_spec(spec)
     plan = plan_table(understood, root or spec.parent)

@@ -10,7 +10,7 @@ from mmnar.cohort.build import Criterion, Question
 from mmnar.schema import Task
 from mmnar.sources.events import FutureEvents
 from mmnar.sources.table import outcome_code
-from mmnar.sources.table_spec import TableSpec
+from mmnar.sources.table.spec import TableSpec
 
 
 def table_criteria(spec: TableSpec) -> tuple[Criterion, ...]:

@@ -6,15 +6,14 @@ Every key is checked; an unknown one is refused with the nearest name. See ``doc
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import yaml
 
-from mmnar.errors import ConfigError, nearest
+from mmnar.errors import ConfigError
+from mmnar.sources.table.keys import Keys, StrictLoader, named, word, words
 
 ColumnType = Literal["number", "category"]
 
@@ -22,7 +21,6 @@ MISSING: Final = ("", "?", "NA", "NaN")
 """Cells that mean "not known" unless the spec says otherwise."""
 
 _TAKEN: Final = {"subject_id", "hadm_id", "stay_id", "prediction_time", "intime", "outtime", "since", "sample", "task"}
-_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ def load_spec(path: str | Path) -> TableSpec:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"spec '{path}'", "a readable YAML file", type(error).__name__, "check the path") from None
     try:
-        raw = yaml.load(text, Loader=_StrictLoader)
+        raw = yaml.load(text, Loader=StrictLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
@@ -157,18 +155,18 @@ def load_spec(path: str | Path) -> TableSpec:
 
 def parse_spec(raw: Any, digest: str = "") -> TableSpec:
     """A spec from what YAML holds; see :func:`load_spec`."""
-    top = _Keys(raw, "spec")
+    top = Keys(raw, "spec")
     columns = tuple(
         column
         for modality, body in top.mapping("modalities").items()
-        for column in _modality(_named(modality, "modalities"), body)
+        for column in _modality(named(modality, "modalities"), body)
     )
     spec = TableSpec(
-        name=_named(top.word("name"), "name"),
+        name=named(top.word("name"), "name"),
         files=top.words("files"),
         subject=top.word("subject"),
         columns=columns,
-        outcomes=tuple(_outcome(_named(name, "outcomes"), body) for name, body in top.mapping("outcomes").items()),
+        outcomes=tuple(_outcome(named(name, "outcomes"), body) for name, body in top.mapping("outcomes").items()),
         sample=top.word("sample", ""),
         prediction_time=top.word("prediction_time", ""),
         time_format=top.word("time_format", ""),
@@ -189,7 +187,7 @@ def _modality(name: str, body: Any) -> tuple[ColumnSpec, ...]:
     where = f"modalities.{name}"
     if isinstance(body, list):
         body = {"columns": body}
-    keys = _Keys(body, where)
+    keys = Keys(body, where)
     known_at = keys.word("known_at", "")
     listed = keys.listed("columns")
     keys.finish()
@@ -199,7 +197,7 @@ def _modality(name: str, body: Any) -> tuple[ColumnSpec, ...]:
 
 
 def _column(modality: str, item: Any, known_at: str) -> ColumnSpec:
-    keys = _Keys({"column": item} if not isinstance(item, dict) else item, f"modalities.{modality}")
+    keys = Keys({"column": item} if not isinstance(item, dict) else item, f"modalities.{modality}")
     name = keys.word("column")
     kind = keys.word("type", "")
     if kind and kind not in get_args(ColumnType):
@@ -220,7 +218,7 @@ def _column(modality: str, item: Any, known_at: str) -> ColumnSpec:
 
 
 def _outcome(name: str, body: Any) -> OutcomeSpec:
-    keys = _Keys({"column": body} if not isinstance(body, dict) else body, f"outcomes.{name}")
+    keys = Keys({"column": body} if not isinstance(body, dict) else body, f"outcomes.{name}")
     column = keys.word("column")
     spec = OutcomeSpec(
         name,
@@ -234,16 +232,16 @@ def _outcome(name: str, body: Any) -> OutcomeSpec:
 
 
 def _exclude(body: Any, where: str) -> ExcludeSpec:
-    keys = _Keys(body, where)
+    keys = Keys(body, where)
     spec = ExcludeSpec(keys.word("name"), keys.word("column"), keys.words("values"), keys.flag("hindsight"))
     keys.finish()
     return spec
 
 
-def _attributes(top: _Keys) -> tuple[tuple[str, str], ...]:
+def _attributes(top: Keys) -> tuple[tuple[str, str], ...]:
     raw = top.take("attributes", [])
-    pairs = raw.items() if isinstance(raw, dict) else ((name, name) for name in _words(raw, "attributes"))
-    return tuple((_named(name, "attributes"), _word(column, "attributes")) for name, column in pairs)
+    pairs = raw.items() if isinstance(raw, dict) else ((name, name) for name in words(raw, "attributes"))
+    return tuple((named(name, "attributes"), word(column, "attributes")) for name, column in pairs)
 
 
 def _check(spec: TableSpec) -> None:
@@ -269,99 +267,3 @@ def _check(spec: TableSpec) -> None:
         raise ConfigError("attributes", "names that the package does not use itself", f"{taken}", "write name: column")
     if any(c.known_at for c in spec.columns) and not spec.prediction_time:
         raise ConfigError("known_at", "a prediction_time to compare with", "none", "name its column")
-
-
-# --- strict reading ---------------------------------------------------------------------------------------------------
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """A SafeLoader that refuses a key given twice, which YAML itself would silently overwrite."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            word = str(key.value)
-            if word in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key '{word}' twice", key.start_mark)
-            seen.add(word)
-        return super().construct_mapping(node, deep)
-
-
-class _Keys:
-    """A mapping whose keys are taken one by one; what is left over is unknown."""
-
-    def __init__(self, raw: Any, where: str) -> None:
-        if not isinstance(raw, dict):
-            raise ConfigError(f"'{where}'", "key: value lines", f"a {type(raw).__name__}", "see docs/own-tables.md")
-        self._raw: dict[Any, Any] = dict(raw)
-        self._where = where
-        self._known: list[str] = []
-
-    def take(self, key: str, default: Any = None) -> Any:
-        self._known.append(key)
-        value = self._raw.pop(key, default)
-        if value is None:
-            raise ConfigError(f"'{self._where}'", f"the key '{key}'", "none", "see docs/own-tables.md")
-        return value
-
-    def word(self, key: str, default: str | None = None) -> str:
-        return _word(self.take(key, default), f"{self._where}.{key}")
-
-    def words(self, key: str, default: Iterable[str] | None = None) -> tuple[str, ...]:
-        return _words(self.take(key, default), f"{self._where}.{key}")
-
-    def listed(self, key: str) -> list[Any]:
-        raw = self.take(key, [])
-        if not isinstance(raw, list):
-            raise ConfigError(f"'{self._where}.{key}'", "a list", f"a {type(raw).__name__}", "begin each line with '-'")
-        return raw
-
-    def mapping(self, key: str) -> Mapping[Any, Any]:
-        raw = self.take(key)
-        if not isinstance(raw, dict):
-            raise ConfigError(f"'{self._where}.{key}'", "name: … lines", f"a {type(raw).__name__}", "name each of them")
-        return raw
-
-    def flag(self, key: str) -> bool:
-        raw = self.take(key, False)
-        if not isinstance(raw, bool):
-            raise ConfigError(f"'{self._where}.{key}'", "true or false", f"a {type(raw).__name__}", "correct it")
-        return raw
-
-    def number(self, key: str, default: float, low: float, high: float = float("inf")) -> float:
-        value = self.take(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise ConfigError(f"'{self._where}.{key}'", f"a number from {low} to {high}", repr(value), "correct it")
-        return value
-
-    def optional_number(self, key: str) -> float | None:
-        if key in self._raw:
-            return self.number(key, 0.0, float("-inf"))
-        self._known.append(key)
-        return None
-
-    def finish(self) -> None:
-        for key in self._raw:
-            raise ConfigError(f"'{self._where}'", "known keys", f"the key '{key}'", nearest(str(key), set(self._known)))
-
-
-def _word(raw: Any, where: str) -> str:
-    if isinstance(raw, bool) or not isinstance(raw, str | int | float):
-        fact = (
-            f"{str(raw).lower()} (YAML reads yes, no, on and off so)" if isinstance(raw, bool) else type(raw).__name__
-        )
-        raise ConfigError(f"'{where}'", "a word or number", fact, "put it in quotes")
-    return str(raw)
-
-
-def _words(raw: Any, where: str) -> tuple[str, ...]:
-    items = raw if isinstance(raw, list | tuple) else [raw]
-    return tuple(_word(item, where) for item in items)
-
-
-def _named(raw: Any, where: str) -> str:
-    """A name that is also fit for a file."""
-    name = _word(raw, where)
-    if not _NAME.fullmatch(name):
-        raise ConfigError(f"'{where}'", "names of letters, digits, _ and -, a letter first", repr(name), "rename it")
-    return name

@@ -1,0 +1,146 @@
+"""A table read and understood, and what is made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from mmnar.errors import SourceError
+from mmnar.privacy import counted
+from mmnar.sources.events import Extract
+from mmnar.sources.table.columns import PlannedColumn, own_markers, plan_column, remark, shown_type
+from mmnar.sources.table.events import TableEvents, feature_rule
+from mmnar.sources.table.reading import raw_name, read_columns
+from mmnar.sources.table.rows import IDS, answered, excluded, identified, included, known_from, timed
+from mmnar.sources.table.spec import TableSpec
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """A table read and understood; nothing is written yet.
+
+    Args:
+        spec: The spec.
+        frame: One row a sample: ids, ``prediction_time``, ``value:<column>`` as text, ``at:<column>`` (known from),
+            ``outcome:<task>`` (nullable bool), ``exclude:<i>`` (bool), attributes.
+        columns: Inputs in spec order.
+        unused: Columns of the file that the spec does not name.
+        notes: Rows dropped, by reason.
+        fingerprint: Of the files' content and the spec.
+    """
+
+    spec: TableSpec
+    frame: pl.DataFrame
+    columns: tuple[PlannedColumn, ...]
+    unused: tuple[str, ...]
+    notes: tuple[str, ...]
+    fingerprint: str
+
+    def text(self) -> str:
+        """The plan for people: every column with its type, then outcomes, what is dropped and what is not used."""
+        rows = [("modality", "column", "type", "observed", "remark")]
+        rows += [(c.spec.modality, c.spec.name, shown_type(c), counted(c.observed), remark(c)) for c in self.columns]
+        widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        lines = [
+            "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip()
+            for row in rows
+        ]
+        people = self.frame["subject_id"].n_unique()
+        lines += ["", f"{counted(self.frame.height)} rows of {counted(people)} patients"]
+        for i, rule in enumerate(self.spec.exclude):
+            lines.append(f"exclude '{rule.name}': {counted(int(self.frame[f'exclude:{i}'].sum()))} rows")
+        kept = included(self.frame)
+        for outcome in self.spec.outcomes:
+            answers = kept[f"outcome:{outcome.name}"]
+            yes, no = int(answers.sum()), int((~answers).sum())
+            lines.append(f"outcome '{outcome.name}': {counted(yes)} rows with it, {counted(no)} without")
+        lines += [f"note: {note}" for note in self.notes]
+        if self.unused:
+            lines.append(f"not named in the spec, not used: {', '.join(self.unused)}")
+        return "\n".join(lines)
+
+    def extract(self) -> Extract:
+        """Events, stays and rules.
+
+        Raises:
+            SourceError: A column is refused, or a modality has no column left.
+        """
+        refused = [f"'{c.spec.name}': {c.problem}" for c in self.columns if c.problem]
+        if refused:
+            raise SourceError(
+                "input columns",
+                "numbers or categories known at the prediction time",
+                "; ".join(refused),
+                "state type:, missing: or categories: in the spec, or move the column to ignore:",
+            )
+        used = tuple(c for c in self.columns if c.type != "empty")
+        for modality in dict.fromkeys(c.spec.modality for c in self.columns):
+            if not any(c.spec.modality == modality for c in used):
+                raise SourceError(
+                    f"modality '{modality}'",
+                    "a column with a value",
+                    "none",
+                    "check missing:, or leave the modality out",
+                )
+        frame = self.frame
+        return Extract(
+            name=self.spec.name,
+            version="table",
+            events=TableEvents(frame, used, ()),
+            stays=frame.select(
+                *IDS,
+                *(pl.lit(None, pl.Datetime("us")).alias(name) for name in ("intime", "outtime")),
+                "prediction_time",
+                *(f"exclude:{i}" for i in range(len(self.spec.exclude))),
+                *(name for name, _ in self.spec.attributes),
+            ),
+            rules=tuple(feature_rule(column) for column in used),
+            attributes=tuple(name for name, _ in self.spec.attributes),
+            fingerprint=self.fingerprint,
+            max_missing=self.spec.max_missing,
+            warnings=(*self.notes, *(f"column '{c.spec.name}': {remark(c)}" for c in self.columns if remark(c))),
+            details={"spec": self.spec.digest, "files": list(self.spec.files), "not_used": list(self.unused)},
+            outcomes=TableEvents(frame, (), tuple(o.name for o in self.spec.outcomes)),
+        )
+
+
+def plan_table(spec: TableSpec, root: str | Path) -> TablePlan:
+    """Read the columns a spec names, infer their types and count what cannot be used.
+
+    Args:
+        spec: What the columns mean.
+        root: Folder its files are relative to. Never written to.
+
+    Raises:
+        SourceError: A file is absent or damaged, a column is unknown or there twice, an outcome is not binary, a sample
+            identifier is repeated, or nothing is left.
+    """
+    raw, unused, fingerprint = read_columns(spec, Path(root))
+    notes: list[str] = []
+    frame = identified(spec, raw, notes)
+    frame = timed(spec, frame, notes)
+    if frame.is_empty():
+        raise SourceError("table", "at least one row with a patient and a time", "none", "check subject and times")
+    stored = frame.select(
+        *IDS,
+        "prediction_time",
+        *(pl.col(raw_name(c.name)).alias(f"value:{c.name}") for c in spec.columns),
+        *(known_from(spec, frame, c, notes) for c in spec.columns),
+        *(answered(outcome, frame[raw_name(outcome.column)]) for outcome in spec.outcomes),
+        *(
+            excluded(rule.values, frame[raw_name(rule.column)]).alias(f"exclude:{i}")
+            for i, rule in enumerate(spec.exclude)
+        ),
+        *(pl.col(raw_name(column)).alias(name) for name, column in spec.attributes),
+    )
+    kept = included(stored)
+    if kept.is_empty():
+        raise SourceError("table", "a row that no exclude rule takes", "none", "check the exclude rules")
+    planned = []
+    for column in spec.columns:
+        own = own_markers(column)
+        stored = stored.with_columns(own)
+        planned.append(plan_column(spec, kept.with_columns(own), column))
+    return TablePlan(spec, stored.sort("subject_id", "stay_id"), tuple(planned), unused, tuple(notes), fingerprint)
