@@ -18,7 +18,7 @@ from mmnar.models.raindrop import (
     SensorGraph,
     disagreement,
     pruned,
-    senders,
+    readings_of,
 )
 from mmnar.ops.grid import Grid
 from mmnar.ops.packed import TIME_WIDTH, time_features
@@ -31,7 +31,7 @@ V, D, R, P = 3, 4, 6, TIME_WIDTH
 
 def graph(prune: float = 0.5, layers: int = 2, times: int = P) -> SensorGraph:
     torch.manual_seed(0)
-    return SensorGraph(V, D, R, times, layers, prune).double()
+    return SensorGraph([1] * V, D, R, times, layers, prune).double()
 
 
 def observations() -> Grid:
@@ -84,7 +84,7 @@ def literal(m: SensorGraph, g: Grid, p: Tensor) -> tuple[list[Tensor], list[Tens
 def test_propagation_against_a_literal_loop(prune: float) -> None:
     m, g = graph(prune), observations()
     p = time_features(g.hours)
-    h, e = m(g, p)
+    h, e, _ = m(g, p)
     states, graphs = literal(m, g, p)
     assert torch.allclose(h, torch.cat(states), atol=1e-7)  # α is taken in single precision
     assert torch.allclose(e, torch.stack(graphs), atol=1e-7)
@@ -99,7 +99,7 @@ def test_observed_sensors_reach_others_and_the_rest_send_nothing() -> None:
     values = g.values.abs().requires_grad_()
     row = 0  # one time: what do its sensors hear of each other?
     for v in range(V):
-        h, _ = m(replace(g, values=values), time_features(g.hours))
+        h, _, _ = m(replace(g, values=values), time_features(g.hours))
         (told,) = torch.autograd.grad(h[row, v].sum(), values)
         assert bool((told[row] != 0).eq(g.observed[row])[torch.arange(V) != v].all())
         assert not told[~g.observed].any()
@@ -143,11 +143,11 @@ def test_disagreement_against_a_loop_over_pairs_of_patients() -> None:
 @torch.no_grad()
 def test_sensors_in_another_order_with_their_weights_give_the_same() -> None:
     m, g = graph(), observations()
-    h, e = m(g, time_features(g.hours))
+    h, e, _ = m(g, time_features(g.hours))
     order = torch.tensor([2, 0, 1])
     for weight in (m.scale, m.shift, m.receiver, *m.weights):
         weight.copy_(weight[order].clone())
-    h2, e2 = m(replace(g, values=g.values[:, order], observed=g.observed[:, order]), time_features(g.hours))
+    h2, e2, _ = m(replace(g, values=g.values[:, order], observed=g.observed[:, order]), time_features(g.hours))
     assert torch.allclose(h2, h[:, order], atol=1e-9)
     assert torch.allclose(e2, e[:, order][:, :, order], atol=1e-9)
 
@@ -186,10 +186,17 @@ def test_without_series_features_speak_through_one_layer() -> None:
     m = RaindropStatic(SCHEMA, RaindropStaticConfig(width=16, static="none")).eval()
     m.prepare(b)
     values, known = (torch.cat(parts, dim=1) for parts in zip(*m.features(b), strict=True))
+    readings = [length for spec in SCHEMA.modalities for length in readings_of(spec)]
+    assert max(readings) > 1  # a category is one sensor
     for i in (0, 7, 20):
-        h = torch.relu(values[i, :, None] * m.graph.scale + m.graph.shift) * known[i, :, None]
+        h, last = torch.zeros(len(readings), 4), 0
+        sends = torch.zeros(1, len(readings), dtype=torch.bool)
+        for u, length in enumerate(readings):
+            columns, last = slice(last, last + length), last + length
+            sends[0, u] = known[i, columns].all()
+            if sends[0, u]:
+                h[u] = torch.relu(values[i, columns] @ m.graph.scale[columns] + m.graph.shift[u])
         alpha = torch.sigmoid(m.graph.attention[0](h) @ m.graph.receiver.T)
-        sends = known[i : i + 1]
         e = pruned(alpha[None] * sends[..., None], sends, 0.5)[0]
         w = m.graph.weights[0]
         heard = ((h * w).sum(1)[:, None] * alpha * e).sum(0)
@@ -199,7 +206,7 @@ def test_without_series_features_speak_through_one_layer() -> None:
 
 def test_who_sends() -> None:
     g = observations()
-    for i, who in enumerate(senders(g)):
+    for i, who in enumerate(graph()(g, time_features(g.hours))[2]):
         rows = slice(int(g.offsets[i]), int(g.offsets[i + 1]))
         assert torch.equal(who, g.observed[rows].any(0))
 

@@ -3,7 +3,7 @@
 Zhang, Zeman, Tsiligkaridis, Zitnik: "Graph-Guided Network for Irregularly Sampled Multivariate Time Series", ICLR 2022
 (arXiv 2110.05357). Of patient i, sensor u is observed at the times T_u with values x_u^t; p^t encodes the time.
 
-    h_u^t = relu(x_u^t R_u)
+    h_u^t = relu(x_u^t R_u)                                  x_u a number, or the indicators of a category
     α_uv^t = σ(h_u^t D [r_v; p^t]')                           how u speaks to v at time t
     e_uv ← e_uv · mean over T_u of α_uv^t, lowest half → 0    edges of this patient, all 1 at first
     h_v^t ← relu(Σ_u h_u^t w_u w_v' α_uv^t e_uv)              over the u observed at t; two layers
@@ -13,6 +13,7 @@ Zhang, Zeman, Tsiligkaridis, Zitnik: "Graph-Guided Network for Irregularly Sampl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,7 +28,7 @@ from mmnar.ops.heads import TaskHead, trunk
 from mmnar.ops.kinds import of_kind, schema_of
 from mmnar.ops.packed import TIME_WIDTH, segment_softmax, segment_sum, time_features
 from mmnar.ops.parts import by_parts
-from mmnar.schema import Schema
+from mmnar.schema import ModalitySpec, Schema
 from mmnar.types import Output, PatientBatch
 
 ROWS: Final = 256
@@ -100,7 +101,7 @@ class Raindrop(Model):
         c = config
         v = sum(len(m.features) for m in schema_of(schema, "series").modalities)
         token = c.sensor_width + TIME_WIDTH
-        self.graph = SensorGraph(v, c.sensor_width, c.inner, TIME_WIDTH, c.layers, c.prune)
+        self.graph = SensorGraph([1] * v, c.sensor_width, c.inner, TIME_WIDTH, c.layers, c.prune)
         self.query, self.key = nn.Linear(token, c.inner, bias=False), nn.Linear(token, c.inner, bias=False)
         self.value = nn.Linear(token, c.inner, bias=False)  # W
         self.context = Context(schema, "series", c.static, c.width, c.dropout)
@@ -116,10 +117,10 @@ class Raindrop(Model):
     def _outputs(self, batch: PatientBatch) -> Output:
         grid = series_grid(batch, self.config.max_steps)
         time = time_features(grid.hours)  # p (S, P)
-        h, edges = self.graph(grid, time)
+        h, edges, sends = self.graph(grid, time)
         z = self.over_time(h, time, grid).flatten(1)  # (B, V Z)
         representation = self.trunk(torch.cat([z, self.context(batch)], dim=1))
-        losses = _graph_losses(self, edges, grid)
+        losses = _graph_losses(self, edges, sends)
         return Output(self.head(representation, batch.present), representation, losses)
 
     def over_time(self, h: Tensor, time: Tensor, grid: Grid) -> Tensor:
@@ -137,7 +138,7 @@ class SensorGraph(nn.Module):
     """Propagation among V sensors.
 
     Args:
-        sensors: V.
+        readings: Length of each of the V sensors' readings, C in all: 1 of a number.
         width: d of h.
         inner: Of r.
         times: P, length of p.
@@ -145,23 +146,40 @@ class SensorGraph(nn.Module):
         prune: Share of edges removed.
     """
 
-    def __init__(self, sensors: int, width: int, inner: int, times: int, layers: int, prune: float) -> None:
+    sensor: Tensor
+    """(C,) which sensor a column is of."""
+    first: Tensor
+    """(V,) the first column of each sensor."""
+
+    def __init__(self, readings: Sequence[int], width: int, inner: int, times: int, layers: int, prune: float) -> None:
         super().__init__()
-        self.prune = prune
-        self.scale = nn.Parameter(2 * torch.rand(sensors, width) - 1)  # R_u
+        self.prune, sensors, lengths = prune, len(readings), torch.tensor(readings)
+        self.register_buffer("sensor", torch.arange(sensors).repeat_interleave(lengths), persistent=False)
+        self.register_buffer("first", lengths.cumsum(0) - lengths, persistent=False)
+        self.scale = nn.Parameter(2 * torch.rand(sum(readings), width) - 1)  # R of all
         self.shift = nn.Parameter(2 * torch.rand(sensors, width) - 1)
         self.receiver = nn.Parameter(torch.randn(sensors, inner) / inner**0.5)  # r_v
         self.weights = nn.ParameterList(torch.randn(sensors, width) / width**0.5 for _ in range(layers))  # w
         self.attention = nn.ModuleList(nn.Linear(width, inner + times, bias=False) for _ in range(layers))  # D
 
-    def forward(self, grid: Grid, time: Tensor) -> tuple[Tensor, Tensor]:
-        """p (S, P) → h of the last layer at every time (S, V, d), and the patients' edges (B, from V, to V)."""
-        step, sensor = grid.observed.nonzero(as_tuple=True)  # of each of the E observations
-        pair = grid.patient[step] * grid.values.shape[1] + sensor  # which sensor of which patient
-        h = torch.relu(grid.values[step, sensor, None] * self.scale[sensor] + self.shift[sensor])  # (E, d)
-        sends = senders(grid)
+    def forward(self, grid: Grid, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Messages between the sensors.
+
+        Args:
+            grid: Of C columns.
+            time: p (S, P).
+
+        Returns:
+            h of the last layer at every time (S, V, d), the patients' edges (B, from V, to V), and which sensors were
+            observed at any time, (B, V) bool.
+        """
+        observed = grid.observed[:, self.first]  # (S, V): a reading is known whole or not at all
+        step, sensor = observed.nonzero(as_tuple=True)  # of each of the E observations
+        pair = grid.patient[step] * observed.shape[1] + sensor  # which sensor of which patient
+        h = torch.relu(self.read(grid.values)[step, sensor] + self.shift[sensor])  # (E, d)
+        sends = segment_sum(observed.float(), grid.patient, len(grid)) > 0
         edges = sends[..., None].to(h.dtype).expand(-1, -1, sends.shape[1])
-        received = h.new_zeros(*grid.values.shape, h.shape[1])
+        received = h.new_zeros(*observed.shape, h.shape[1])
         for w, attention in zip(self.weights, self.attention, strict=True):
             toward = attention(h)
             at_receiver, at_time = toward.split([self.receiver.shape[1], time.shape[1]], dim=1)
@@ -171,12 +189,12 @@ class SensorGraph(nn.Module):
             heard = segment_sum(spoken * alpha * edges.flatten(0, 1)[pair], step, len(received))  # (S, V)
             received = torch.relu(heard[..., None] * w)
             h = h + received[step, sensor]
-        return received.index_put((step, sensor), h), edges
+        return received.index_put((step, sensor), h), edges, sends
 
-
-def senders(grid: Grid) -> Tensor:
-    """(B, V) bool: sensors that were observed at any time."""
-    return segment_sum(grid.observed.float(), grid.patient, len(grid)) > 0
+    def read(self, values: Tensor) -> Tensor:
+        """x_u R_u of every sensor at every time: (S, C) → (S, V, d)."""
+        products = values[..., None] * self.scale
+        return products.new_zeros(len(values), *self.shift.shape).index_add(1, self.sensor, products)
 
 
 def pruned(edges: Tensor, sends: Tensor, share: float) -> Tensor:
@@ -215,10 +233,10 @@ def _mean(alpha: Tensor, pair: Tensor, edges: Tensor) -> Tensor:
     return (segment_sum(alpha, pair, pairs) / counts).view_as(edges)
 
 
-def _graph_losses(model: Model, edges: Tensor, grid: Grid) -> dict[str, Tensor]:
+def _graph_losses(model: Model, edges: Tensor, sends: Tensor) -> dict[str, Tensor]:
     if not (model.training and model.loss_weights["graph"]):
         return {}
-    return {"graph": disagreement(edges, senders(grid))}
+    return {"graph": disagreement(edges, sends)}
 
 
 @dataclass(frozen=True)
@@ -254,7 +272,7 @@ class RaindropStatic(Model):
         deviations=(
             "Not the paper's model: with one time there is no encoding of time and no attention over it, and what "
             "remains of Raindrop is one layer of its graph over features. For data without series.",
-            "Each category is a sensor with a standardised indicator.",
+            "A categorical feature is one sensor; its reading is the standardised indicators of its categories.",
             "Modalities of other kinds join by their embeddings and pattern.",
             *GRAPH_DEVIATIONS,
         ),
@@ -268,10 +286,10 @@ class RaindropStatic(Model):
         super().__init__(schema, config)
         c = config
         self.features = PlainVectors(schema_of(schema, "static"))
-        v = sum(self.features.widths)
-        self.graph = SensorGraph(v, c.sensor_width, c.inner, 0, 1, c.prune)
+        readings = [length for m in self.features.specs for length in readings_of(m)]
+        self.graph = SensorGraph(readings, c.sensor_width, c.inner, 0, 1, c.prune)
         self.context = Context(schema, "static", c.static, c.width, c.dropout)
-        self.trunk = trunk(v * c.sensor_width + self.context.width, c.width, c.dropout)
+        self.trunk = trunk(len(readings) * c.sensor_width + self.context.width, c.width, c.dropout)
         self.head = TaskHead(schema, c.width, c.append_pattern)
 
     def phases(self) -> tuple[Phase, ...]:
@@ -288,6 +306,12 @@ class RaindropStatic(Model):
         moment = torch.zeros(len(batch), device=batch.present.device)  # everybody at one time
         offsets = torch.arange(len(batch) + 1, device=moment.device)
         grid = Grid(offsets, moment, torch.cat(values, dim=1), torch.cat(observed, dim=1))
-        h, edges = self.graph(grid, moment.new_zeros(len(batch), 0))
+        h, edges, sends = self.graph(grid, moment.new_zeros(len(batch), 0))
         representation = self.trunk(torch.cat([h.flatten(1), self.context(batch)], dim=1))
-        return Output(self.head(representation, batch.present), representation, _graph_losses(self, edges, grid))
+        return Output(self.head(representation, batch.present), representation, _graph_losses(self, edges, sends))
+
+
+def readings_of(spec: ModalitySpec) -> list[int]:
+    """Columns of each feature of a static modality, in the order of ``PlainVectors``: numbers, then categories."""
+    numbers = [1 for f in spec.features if f.kind == "continuous"]
+    return numbers + [len(f.categories) for f in spec.features if f.kind == "categorical"]
