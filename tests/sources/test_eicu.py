@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -163,19 +164,39 @@ def test_dropped_rows_are_counted_by_reason(tmp_path: Path) -> None:
     tables["medication"].append({"patientunitstayid": 999, "drugorderoffset": 1, "drugname": "x"})
     tables["medication"].append({"patientunitstayid": 10, "drugorderoffset": 1, "drugname": "x"})
     tables["patient"].append(unit_stay(12, 100, "003-7", 0, 2000, age="unknown"))
+    tables["diagnosis"].append({**tables["diagnosis"][0], "diagnosisstring": " "})
     warnings = read_eicu(write_tables(tmp_path, tables)).warnings
     for line in (
         "table 'medication': fewer than 10 rows dropped: no such unit stay with identifiers",
         "table 'medication': fewer than 10 rows dropped: no plausible offset or entry offset",
         "table 'diagnosis': fewer than 10 events dropped: repeats of another",
+        "table 'diagnosis': fewer than 10 rows dropped: nothing is named",
         "table 'lab': fewer than 10 rows dropped: no number",
         "table 'nursecharting': fewer than 10 rows dropped: no number",
         "table 'respiratorycharting': fewer than 10 rows dropped: no plausible offset or entry offset",
         "table 'respiratorycharting': fewer than 10 rows dropped: a measurement that is no number",
-        "table 'patient': fewer than 10 unitdischargeoffset before admission; taken as unknown",
+        "table 'patient': fewer than 10 unitdischargeoffset before admission or years later; taken as unknown",
         "table 'patient', column 'age': fewer than 10 cells are not an age; taken as unknown",
     ):
         assert line in warnings, line
+
+
+def test_who_died_in_the_unit_and_left_the_hospital_alive_has_no_outcome(tmp_path: Path) -> None:
+    row = unit_stay(1, 10, "002-1", 0, 2000, unitdischargestatus="Expired", hospitaldischargestatus="Alive")
+    extract = read_eicu(write_tables(tmp_path, {"patient": [row]}))
+    assert extract.stays["unit_discharge_status"].to_list() == [None]
+    assert {"ICU_DISCHARGE//UNKNOWN", "HOSPITAL_DISCHARGE//UNKNOWN"} < set(extract.events.frame["code"])
+
+
+def test_events_of_simulated_records_say_so(tmp_path: Path) -> None:
+    root = write_tables(tmp_path / "raw", {"patient": tiny_patients()})
+    for simulated in (False, True):
+        if simulated:
+            (root / "SIMULATED.txt").write_text("made up")
+        work = tmp_path / f"work-{simulated}"
+        read_eicu(root, work=work)
+        told = json.loads((work / "meds" / "metadata" / "dataset.json").read_text())
+        assert told["dataset_version"] == ("2.0 simulated" if simulated else "2.0")
 
 
 def test_unit_stays_of_one_hospital_stay_share_an_axis(tmp_path: Path) -> None:

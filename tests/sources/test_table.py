@@ -243,6 +243,8 @@ def test_several_files_are_read_one_after_the_other(tmp_path: Path) -> None:
     _write(tmp_path)
     together = _plan(tmp_path, files=["one.csv", "two.csv"]).frame
     assert together.equals(_plan(tmp_path).frame)
+    _write(tmp_path, [{**row, "extra": "x"} for row in rows[:25]], "wide.csv")
+    assert set(_plan(tmp_path, files=["wide.csv", "two.csv"]).unused) == {"comment", "extra"}
 
 
 def test_the_command_shows_first_and_writes_only_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -388,6 +390,20 @@ def test_a_repeated_sample_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="fewer than 10 repeated") as caught:
         _plan(_write(tmp_path, [*_rows(), _rows()[0]]))
     assert "p0" not in str(caught.value)
+
+
+def test_identifiers_that_are_alike_as_numbers_alone_are_refused(tmp_path: Path) -> None:
+    rows = _rows()
+    rows[1]["visit"] = "0100"  # beside 100
+    with pytest.raises(SourceError, match="written in one way.*differ as text"):
+        _plan(_write(tmp_path, rows))
+
+
+def test_a_word_that_came_too_late_is_no_input_and_no_error(tmp_path: Path) -> None:
+    rows = _rows()
+    rows[3]["crp"] = "hemolysed"  # known a second after the question
+    extract = _plan(_write(tmp_path, rows)).extract()
+    assert _seen(extract, "crp//blood") == {100 + i: i / 2 for i in range(N) if i not in (3, 4, 5, 6)}
 
 
 def test_a_stated_category_keeps_its_most_frequent_words(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def add_outcomes(register: Register) -> None:
     """``ICU_ADMISSION``, ``ICU_DISCHARGE//…``, ``HOSPITAL_DISCHARGE//…`` at their own times."""
     register.record("patient", register.admitted, pl.lit("ICU_ADMISSION"))
     for name, time, status in (
-        ("ICU_DISCHARGE", "outtime", "unitdischargestatus"),
+        ("ICU_DISCHARGE", "outtime", "unit_discharge_status"),
         ("HOSPITAL_DISCHARGE", "hospital_outtime", "hospital_status"),
     ):
         ended = register.admitted.drop_nulls(time).with_columns(intime=pl.col(time))

@@ -38,7 +38,8 @@ def add_lab(register: Register, table: str, frame: pl.DataFrame) -> None:
     register.ledger.drop(table, frame.height - resulted.height, "rows dropped: no number")
     revised = pl.coalesce("labresultrevisedoffset", "labresultoffset")
     placed = register.place(table, resulted, pl.col("labresultoffset"), entered=revised)
-    register.record(table, placed, pl.lit("LAB//") + tidy("labname"), pl.col("labresult"))
+    placed = register.named(table, placed, tidy("labname"))
+    register.record(table, placed, pl.lit("LAB//") + pl.col("name"), pl.col("labresult"))
 
 
 def add_aperiodic(register: Register, table: str, frame: pl.DataFrame) -> None:
@@ -69,7 +70,8 @@ def add_nurse(register: Register, table: str, frame: pl.DataFrame) -> None:
 
 def add_respiratorycharting(register: Register, table: str, frame: pl.DataFrame) -> None:
     placed = register.place(table, frame, pl.col("respchartoffset"), entered=pl.col("respchartentryoffset"))
-    label = tidy("respchartvaluelabel")
+    placed = register.named(table, placed, tidy("respchartvaluelabel"))
+    label = pl.col("name")
     code = label.replace(_RESPIRATORY)
     text = pl.col("respchartvalue").str.strip_chars(" %")
     number = text.cast(pl.Float64, strict=False)

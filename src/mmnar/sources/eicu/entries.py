@@ -14,8 +14,8 @@ def add_paths(prefix: str, column: str, offset: str) -> Callable[[Register, str,
     """A table of ``a|b|c`` paths: one event per row, coded with the path."""
 
     def add(register: Register, table: str, frame: pl.DataFrame) -> None:
-        placed = register.place(table, frame, pl.col(offset))
-        register.record(table, placed, pl.lit(prefix) + tidy(column), pl.lit(1.0))
+        placed = register.named(table, register.place(table, frame, pl.col(offset)), tidy(column))
+        register.record(table, placed, pl.lit(prefix) + pl.col("name"), pl.lit(1.0))
 
     return add
 
@@ -35,9 +35,9 @@ def add_admissiondx(register: Register, table: str, frame: pl.DataFrame) -> None
 
 def add_pasthistory(register: Register, table: str, frame: pl.DataFrame) -> None:
     path = tidy("pasthistorypath").str.extract(r"past history/(?:organ systems/)?(.*)$")
-    taken = frame.with_columns(path=path).filter(~pl.col("path").str.contains("not performed|not obtainable"))
-    placed = register.place(table, taken, pl.col("pasthistoryenteredoffset"))
-    register.record(table, placed, pl.lit("PASTHISTORY//") + pl.col("path"), pl.lit(1.0))
+    named = register.named(table, register.place(table, frame, pl.col("pasthistoryenteredoffset")), path)
+    taken = named.filter(~pl.col("name").str.contains("not performed|not obtainable"))
+    register.record(table, taken, pl.lit("PASTHISTORY//") + pl.col("name"), pl.lit(1.0))
 
 
 def add_medication(register: Register, table: str, frame: pl.DataFrame) -> None:
@@ -45,16 +45,14 @@ def add_medication(register: Register, table: str, frame: pl.DataFrame) -> None:
     ingredient = pl.when(pl.col("drughiclseqno") > 0).then(pl.lit("hicl:") + pl.col("drughiclseqno").cast(pl.String))
     register.record(table, placed, pl.lit("MEDICATION//") + pl.coalesce(ingredient, "name", pl.lit("unnamed")))
     for drug_class, (names, hicl) in drug_classes().items():
-        of_class = pl.col("name").str.contains(names) | pl.col("drughiclseqno").is_in(hicl)
-        orders = placed.filter(of_class.fill_null(False) | pl.col("drughiclseqno").is_in(hicl).fill_null(False))
+        orders = placed.filter(pl.col("name").str.contains(names) | pl.col("drughiclseqno").is_in(hicl))
         # the drug keeps two orders of one class at one minute apart
         register.record(table, orders, pl.lit(f"MEDICATION_CLASS//{drug_class}"), text=pl.coalesce(ingredient, "name"))
 
 
 def add_infusion(register: Register, table: str, frame: pl.DataFrame) -> None:
-    placed = register.place(table, frame, pl.col("infusionoffset")).with_columns(
-        name=tidy("drugname").str.replace(r"\s*\([^()]*\)$", "")
-    )
+    placed = register.place(table, frame, pl.col("infusionoffset"))
+    placed = register.named(table, placed, tidy("drugname").str.replace(r"\s*\([^()]*\)$", ""))
     register.record(table, placed, pl.lit("INFUSION//") + pl.col("name"), pl.lit(1.0))
     for drug_class, (names, _) in drug_classes().items():
         drips = placed.filter(pl.col("name").str.contains(names))

@@ -52,7 +52,9 @@ def read_eicu(root: str | Path, *, work: Path | None = None, apache_prediction: 
     for table in TABLES:
         if table not in tables:
             data.chunks(table, {}, required=False)  # for the warning
-    events = _in_memory(register, data, tables) if work is None else _on_disk(register, data, tables, work)
+    # the only public release; the demo has the same layout
+    version = "2.0" + (" simulated" if data.simulated else "")
+    events = _in_memory(register, data, tables) if work is None else _on_disk(register, data, tables, work, version)
     read = ["patient", *tables]
     rules = feature_rules(set(read), apache_prediction)
     named = dict.fromkeys(rule.modality for rule in feature_rules({*TABLES, "patient"}, True))
@@ -61,8 +63,7 @@ def read_eicu(root: str | Path, *, work: Path | None = None, apache_prediction: 
     built = events.notes if isinstance(events, EventFolder) else ()
     return Extract(
         name="eicu",
-        # the only public release; the demo has the same layout
-        version="2.0" + (" simulated" if data.simulated else ""),
+        version=version,
         events=events,
         stays=stays.select(
             *("subject_id", "hadm_id", "stay_id", "intime", "outtime", *ATTRIBUTES),
@@ -86,7 +87,7 @@ def _in_memory(register: Register, data: DataRoot, tables: Sequence[str]) -> Eve
     return Events(pl.concat(frames))
 
 
-def _on_disk(register: Register, data: DataRoot, tables: Sequence[str], work: Path) -> EventFolder:
+def _on_disk(register: Register, data: DataRoot, tables: Sequence[str], work: Path, version: str) -> EventFolder:
     subjects = register.admitted["subject_id"].unique().sort()
     writer = EventWriter(work / "meds", subjects, "stay", raw_bytes=sum(data.size(table) for table in tables))
     for table in ("patient", *tables):
@@ -94,7 +95,7 @@ def _on_disk(register: Register, data: DataRoot, tables: Sequence[str], work: Pa
         fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
         register.ledger.recall(table, fingerprint)
         writer.table(table, fingerprint, _table_events(register, data, table, fingerprint))
-    return writer.finish("eICU-CRD", "2.0", {})
+    return writer.finish("eICU-CRD", version, {})
 
 
 def _table_events(register: Register, data: DataRoot, table: str, fingerprint: str) -> Iterator[pl.DataFrame]:

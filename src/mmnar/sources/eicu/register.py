@@ -48,6 +48,12 @@ class Register:
         self.ledger.drop(table, placed.height - kept.height, "rows dropped: no plausible offset or entry offset")
         return kept
 
+    def named(self, table: str, placed: pl.DataFrame, name: pl.Expr) -> pl.DataFrame:
+        """Placed rows with their ``name``; those without one tell nothing and are counted."""
+        kept = placed.with_columns(name=name).filter(pl.col("name").str.len_chars() > 0)
+        self.ledger.drop(table, placed.height - kept.height, "rows dropped: nothing is named")
+        return kept
+
     def record(
         self,
         table: str,

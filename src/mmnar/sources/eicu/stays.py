@@ -57,7 +57,6 @@ def unit_stays(patient: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
         age_group=age_group(age),
         unit="unittype",
         site=pl.col("hospitalid").cast(pl.String),
-        unit_discharge_status="unitdischargestatus",
     )
 
 
@@ -87,7 +86,8 @@ def _on_one_axis(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
     """Add ``intime``; drop stays that cannot be placed."""
     hospital_stay = pl.coalesce("hadm_id", -pl.col("stay_id"))
     year, clock = pl.col("hospitaldischargeyear"), pl.col("hospitaladmittime24")
-    unequal = frame.filter((year.n_unique() > 1).over(hospital_stay) | (clock.n_unique() > 1).over(hospital_stay))
+    several = [part.drop_nulls().n_unique().over(hospital_stay) > 1 for part in (year, clock)]
+    unequal = frame.filter(pl.any_horizontal(several))
     if unequal.height:
         notes.append(
             f"table 'patient': {counted(unequal.height)} unit stays whose hospital stay has several admission times or"
@@ -101,7 +101,7 @@ def _on_one_axis(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
     )
     if placed.height < frame.height:
         notes.append(
-            f"table 'patient': {counted(frame.height - placed.height)} rows dropped: no admission time or year"
+            f"table 'patient': {counted(frame.height - placed.height)} rows dropped: no admission time, year or offset"
         )
     admission = pl.datetime(year.min().over(hospital_stay), 1, 1, time_unit="us") + pl.duration(
         microseconds=clock.cast(pl.Int64).min().over(hospital_stay) // 1000, time_unit="us"
@@ -114,7 +114,7 @@ def _valid_discharge(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
     for column in ("unitdischargeoffset", "hospitaldischargeoffset"):
         bad = frame.filter(~pl.col(column).is_between(0, TEN_YEARS).fill_null(True)).height
         if bad:
-            notes.append(f"table 'patient': {counted(bad)} {column} before admission; taken as unknown")
+            notes.append(f"table 'patient': {counted(bad)} {column} before admission or years later; taken as unknown")
     minutes = {
         name: pl.when(pl.col(column).is_between(0, TEN_YEARS)).then(column)
         for name, column in (("outtime", "unitdischargeoffset"), ("hospital_outtime", "hospitaldischargeoffset"))
@@ -125,7 +125,9 @@ def _valid_discharge(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
         notes.append(
             f"table 'patient': {counted(count)} stays died in the unit but left the hospital alive; taken as unknown"
         )
+    told = ~contradiction.fill_null(False)  # one of the two is wrong, and nobody knows which
     return frame.with_columns(
         *((pl.col("intime") + pl.duration(minutes=m, time_unit="us")).alias(name) for name, m in minutes.items()),
-        hospital_status=pl.when(~contradiction.fill_null(False)).then("hospitaldischargestatus"),
+        hospital_status=pl.when(told).then("hospitaldischargestatus"),
+        unit_discharge_status=pl.when(told).then("unitdischargestatus"),
     )

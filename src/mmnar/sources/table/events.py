@@ -60,7 +60,8 @@ def _column_events(rows: pl.DataFrame, column: PlannedColumn) -> pl.DataFrame:
     value, at = pl.col(f"value:{column.spec.name}"), pl.col(f"at:{column.spec.name}")
     number = column.type == "number"
     return (
-        rows.filter(value.is_not_null() & at.is_not_null())
+        # what was known too late was not looked at when the type was chosen, and is no input
+        rows.filter(value.is_not_null() & (at <= pl.col("prediction_time")))
         .select(
             *IDS,
             time=at,

@@ -34,7 +34,7 @@ def read_columns(spec: TableSpec, root: Path) -> tuple[pl.DataFrame, tuple[str, 
         assert frame is not None  # a required table is there or an error
         frames.append(frame.rename({c.strip().lower(): raw_name(c) for c in wanted}))
         prints.append(data.fingerprint())
-        unused = tuple(c for c in header if c not in wanted)
+        unused = tuple(dict.fromkeys((*unused, *(c for c in header if c not in wanted))))
     frame = pl.concat(frames)
     missing = pl.all().is_in(list(spec.missing))
     frame = frame.with_columns(pl.when(~missing).then(pl.all()))

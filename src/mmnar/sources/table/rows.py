@@ -46,9 +46,20 @@ def identified(spec: TableSpec, raw: pl.DataFrame, notes: list[str]) -> pl.DataF
 
 
 def _identifiers(cells: pl.Series) -> pl.Series:
-    """Whole numbers as they are; words by the first 53 bits of a hash, the same in every run."""
+    """Whole numbers as they are; words by the first 53 bits of a hash, the same in every run.
+
+    Raises:
+        SourceError: Two ways of writing one number: are they one patient or two?
+    """
     numbers = cells.cast(pl.Int64, strict=False)
     if not numbers.null_count():
+        if numbers.n_unique() < cells.n_unique():
+            raise SourceError(
+                f"column '{cells.name.removeprefix('raw:')}'",
+                "each identifier written in one way",
+                f"{counted(cells.n_unique() - numbers.n_unique())} that differ as text and not as numbers (007 and 7)",
+                "write them alike, or put a letter before those that are different",
+            )
         return numbers
     words = cells.unique().to_list()
     ids = {w: int.from_bytes(hashlib.blake2b(w.encode(), digest_size=8).digest()) >> 11 for w in words}
