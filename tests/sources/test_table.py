@@ -395,7 +395,7 @@ def test_a_repeated_sample_is_refused(tmp_path: Path) -> None:
 def test_identifiers_that_are_alike_as_numbers_alone_are_refused(tmp_path: Path) -> None:
     rows = _rows()
     rows[1]["visit"] = "0100"  # beside 100
-    with pytest.raises(SourceError, match="written in one way.*differ as text"):
+    with pytest.raises(SourceError, match=r"written in one way.*differ as text"):
         _plan(_write(tmp_path, rows))
 
 
