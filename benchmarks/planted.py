@@ -1,6 +1,7 @@
 """What can each method find? AUROC on planted populations beside that of the exact risks.
 
     python benchmarks/planted.py [--methods zero-fill,smil] [--mechanisms pattern,recover] [--json planted.json]
+    python benchmarks/planted.py --methods mt model.fusion_layer=1
     python benchmarks/planted.py --smallest
 
 Every registered method that accepts the data, with its defaults, on each mechanism of ``mmnar.dataset.planted``; a row
@@ -70,14 +71,15 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=4000, help="who are fitted")
     parser.add_argument("--fresh", type=int, default=10_000, help="who are scored")
     parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("words", nargs="*", help="KEY=VALUE of every deep method chosen")
     parser.add_argument("--smallest", action="store_true", help="two mechanisms, 150 patients, one epoch")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    words: tuple[str, ...] = ()
+    words = tuple(arguments.words)
     if arguments.smallest:
         arguments.patients = arguments.fresh = 150
         arguments.mechanisms = arguments.mechanisms or "pattern,severity"
-        words = ("train.min_steps=0", "train.max_epochs=1", "model.width=32")
+        words += ("train.min_steps=0", "train.max_epochs=1", "model.width=32")
     mechanisms = chosen(arguments.mechanisms, tuple(MECHANISMS), "mechanism")
     schema = planted(mechanisms[0], 10).schema
     figures: list[dict[str, Any]] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,11 +32,24 @@ def test_every_command_in_the_readme_exists() -> None:
         assert verb in cli.app or verb == "prepare"
 
 
-def test_the_page_of_methods_is_that_of_the_cards() -> None:
-    spec = importlib.util.spec_from_file_location("make_methods", README.parent / "docs" / "make_methods.py")
+def script(name: str) -> Any:
+    """A script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, README.parent / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_methods_is_that_of_the_cards() -> None:
     page = (README.parent / "docs" / "methods.md").read_text(encoding="utf-8")
-    assert page == module.methods(), "run python docs/make_methods.py"
+    assert page == script("make_methods").methods(), "run python docs/make_methods.py"
+
+
+def test_the_pages_of_results_are_those_of_the_saved_studies() -> None:
+    wanted = script("make_results").documents()
+    there = set((README.parent / "docs" / "results").glob("*.md"))
+    assert there == set(wanted), "run python docs/make_results.py"
+    for path, text in wanted.items():
+        assert path.read_text(encoding="utf-8") == text, "run python docs/make_results.py"
