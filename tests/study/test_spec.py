@@ -62,6 +62,12 @@ def test_the_command_line_names_stores_and_the_demo_replaces_sections(tmp_path: 
     assert (given.store, given.planted) == ("stores/x", {})
     with pytest.raises(ConfigError, match="did you mean 'small'"):
         read_study(path, stores={"smal": "stores/x"})
+    assert read_study(path, only=["small"]) == read_study(path)
+    two = {**STUDY, "data": {**STUDY["data"], "other": {"store": "y"}}}
+    path.write_text(yaml.safe_dump(two), encoding="utf-8")
+    part = read_study(path, only=["other"])
+    assert [d.name for d in part.data] == ["other"]
+    assert part.title == f"{STUDY['title']}: other alone"
     path.write_text("title: [", encoding="utf-8")
     with pytest.raises(ConfigError, match="a YAML file"):
         read_study(path)

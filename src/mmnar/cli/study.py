@@ -56,6 +56,7 @@ def study(
     done = run_study(asked, out, engine_of(engine, jobs, out, options), progress)
     for job in done.plan.jobs.values():  # also those that were finished before
         progress.show(job)
+    progress.say(f"judging {len(done.plan.jobs)} runs with {asked.resamples} resamples of patients")
     result = judge(done)
     result.save(out / "result.json")
     save_slim(result, out / "slim.json")

@@ -164,7 +164,10 @@ def read_study(
         raw = {**raw, "reference": _figures(path.parent / str(raw["reference"]))}
     spec = study_of(raw, stores or {})
     _one_of("--only", only, [d.name for d in spec.data])
-    return replace(spec, data=tuple(d for d in spec.data if not only or d.name in only))
+    chosen = tuple(d for d in spec.data if not only or d.name in only)
+    if len(chosen) == len(spec.data):
+        return spec
+    return replace(spec, data=chosen, title=f"{spec.title}: {', '.join(d.name for d in chosen)} alone")
 
 
 def _figures(path: Path) -> tuple[dict[str, str], ...]:
