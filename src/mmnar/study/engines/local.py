@@ -20,7 +20,8 @@ _PRELOADED: Final = ["mmnar.workflow", "mmnar.training.loop", "lightning.fabric"
 class LocalEngine:
     """Processes of this machine, one per job, so that a job that dies takes nothing else with it.
 
-    They are forked from a server that has imported the heavy libraries once.
+    They are forked from a server that has imported the heavy libraries once. Each computes in one thread: sums split
+    among threads depend on how many there are, and a run's numbers must not depend on how many jobs go at a time.
 
     Args:
         jobs: At the same time.
@@ -28,11 +29,10 @@ class LocalEngine:
 
     def __init__(self, jobs: int = 1) -> None:
         self.jobs = jobs
-        self.threads = max(1, (os.cpu_count() or 1) // jobs)
 
     def run(self, jobs: Sequence[Job], ended: Ended) -> None:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
-            os.environ.setdefault(name, str(self.threads))  # read when the server starts
+            os.environ.setdefault(name, "1")  # read when the server starts
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_PRELOADED)
         waiting, running = list(jobs), dict[int, tuple[BaseProcess, Job]]()
@@ -40,7 +40,7 @@ class LocalEngine:
             while waiting or running:
                 while waiting and len(running) < self.jobs:
                     job = waiting.pop(0)
-                    process = context.Process(target=_do, args=(job, self.threads), name=job.label)
+                    process = context.Process(target=_do, args=(job,), name=job.label)
                     process.start()
                     running[process.sentinel] = (process, job)
                 for sentinel in wait(list(running)):
@@ -53,12 +53,12 @@ class LocalEngine:
                 left.join()
 
 
-def _do(job: Job, threads: int) -> None:
+def _do(job: Job) -> None:
     """``do``, but not beyond the driver's life: a killed one must leave nobody writing where the next one will."""
     driver = multiprocessing.parent_process()
     assert driver is not None
     threading.Thread(target=_end_with, args=(driver.sentinel,), daemon=True).start()
-    do(job, threads)
+    do(job)
 
 
 def _end_with(sentinel: int) -> None:
