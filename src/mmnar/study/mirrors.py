@@ -134,8 +134,10 @@ class MLflow:
 
     def show(self, job: Job) -> None:
         client, experiment = self._client, self._experiment()
-        if client.search_runs([experiment], f"tags.mmnar_run = '{job.id}' and attributes.status = 'FINISHED'"):
-            return
+        for found in client.search_runs([experiment], f"tags.mmnar_run = '{job.id}'"):
+            if found.info.status == "FINISHED":
+                return
+            client.delete_run(found.info.run_id)  # cut off half-way
         run, now = open_run(job.folder), int(1000 * time.time())
         shown = client.create_run(experiment, run_name=job.label, tags={"mmnar_run": job.id}).info.run_id
         for key, value in settings_of(run).items():

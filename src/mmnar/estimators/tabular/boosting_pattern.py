@@ -18,17 +18,8 @@ from threadpoolctl import threadpool_limits
 from mmnar.dataset.store import Fold
 from mmnar.errors import ConfigError, StoreError
 from mmnar.estimators.base import Estimator, Predictor, save_arrays
-from mmnar.estimators.tabular.folds import (
-    THREADS,
-    Bool,
-    Float,
-    Keys,
-    asked_tasks,
-    boosting_record,
-    load_view,
-    seen_subjects,
-)
-from mmnar.estimators.tabular.trees import TreeDesign
+from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, asked_tasks, load_view, seen_subjects
+from mmnar.estimators.tabular.trees import TreeDesign, boosting_record
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
 from mmnar.training.monitor import Monitor, Silent
@@ -68,9 +59,7 @@ class FittedBoosting(Predictor):
         self.design, self.kept, self.models = design, kept, models
 
     def predict_proba(self, fold: Fold[Any]) -> Float:
-        if not len(fold):
-            return np.empty((0, len(self.models)))
-        return np.mean([self._risks(x) for x in self.design.versions(fold)], axis=0)  # type: ignore[no-any-return]
+        return self.design.mean_risk(fold, len(self.models), self._risks)
 
     def _risks(self, x: Float) -> Float:
         risks = [model.predict_proba(x[:, kept])[:, 1] for model, kept in zip(self.models, self.kept, strict=True)]

@@ -19,8 +19,8 @@ from mmnar.dataset.store import Fold
 from mmnar.dataset.table import TableView, column_features
 from mmnar.errors import ConfigError
 from mmnar.estimators.base import Estimator, Predictor, save_arrays
-from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, asked_tasks, load_view, seen_subjects
-from mmnar.estimators.tabular.linear import LogisticFit, fit_logistic, linear_risks
+from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, load_view, seen_subjects
+from mmnar.estimators.tabular.linear import fit_tasks, linear_risks
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
 from mmnar.training.monitor import Monitor
@@ -262,7 +262,8 @@ class FactorPosterior(Estimator):
                     x_tune = _regressors(f_tune, tune.present, indicators_tune, z_tune if contents else None)
                     mean, sd = x.mean(axis=0), x.std(axis=0)
                     scale = np.where(sd > 1e-9, 1.0 / np.maximum(sd, 1e-9), 0.0)
-                    fits = self._fit_tasks(train, tune, (x - mean) * scale, (x_tune - mean) * scale)
+                    scaled = ((x - mean) * scale, (x_tune - mean) * scale)
+                    fits = fit_tasks(train, tune, *scaled, self.inverse_penalties)
                     tried.append((sum(fit.loss for fit in fits), model, contents, mean, scale, fits))
         _, model, contents, mean, scale, fits = min(tried, key=lambda t: t[0])
         return FittedFactorPosterior(
@@ -278,12 +279,6 @@ class FactorPosterior(Estimator):
             np.array([fit.intercept for fit in fits]),
             [fit.c for fit in fits],
         )
-
-    def _fit_tasks(self, train: Fold[Train], tune: Fold[Tune], x: Float, x_tune: Float) -> list[LogisticFit]:
-        return [
-            fit_logistic(x[asked.train], asked.y, x_tune[asked.tune], asked.y_tune, self.inverse_penalties)
-            for asked in asked_tasks(train, tune)
-        ]
 
 
 def _values(view: TableView, fold: Fold[Any]) -> Float:

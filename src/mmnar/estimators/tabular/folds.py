@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,19 +82,6 @@ def asked_tasks(train: Fold[Train], tune: Fold[Tune]) -> Iterator[Asked]:
     """
     for k in range(len(train.schema.tasks)):
         yield Asked(*asked_of(train, k), *asked_of_tune(tune, k))
-
-
-def boosting_record(fit: str, trees: int, loss: float, seconds: float, rate: float) -> dict[str, Any]:
-    """What a monitor is told while trees are added: their number stands for the epoch."""
-    return {
-        "fit": fit,
-        "phase": "boost",
-        "epoch": trees,
-        "train": {},
-        "tune": {"log_loss": loss},
-        "seconds": seconds,
-        "lr": rate,
-    }
 
 
 def seen_subjects(train: Fold[Train], tune: Fold[Tune]) -> Keys:

@@ -13,17 +13,8 @@ import numpy as np
 from mmnar.dataset.store import Fold
 from mmnar.errors import ConfigError, RequirementError, StoreError
 from mmnar.estimators.base import Estimator, Predictor, save_arrays
-from mmnar.estimators.tabular.folds import (
-    THREADS,
-    Bool,
-    Float,
-    Keys,
-    asked_tasks,
-    boosting_record,
-    load_view,
-    seen_subjects,
-)
-from mmnar.estimators.tabular.trees import TreeDesign
+from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, asked_tasks, load_view, seen_subjects
+from mmnar.estimators.tabular.trees import TreeDesign, boosting_record
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
 from mmnar.training.monitor import Monitor, Silent
@@ -47,9 +38,7 @@ class FittedLightGBM(Predictor):
         self.boosters = [_booster(text) for text in texts]
 
     def predict_proba(self, fold: Fold[Any]) -> Float:
-        if not len(fold):
-            return np.empty((0, len(self.boosters)))
-        return np.mean([self._risks(x) for x in self.design.versions(fold)], axis=0)  # type: ignore[no-any-return]
+        return self.design.mean_risk(fold, len(self.boosters), self._risks)
 
     def _risks(self, x: Float) -> Float:
         return np.column_stack([booster.predict(x, num_threads=THREADS) for booster in self.boosters])

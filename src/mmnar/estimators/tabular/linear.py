@@ -15,8 +15,8 @@ from threadpoolctl import threadpool_limits
 
 from mmnar.dataset.store import Fold
 from mmnar.dataset.table import TableView
-from mmnar.estimators.tabular.folds import THREADS, Bool, Float
-from mmnar.roles import Train
+from mmnar.estimators.tabular.folds import THREADS, Bool, Float, asked_tasks
+from mmnar.roles import Train, Tune
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,16 @@ def fit_logistic(x: Float, y: Bool, x_tune: Float, y_tune: Bool, penalties: Sequ
         loss = float(log_loss(y_tune, risks, labels=[False, True]))
         tried.append(LogisticFit(loss, c, model.coef_[0], float(model.intercept_[0])))
     return min(tried, key=lambda fit: fit[:2])
+
+
+def fit_tasks(
+    train: Fold[Train], tune: Fold[Tune], x: Float, x_tune: Float, penalties: Sequence[float]
+) -> list[LogisticFit]:
+    """``fit_logistic`` of every task, on the rows (n, D) it was asked of."""
+    return [
+        fit_logistic(x[asked.train], asked.y, x_tune[asked.tune], asked.y_tune, penalties)
+        for asked in asked_tasks(train, tune)
+    ]
 
 
 def linear_risks(x: Float, coefficients: Float, intercepts: Float) -> Float:

@@ -11,8 +11,8 @@ import numpy as np
 from mmnar.dataset.store import Fold
 from mmnar.errors import ConfigError
 from mmnar.estimators.base import Estimator, Predictor, save_arrays
-from mmnar.estimators.tabular.folds import Float, Keys, asked_tasks, load_view, seen_subjects
-from mmnar.estimators.tabular.linear import LinearDesign, fit_logistic, linear_risks
+from mmnar.estimators.tabular.folds import Float, Keys, load_view, seen_subjects
+from mmnar.estimators.tabular.linear import LinearDesign, fit_tasks, linear_risks
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
 from mmnar.training.monitor import Monitor
@@ -103,10 +103,7 @@ class LogisticPattern(Estimator):
     ) -> FittedLogistic:
         design = LinearDesign.of(train, self.min_patients, self.append_pattern)
         x, x_tune = design.columns(train), design.columns(tune)
-        fits = [
-            fit_logistic(x[asked.train], asked.y, x_tune[asked.tune], asked.y_tune, self._penalties)
-            for asked in asked_tasks(train, tune)
-        ]
+        fits = fit_tasks(train, tune, x, x_tune, self._penalties)
         _, chosen, coefficients, intercepts = zip(*fits, strict=True)
         seen = seen_subjects(train, tune)
         return FittedLogistic(

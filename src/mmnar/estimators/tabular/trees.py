@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -71,6 +71,12 @@ class TreeDesign:
         for filling in self.fillings:
             yield np.where(there, values, filling)
 
+    def mean_risk(self, fold: Fold[Any], tasks: int, risks: Callable[[Float], Float]) -> Float:
+        """(n, K) mean over ``versions`` of what ``risks`` makes of one."""
+        if not len(fold):  # neither library takes an empty table
+            return np.empty((0, tasks))
+        return np.asarray(np.mean([risks(x) for x in self.versions(fold)], axis=0))
+
     def categorical(self) -> Bool:
         """(D,) which columns are categories.
 
@@ -92,6 +98,19 @@ class TreeDesign:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """For saving, the view apart: name → array."""
         return {} if self.fillings is None else {"fillings": self.fillings}
+
+
+def boosting_record(fit: str, trees: int, loss: float, seconds: float, rate: float) -> dict[str, Any]:
+    """What a monitor is told while trees are added: their number stands for the epoch."""
+    return {
+        "fit": fit,
+        "phase": "boost",
+        "epoch": trees,
+        "train": {},
+        "tune": {"log_loss": loss},
+        "seconds": seconds,
+        "lr": rate,
+    }
 
 
 def _contents(view: TableView, fold: Fold[Any]) -> list[Float]:
