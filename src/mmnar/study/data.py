@@ -35,9 +35,9 @@ def store_of(data: Data, modalities: tuple[str, ...], folder: Path) -> Path:
         if not (path / "manifest.json").is_file():
             write_store(path, with_modalities(whole, modalities))
         return path
+    source = open_store(data.store).fingerprint if data.store else ""  # opened in any case: no store shows here
     if data.store and not data.subjects:
         return Path(data.store)
-    source = open_store(data.store).fingerprint if data.store else ""
     path = folder / f"{data.name}-{_digest([asdict(data), source])}"
     if not (path / "manifest.json").is_file():
         if data.store:
