@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -52,3 +53,16 @@ def test_absent_tokens_are_neither_read_nor_computed() -> None:
     out = layer(poisoned, keys)
     assert torch.equal(out[~keys], torch.zeros(2, 8))
     torch.testing.assert_close(out, layer(tokens, keys))
+
+
+@pytest.mark.parametrize("read", [slice(0, 1), slice(1, 3), slice(0, None, 2)])
+def test_what_is_read_alone_is_what_it_is_among_all(read: slice) -> None:
+    torch.manual_seed(0)
+    layer = FusionLayer(8, 2, 0.0).double()
+    keys = torch.tensor([[True, True, True], [True, False, True], [False, False, True]])
+    tokens = torch.randn(3, 3, 8, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 3, 8, dtype=torch.float64)[:, read]
+    (of_all,) = torch.autograd.grad((layer(tokens, keys)[:, read] * weight).sum(), tokens)
+    (of_some,) = torch.autograd.grad((layer(tokens, keys, read) * weight).sum(), tokens)
+    torch.testing.assert_close(layer(tokens, keys, read), layer(tokens, keys)[:, read])
+    torch.testing.assert_close(of_some, of_all)

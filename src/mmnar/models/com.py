@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,8 @@ from mmnar.ops.heads import TaskHead
 from mmnar.ops.masked import FusionLayer, masked_mean
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
+
+CLS: Final = slice(0, 1)
 
 
 @dataclass(frozen=True)
@@ -124,9 +127,10 @@ class COM(Model):
         """(B, M, D), (B, M) bool → (B, D); nothing of q behind an absent modality is read."""
         tokens = torch.cat([self.cls.to(q.dtype).expand(len(q), 1, -1), q + self.modality], dim=1)
         keys = F.pad(present, (1, 0), value=True)  # cls sees itself even where nothing is present
-        for layer in self.fusion:
+        *before, last = self.fusion
+        for layer in before:
             tokens = layer(tokens, keys)
-        return self.norm(tokens[:, 0])  # type: ignore[no-any-return]
+        return self.norm(last(tokens, keys, CLS)[:, 0])  # type: ignore[no-any-return]
 
     def generate(self, p: Tensor, present: Tensor) -> Tensor:
         """x̃^m of every modality from the observed ones' code c: (B, M, D)."""

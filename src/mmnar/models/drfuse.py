@@ -118,7 +118,7 @@ class DrFuse(Model):
     def forward(self, batch: PatientBatch) -> Output:
         s, u = self.disentangle(batch)  # (B, M, D) each
         tokens, there = self.tokens(s, u, batch.present)  # (B, M + 1, D), (B, M + 1)
-        f = self.weights(tokens, there) @ self.value(tokens)  # (B, K, D)
+        f = self.value(self.weights(tokens, there) @ tokens)  # (B, K, D); weights sum to 1, so V's offset stays itself
         logits = self.classify(f, batch.pattern)
         return Output(logits, f.mean(1), self._losses(s, u, tokens, there, batch) if self.training else {})
 
@@ -127,7 +127,9 @@ class DrFuse(Model):
         first = encode(self.encoders, batch, self.c.width).unbind(1)
         shared = [branch(x) for branch, x in zip(self.shared, first, strict=True)]
         distinct = [branch(x) for branch, x in zip(self.distinct, first, strict=True)]
-        return self.project(torch.stack(shared, 1)), torch.stack(distinct, 1)
+        s = torch.stack(shared, 1)
+        s[batch.present] = self.project(s[batch.present])
+        return s, torch.stack(distinct, 1)
 
     def tokens(self, s: Tensor, u: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """{u^m} and s, (B, M + 1, D), and which of them are there, (B, M + 1); s always is, or null in its place."""
@@ -137,9 +139,10 @@ class DrFuse(Model):
 
     def weights(self, tokens: Tensor, there: Tensor) -> Tensor:
         """w_k(t): (B, K, M + 1), exactly 0 for an absent token."""
-        b, t, d = tokens.shape
-        query = masked_mean(self.query(tokens), there)  # q̄ (B, D)
-        scores: Tensor = torch.einsum("bd,btkd->bkt", query, self.keys(tokens).view(b, t, -1, d)) / d**0.5
+        d = tokens.shape[-1]
+        query = self.query(masked_mean(tokens, there))  # q̄ (B, D): the mean of queries is the query of the mean
+        sought = torch.einsum("bd,kde->bke", query, self.keys.weight.view(-1, d, d))  # W_kᵀq̄, so that
+        scores: Tensor = torch.einsum("bke,bte->bkt", sought, tokens) / d**0.5  # q̄'(W_k t) costs no W_k t of every t
         return scores.float().masked_fill(~there[:, None], -torch.inf).softmax(-1)
 
     def classify(self, f: Tensor, pattern: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from mmnar.encoders.modality import encode, encoders_of
 from mmnar.errors import ConfigError
 from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase
 from mmnar.ops.heads import TaskHead
-from mmnar.ops.masked import FusionLayer
+from mmnar.ops.masked import EVERY, FusionLayer
 from mmnar.ops.views import some_of
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
@@ -191,11 +191,14 @@ class MT(Model):
         return torch.cat([self.cls.expand(len(e), -1, -1, -1).to(slices.dtype), slices], dim=2)
 
     def alone(self, tokens: Tensor, views: Tensor, layers: nn.ModuleList) -> Tensor:
-        """Layers l < F: every modality of a view attends to itself. (B, M, S, D), (B, M) → the same, 0 elsewhere."""
+        """Layers l < F: every modality of a view attends to itself. (B, M, S, D), (B, M) → the same, 0 elsewhere.
+
+        S of the last layer is 1, here and in ``fused``.
+        """
         own = tokens[views]  # (N, S, D)
         for layer in layers:
-            own = layer(own, views.new_ones(own.shape[:2]))
-        out = own.new_zeros(tokens.shape)
+            own = layer(own, views.new_ones(own.shape[:2]), self._wanted(layer, own.shape[1]))
+        out = own.new_zeros(*views.shape, *own.shape[1:])
         out[views] = own
         return out
 
@@ -205,8 +208,13 @@ class MT(Model):
         keys = keys.repeat_interleave(tokens.shape[2], dim=1)  # (B, M S)
         flat = tokens.flatten(1, 2)
         for layer in layers:
-            flat = layer(flat, keys)
-        return flat.view(tokens.shape)
+            flat = layer(flat, keys, self._wanted(layer, tokens.shape[2]))
+        m = views.shape[1]
+        return flat.view(len(flat), m, flat.shape[1] // m, flat.shape[2])
+
+    def _wanted(self, layer: nn.Module, s: int) -> slice:
+        """Of the last layer cls alone, one of every S tokens; nothing else is read."""
+        return slice(0, None, s) if layer is self.layers[-1] else EVERY
 
     def mixed(self, tokens: Tensor, views: Tensor, layers: nn.ModuleList) -> Tensor:
         """Layers with an F drawn for each row, straight-through: its gradient is that of the Gumbel-softmax of α."""
