@@ -11,12 +11,14 @@ from torch import Tensor
 
 from mmnar.models import raindrop
 from mmnar.models.raindrop import (
+    Edges,
     Raindrop,
     RaindropConfig,
     RaindropStatic,
     RaindropStaticConfig,
     SensorGraph,
     disagreement,
+    highest,
     pruned,
     readings_of,
 )
@@ -79,12 +81,19 @@ def literal(m: SensorGraph, g: Grid, p: Tensor) -> tuple[list[Tensor], list[Tens
     return states, graphs
 
 
+def dense(edges: Edges, patients: int) -> Tensor:
+    """(B, V, V), 0 of sensors that were never seen."""
+    e = edges.weights.new_zeros(patients, V, edges.weights.shape[1])
+    return e.index_put((edges.patient, edges.sensor), edges.weights)
+
+
 @pytest.mark.parametrize("prune", [0.0, 0.5])
 @torch.no_grad()
 def test_propagation_against_a_literal_loop(prune: float) -> None:
     m, g = graph(prune), observations()
     p = time_features(g.hours)
-    h, e, _ = m(g, p)
+    h, edges = m(g, p)
+    e = dense(edges, len(g))
     states, graphs = literal(m, g, p)
     assert torch.allclose(h, torch.cat(states), atol=1e-7)  # α is taken in single precision
     assert torch.allclose(e, torch.stack(graphs), atol=1e-7)
@@ -99,7 +108,7 @@ def test_observed_sensors_reach_others_and_the_rest_send_nothing() -> None:
     values = g.values.abs().requires_grad_()
     row = 0  # one time: what do its sensors hear of each other?
     for v in range(V):
-        h, _, _ = m(replace(g, values=values), time_features(g.hours))
+        h, _ = m(replace(g, values=values), time_features(g.hours))
         (told,) = torch.autograd.grad(h[row, v].sum(), values)
         assert bool((told[row] != 0).eq(g.observed[row])[torch.arange(V) != v].all())
         assert not told[~g.observed].any()
@@ -109,21 +118,28 @@ def test_observed_sensors_reach_others_and_the_rest_send_nothing() -> None:
 
 def test_pruning_keeps_exactly_half_of_the_edges_that_carry_anything() -> None:
     torch.manual_seed(0)
-    e = torch.rand(50, V, V, requires_grad=True)
-    sends = torch.rand(50, V) < 0.6
-    kept = pruned(e, sends, 0.5)
-    edges = sends.sum(1) * V
-    assert torch.equal((kept > 0).sum((1, 2)), edges - edges // 2)
-    assert not kept[~sends].any()
-    for before, after, who in zip(e, kept, sends, strict=True):
-        low = before[who][after[who] == 0]
+    patient = (torch.rand(50, V) < 0.6).nonzero()[:, 0]
+    e = torch.rand(len(patient), V, requires_grad=True)
+    kept = pruned(e, patient, 0.5)
+    for i in range(50):
+        before, after = e[patient == i], kept[patient == i]
+        assert int((after == 0).sum()) == before.numel() // 2
+        low = before[after == 0]
         assert not len(low) or low.max() <= after[after > 0].min()
-    again = pruned(kept, sends, 0.5)  # the second layer removes the same
+        assert torch.equal(after[after > 0], before[after > 0])
+    again = pruned(kept, patient, 0.5)  # the second layer removes the same
     assert torch.equal(again, kept)
     kept.sum().backward()
     assert torch.equal(e.grad, torch.ones_like(e))  # a removed edge can come back
-    tied = pruned(torch.ones(1, 4, 4), torch.ones(1, 4, dtype=torch.bool), 0.5)
-    assert int((tied > 0).sum()) == 8
+    assert torch.equal(pruned(e[:0], patient[:0], 0.5), e[:0])  # nobody has anything
+
+
+@pytest.mark.parametrize("lost", [0, 1, 3, 5, 8])
+def test_of_equal_edges_the_last_go_first(lost: int) -> None:
+    torch.manual_seed(0)
+    values = torch.randint(0, 3, (8,)).float()
+    order = sorted(range(8), key=lambda i: (float(values[i]), -i))
+    assert set(highest(values, lost).nonzero().flatten().tolist()) == set(order[lost:])
 
 
 def test_disagreement_against_a_loop_over_pairs_of_patients() -> None:
@@ -134,22 +150,27 @@ def test_disagreement_against_a_loop_over_pairs_of_patients() -> None:
         for j in range(7):
             both = (sends[i] & sends[j])[:, None]
             total += float((both * (e[i] - e[j]) ** 2).sum())
-    assert abs(float(disagreement(e, sends)) - total / (6**2 * V**2)) < 1e-6
+
+    def packed(e: Tensor, sends: Tensor) -> Edges:
+        return Edges(*sends.nonzero(as_tuple=True), e[sends])
+
+    assert abs(float(disagreement(packed(e, sends), 7)) - total / (6**2 * V**2)) < 1e-6
     same = e[:1].expand(7, -1, -1)
-    assert float(disagreement(same, torch.ones(7, V, dtype=torch.bool))) < 1e-12
-    assert float(disagreement(e[:1], sends[:1])) == 0
+    assert float(disagreement(packed(same, torch.ones(7, V, dtype=torch.bool)), 7)) < 1e-12
+    assert float(disagreement(packed(e[:1], sends[:1]), 1)) == 0
 
 
 @torch.no_grad()
 def test_sensors_in_another_order_with_their_weights_give_the_same() -> None:
     m, g = graph(), observations()
-    h, e, _ = m(g, time_features(g.hours))
+    h, edges = m(g, time_features(g.hours))
+    e = dense(edges, len(g))
     order = torch.tensor([2, 0, 1])
     for weight in (m.scale, m.shift, m.receiver, *m.weights):
         weight.copy_(weight[order].clone())
-    h2, e2, _ = m(replace(g, values=g.values[:, order], observed=g.observed[:, order]), time_features(g.hours))
+    h2, edges = m(replace(g, values=g.values[:, order], observed=g.observed[:, order]), time_features(g.hours))
     assert torch.allclose(h2, h[:, order], atol=1e-9)
-    assert torch.allclose(e2, e[:, order][:, :, order], atol=1e-9)
+    assert torch.allclose(dense(edges, len(g)), e[:, order][:, :, order], atol=1e-9)
 
 
 @torch.no_grad()
@@ -189,26 +210,27 @@ def test_without_series_features_speak_through_one_layer() -> None:
     readings = [length for spec in SCHEMA.modalities for length in readings_of(spec)]
     assert max(readings) > 1  # a category is one sensor
     for i in (0, 7, 20):
-        h, last = torch.zeros(len(readings), 4), 0
-        sends = torch.zeros(1, len(readings), dtype=torch.bool)
+        h, last, sent = torch.zeros(len(readings), 4), 0, []
         for u, length in enumerate(readings):
             columns, last = slice(last, last + length), last + length
-            sends[0, u] = known[i, columns].all()
-            if sends[0, u]:
+            if known[i, columns].all():
+                sent.append(u)
                 h[u] = torch.relu(values[i, columns] @ m.graph.scale[columns] + m.graph.shift[u])
-        alpha = torch.sigmoid(m.graph.attention[0](h) @ m.graph.receiver.T)
-        e = pruned(alpha[None] * sends[..., None], sends, 0.5)[0]
+        sends = torch.tensor(sent)
+        alpha = torch.sigmoid(m.graph.attention[0](h[sends]) @ m.graph.receiver.T)
+        e = pruned(alpha, torch.zeros(len(alpha), dtype=torch.int64), 0.5)
         w = m.graph.weights[0]
-        heard = ((h * w).sum(1)[:, None] * alpha * e).sum(0)
+        heard = ((h * w).sum(1)[sends, None] * alpha * e).sum(0)
         one = m(b.take(torch.tensor([i]))).representation
         assert torch.allclose(m.trunk((h + torch.relu(heard[:, None] * w)).flatten()[None]), one, atol=1e-5)
 
 
 def test_who_sends() -> None:
     g = observations()
-    for i, who in enumerate(graph()(g, time_features(g.hours))[2]):
+    edges = graph()(g, time_features(g.hours))[1]
+    for i in range(len(g)):
         rows = slice(int(g.offsets[i]), int(g.offsets[i + 1]))
-        assert torch.equal(who, g.observed[rows].any(0))
+        assert edges.sensor[edges.patient == i].tolist() == g.observed[rows].any(0).nonzero().flatten().tolist()
 
 
 @pytest.mark.parametrize(("kind", "config"), [(Raindrop, RaindropConfig), (RaindropStatic, RaindropStaticConfig)])

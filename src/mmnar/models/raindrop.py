@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -117,10 +117,10 @@ class Raindrop(Model):
     def _outputs(self, batch: PatientBatch) -> Output:
         grid = series_grid(batch, self.config.max_steps)
         time = time_features(grid.hours)  # p (S, P)
-        h, edges, sends = self.graph(grid, time)
+        h, edges = self.graph(grid, time)
         z = self.over_time(h, time, grid).flatten(1)  # (B, V Z)
         representation = self.trunk(torch.cat([z, self.context(batch)], dim=1))
-        losses = _graph_losses(self, edges, sends)
+        losses = _graph_losses(self, edges, len(grid))
         return Output(self.head(representation, batch.present), representation, losses)
 
     def over_time(self, h: Tensor, time: Tensor, grid: Grid) -> Tensor:
@@ -132,6 +132,19 @@ class Raindrop(Model):
         scores = (tokens * asked[patient]).sum(2) / self.config.inner**0.5  # (S, V)
         weights = segment_softmax(scores.float(), patient, b)[..., None]
         return torch.relu(self.value(segment_sum(weights * tokens, patient, b)))
+
+
+class Edges(NamedTuple):
+    """Of the N pairs of a patient and a sensor that this patient has; in order of patient, then sensor.
+
+    Args:
+        patient, sensor: (N,).
+        weights: e_uv (N, V) from u = ``sensor`` to every v.
+    """
+
+    patient: Tensor
+    sensor: Tensor
+    weights: Tensor
 
 
 class SensorGraph(nn.Module):
@@ -162,7 +175,7 @@ class SensorGraph(nn.Module):
         self.weights = nn.ParameterList(torch.randn(sensors, width) / width**0.5 for _ in range(layers))  # w
         self.attention = nn.ModuleList(nn.Linear(width, inner + times, bias=False) for _ in range(layers))  # D
 
-    def forward(self, grid: Grid, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, grid: Grid, time: Tensor) -> tuple[Tensor, Edges]:
         """Messages between the sensors.
 
         Args:
@@ -170,26 +183,28 @@ class SensorGraph(nn.Module):
             time: p (S, P).
 
         Returns:
-            h of the last layer at every time (S, V, d), the patients' edges (B, from V, to V), and which sensors were
-            observed at any time, (B, V) bool.
+            h of the last layer at every time (S, V, d), and the patients' edges from what each observed at any time.
         """
         observed = grid.observed[:, self.first]  # (S, V): a reading is known whole or not at all
         step, sensor = observed.nonzero(as_tuple=True)  # of each of the E observations
-        pair = grid.patient[step] * observed.shape[1] + sensor  # which sensor of which patient
         h = torch.relu(self.read(grid.values)[step, sensor] + self.shift[sensor])  # (E, d)
-        sends = segment_sum(observed.float(), grid.patient, len(grid)) > 0
-        edges = sends[..., None].to(h.dtype).expand(-1, -1, sends.shape[1])
+        sends = segment_sum(observed.float(), grid.patient, len(grid)) > 0  # (B, V)
+        of_patient, of_sensor = sends.nonzero(as_tuple=True)  # of each of the N pairs
+        pair = (sends.flatten().cumsum(0) - 1)[grid.patient[step] * sends.shape[1] + sensor]  # (E,) in [0, N)
+        times = torch.bincount(pair, minlength=len(of_patient))[:, None]
+        edges = h.new_ones(len(of_patient), sends.shape[1])
         received = h.new_zeros(*observed.shape, h.shape[1])
         for w, attention in zip(self.weights, self.attention, strict=True):
             toward = attention(h)
             at_receiver, at_time = toward.split([self.receiver.shape[1], time.shape[1]], dim=1)
             alpha = (at_receiver @ self.receiver.T + (at_time * time[step]).sum(1, keepdim=True)).float().sigmoid()
-            edges = pruned(edges * _mean(alpha, pair, edges), sends, self.prune)
+            mean = segment_sum(alpha, pair, len(edges)) / times  # (N, V)
+            edges = pruned(edges * mean, of_patient, self.prune)
             spoken = (h * w[sensor]).sum(1, keepdim=True)  # h_u w_u (E, 1)
-            heard = segment_sum(spoken * alpha * edges.flatten(0, 1)[pair], step, len(received))  # (S, V)
+            heard = segment_sum(spoken * alpha * edges[pair], step, len(received))  # (S, V)
             received = torch.relu(heard[..., None] * w)
             h = h + received[step, sensor]
-        return received.index_put((step, sensor), h), edges, sends
+        return received.index_put((step, sensor), h), Edges(of_patient, of_sensor, edges)
 
     def read(self, values: Tensor) -> Tensor:
         """x_u R_u of every sensor at every time: (S, C) → (S, V, d)."""
@@ -197,46 +212,47 @@ class SensorGraph(nn.Module):
         return products.new_zeros(len(values), *self.shift.shape).index_add(1, self.sensor, products)
 
 
-def pruned(edges: Tensor, sends: Tensor, share: float) -> Tensor:
+def pruned(edges: Tensor, patient: Tensor, share: float) -> Tensor:
     """The lowest share of each patient's edges set to zero; their gradient stays (straight-through).
 
     Args:
-        edges: (B, V, V), not negative.
-        sends: (B, V) whose edges count.
+        edges: (N, V).
+        patient: (N,) ascending.
     """
-    candidates = sends.sum(1, keepdim=True) * edges.shape[2]  # (B, 1)
-    ranked = torch.where(sends[..., None], edges, -1.0).flatten(1).argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(ranked.shape[1], device=edges.device)
-    kept = places < candidates - torch.floor(share * candidates)  # in order of rank
-    kept = torch.zeros_like(kept).scatter(1, ranked, kept).view_as(edges)
-    return torch.where(kept, edges, edges - edges.detach())
+    values = edges.detach()
+    of_each = torch.split(values, torch.bincount(patient).tolist())
+    kept = [highest(e.flatten(), int(share * e.numel())).view_as(e) for e in of_each if len(e)]
+    return edges - values.masked_fill(torch.cat(kept), 0.0) if kept else edges
 
 
-def disagreement(edges: Tensor, sends: Tensor) -> Tensor:
-    """L_r, over the pairs of patients who both observed the sender.
+def highest(values: Tensor, lost: int) -> Tensor:
+    """Which of (n,) values stay when the lowest go; of equal ones the last go first.
 
-    Args:
-        edges: (B, V, V).
-        sends: (B, V) bool.
+    >>> highest(torch.tensor([2.0, 1.0, 2.0, 3.0]), 2)
+    tensor([ True, False, False,  True])
     """
-    counts = sends[..., None].to(edges.dtype)  # (B, V, 1)
-    n = counts.sum(0)
-    mean = (counts * edges).sum(0) / n.clamp(min=1)
-    pairs = 2 * n * (counts * (edges - mean) ** 2).sum(0)  # Σ_{i≠j} (e_i − e_j)² = 2 n Σ_i (e_i − ē)²
-    return pairs.sum() / (max(1, len(edges) - 1) * edges.shape[1]) ** 2
+    if not lost:
+        return torch.ones_like(values, dtype=torch.bool)
+    bound = values.kthvalue(lost).values  # a selection: sorting the edges took half of all time
+    tied = values == bound
+    places = lost - (values < bound).sum()
+    return (values > bound) | (tied & (tied.flip(0).cumsum(0).flip(0) > places))
 
 
-def _mean(alpha: Tensor, pair: Tensor, edges: Tensor) -> Tensor:
-    """Mean of α (E, V) over the times of each pair of patient and sensor, (B, V, V)."""
-    pairs = edges.shape[0] * edges.shape[1]
-    counts = torch.bincount(pair, minlength=pairs).clamp(min=1)[:, None]
-    return (segment_sum(alpha, pair, pairs) / counts).view_as(edges)
+def disagreement(edges: Edges, patients: int) -> Tensor:
+    """L_r of N edges, over the pairs of B patients who both observed the sender."""
+    sensor, e = edges.sensor, edges.weights
+    v = e.shape[1]
+    n = torch.bincount(sensor, minlength=v)[:, None]
+    mean = segment_sum(e, sensor, v) / n.clamp(min=1)  # (V, V)
+    pairs = 2 * n * segment_sum((e - mean[sensor]) ** 2, sensor, v)  # Σ_{i≠j} (e_i − e_j)² = 2 n Σ_i (e_i − ē)²
+    return pairs.sum() / (max(1, patients - 1) * v) ** 2
 
 
-def _graph_losses(model: Model, edges: Tensor, sends: Tensor) -> dict[str, Tensor]:
+def _graph_losses(model: Model, edges: Edges, patients: int) -> dict[str, Tensor]:
     if not (model.training and model.loss_weights["graph"]):
         return {}
-    return {"graph": disagreement(edges, sends)}
+    return {"graph": disagreement(edges, patients)}
 
 
 @dataclass(frozen=True)
@@ -306,9 +322,9 @@ class RaindropStatic(Model):
         moment = torch.zeros(len(batch), device=batch.present.device)  # everybody at one time
         offsets = torch.arange(len(batch) + 1, device=moment.device)
         grid = Grid(offsets, moment, torch.cat(values, dim=1), torch.cat(observed, dim=1))
-        h, edges, sends = self.graph(grid, moment.new_zeros(len(batch), 0))
+        h, edges = self.graph(grid, moment.new_zeros(len(batch), 0))
         representation = self.trunk(torch.cat([h.flatten(1), self.context(batch)], dim=1))
-        return Output(self.head(representation, batch.present), representation, _graph_losses(self, edges, sends))
+        return Output(self.head(representation, batch.present), representation, _graph_losses(self, edges, len(batch)))
 
 
 def readings_of(spec: ModalitySpec) -> list[int]:
