@@ -25,6 +25,7 @@ Int = NDArray[np.int64]
 
 FORMAT: Final = "mmnar.predictions/1"
 _ROW_COLUMNS: Final = ("subject_id", "hadm_id", "stay_id", "prediction_time", "fold")
+_PER_ROW: Final = (*_ROW_COLUMNS, "proba", "labels", "label_mask", "present")
 _ATTRIBUTE: Final = "attribute:"
 
 
@@ -118,6 +119,16 @@ class Predictions(Generic[R]):
         """Record that the numbers now also depend on these subjects' labels."""
         merged = tuple(np.union1d(f, keys) for f in self.fitted_subjects)
         return replace(self, fitted_subjects=merged)
+
+    def without(self, keys: NDArray[np.uint64]) -> Predictions[R]:
+        """The samples of all other subjects."""
+        rows = ~np.isin(self.keys(), keys)
+        return replace(
+            self,
+            attributes={name: values[rows] for name, values in self.attributes.items()},
+            bayes=None if self.bayes is None else self.bayes[rows],
+            **{name: getattr(self, name)[rows] for name in _PER_ROW},
+        )
 
     def refuse_overlap(self) -> None:
         """Raise unless no scored subject was seen by what scored it.
@@ -230,7 +241,6 @@ def _columns(series: list[pl.Series], n: int, dtype: type[Any]) -> NDArray[Any]:
 
 
 _NOBODY: Final = np.empty(0, dtype=np.uint64)
-_JOINED: Final = (*_ROW_COLUMNS, "proba", "labels", "label_mask", "present")
 
 
 def concat(parts: Sequence[Predictions[R]]) -> Predictions[R]:
@@ -255,7 +265,7 @@ def concat(parts: Sequence[Predictions[R]]) -> Predictions[R]:
             for k, p in enumerate(parts)
         ]
     fitted = _fitted_per_fold(parts)
-    joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _JOINED}
+    joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _PER_ROW}
     pairs = np.unique(np.stack([joined["subject_id"], joined["fold"]]), axis=1)
     twice = pairs.shape[1] - len(np.unique(pairs[0]))
     if twice:

@@ -120,3 +120,15 @@ def test_a_fold_without_a_record_is_a_leak(draw):
     p = draw(50, Test)
     with pytest.raises(LeakageError, match="no record"):
         replace(p, fold=p.fold + 1).refuse_overlap()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_without_leaves_the_samples_of_all_other_subjects(draw, known):
+    before = draw(300, Test)
+    before = before if known else replace(before, bayes=None)
+    some = np.unique(before.subject_id)[::3]
+    after = before.without(subject_keys(some, space=before.id_space))
+    kept = np.flatnonzero(~np.isin(before.subject_id, some))
+    assert 0 < len(after) == len(kept) < 300
+    np.testing.assert_array_equal(after.proba, before.proba[kept])
+    assert after.to_frame().equals(before.to_frame()[kept])

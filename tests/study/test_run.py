@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from sklearn.metrics import roc_auc_score
 
 from mmnar.dataset.planted import planted
 from mmnar.dataset.store import PatientDataset, open_store, write_store
@@ -201,7 +202,7 @@ def test_rows_with_fewer_modalities_are_held_against_the_others_on_the_same_samp
 def test_a_search_never_sees_the_test_fold(tmp_path: Path) -> None:
     """Other test contents and labels, same choice and same trials."""
     data = planted("single", 400)
-    test = data.fold(plan._split(spec_of(Path("x")), spec_of(Path("x")).data[0], 0), "test").rows
+    test = data.fold(plan.split_of(spec_of(Path("x")), spec_of(Path("x")).data[0], 0), "test").rows
     records = []
     for name, dataset in (("a", data), ("b", _tampered(data, test))):
         store = write_store(tmp_path / name, dataset)
@@ -219,6 +220,28 @@ def test_a_search_never_sees_the_test_fold(tmp_path: Path) -> None:
         config = json.loads((Path(next(iter(done.plan.jobs.values())).folder) / "run.json").read_text())["model"]
         assert config["strength"] == record["chosen"].get("model.strength", config["strength"])
     assert records[0] == records[1]
+
+
+def test_who_chose_settings_is_scored_in_no_fold(store: Path, tmp_path: Path) -> None:
+    """All folds share what the tune patients of one chose, and some of these are test patients of another."""
+    search = {"trials": 2, "sampler": "grid", "spaces": {"pattern-only": {"model.strength": [1.0, 40.0]}}}
+    spec = spec_of(store, folds=3, search=search, controls=[])
+    done = run_study(spec, tmp_path / "searched", Inline(), Quiet())
+    data = open_store(store)
+    deciders = data.fold(plan.split_of(spec, spec.data[0], 0), "tune").subject_id
+    table = judge(done).tables[0]
+    assert table.patients == len(np.setdiff1d(data.subject_id, deciders))
+    for row in ("pattern-only", "logistic-pattern"):  # searched or not: all rows on the same samples
+        by_fold = []
+        for cell in (c for c in done.plan.cells if c.row == row):
+            test = open_run(done.plan.jobs[cell.job].folder).test
+            p, y, asked = test.task("outcome")
+            kept = asked & ~np.isin(test.subject_id, deciders)
+            assert kept.all() == (cell.fold == 0)
+            by_fold.append(roc_auc_score(y[kept], p[kept]))
+        assert table.tasks["outcome"][row].metrics["auroc"].value == pytest.approx(np.mean(by_fold))
+    unsearched = spec_of(store, folds=3, controls=[])
+    assert judge(run_study(unsearched, tmp_path / "plain", Inline(), Quiet())).tables[0].patients == len(data)
 
 
 def test_rows_that_share_runs_share_the_search(store: Path, tmp_path: Path) -> None:

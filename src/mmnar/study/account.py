@@ -39,7 +39,7 @@ def _plan(study: Mapping[str, Any]) -> str:
         return f"{words} No settings were searched: all rows have their defaults, or what the study sets."
     return (
         f"{words} Settings of each row: the best of at most {some(search['trials'], 'trial')}, the defaults among "
-        f"them, by log loss on the tune patients of fold {search['fold']}; test patients took no part."
+        f"them, by log loss on the tune patients of fold {search['fold']}. These are scored in no fold."
     )
 
 
@@ -112,7 +112,10 @@ def chosen(result: StudyResult) -> Iterator[Block]:
         ]
         for of in result.chosen
     ]
-    yield Words("Chosen by log loss on tune patients; folds and seeds share a row's settings.", "note")
+    yield Words(
+        "Chosen by log loss on tune patients, who are scored in no fold; folds and seeds share a row's settings.",
+        "note",
+    )
     head = ("Row", "Data", "Chosen", "Tune loss", "Trials", "Stopped early", "Seconds")
     yield sheet("Settings that the searches chose.", head, body)
 

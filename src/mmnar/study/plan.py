@@ -84,7 +84,7 @@ def plan_runs(spec: StudySpec, stores: Stores, out: Path, chosen: Chosen) -> Pla
     words: list[str] = []
     for data in spec.data if spec.rows else ():
         folds = folds_of(spec, data)
-        words += check_folds(open_store(stores[data.name, ()]), [_split(spec, data, f) for f in folds], data.name)
+        words += check_folds(open_store(stores[data.name, ()]), [split_of(spec, data, f) for f in folds], data.name)
         opened = {row.modalities: open_store(stores[data.name, row.modalities]) for row in spec.rows}
         # fold by fold, so that the pace of the first one tells how long the others take
         for fold, seed, row, setting in product(folds, spec.seeds, spec.rows, spec.settings):
@@ -117,7 +117,8 @@ def _identity(row: Row, options: Sequence[str], dataset: PatientDataset) -> tupl
     return identity, recipe.refuses(dataset.schema) or ""
 
 
-def _split(spec: StudySpec, data: Data, fold: int) -> Split:
+def split_of(spec: StudySpec, data: Data, fold: int) -> Split:
+    """Who plays which role in a fold."""
     return Split(**to_plain(resolve_run("pattern-only", split_words(spec, data, fold))[0].split))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmnar.cohort.split import Split
 from mmnar.dataset.store import PatientDataset, open_store
@@ -31,7 +32,7 @@ from mmnar.predictions import Predictions, concat
 from mmnar.report.wording import metric_words
 from mmnar.roles import Test
 from mmnar.study.driver import Done, Failure
-from mmnar.study.plan import Cell
+from mmnar.study.plan import Cell, split_of
 from mmnar.study.spec import Row
 from mmnar.workflow import Run, open_run, versions
 
@@ -68,7 +69,7 @@ class Table:
         ladder: Every row against the row before it, where the layout asks for that.
         ranks: metric → average ranks over task × fold.
         cost: row → what its runs took.
-        patients, samples: In the test folds together.
+        patients, samples: Scored, in the test folds together.
         patterns: task → row → numbers by pattern of the patient, where the layout asks for them.
         embedding: row → what its representation knows of the pattern, likewise.
         bayes: task → metric → what the exact risks score, where they are known.
@@ -181,8 +182,12 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
     spec, whole = done.spec, open_store(done.stores[data, ()])
     places = [c for c in done.plan.cells if (c.data, c.setting) == (data, setting) and not c.refusal]
     rows = [row for row in spec.rows if (mine := _of(places, row.name)) and all(c.job in runs for c in mine)]
+    deciders = _deciders(done, data, whole)
     by_seed = {
-        row.name: [_joined([runs[c.job] for c in _of(places, row.name, seed)], row, whole) for seed in spec.seeds]
+        row.name: [
+            _unseen(_joined([runs[c.job] for c in _of(places, row.name, seed)], row, whole), deciders)
+            for seed in spec.seeds
+        ]
         for row in rows
     }
     if not by_seed:
@@ -218,6 +223,26 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
         _embeddings(rows, places, runs, whole) if spec.layout == "embedding" else {},
         bayes,
     )
+
+
+def _deciders(done: Done, data: str, whole: PatientDataset) -> NDArray[np.uint64]:
+    """Keys of the patients whose outcomes chose settings, in any row; other folds would have them as test patients."""
+    search = done.spec.search
+    if search is None or data not in {of for of, _ in done.searches}:
+        return np.empty(0, dtype=np.uint64)
+    (searched,) = (d for d in done.spec.data if d.name == data)
+    return whole.fold(split_of(done.spec, searched, search.fold), "tune").keys()
+
+
+def _unseen(joined: Predictions[Test], deciders: NDArray[np.uint64]) -> Predictions[Test]:
+    """The predictions of whom neither fit nor choice has seen.
+
+    Raises:
+        LeakageError: A scored subject was seen.
+    """
+    left = joined.without(deciders).also_fitted_on(deciders)
+    left.refuse_overlap()
+    return left
 
 
 def _by_pattern(
@@ -259,14 +284,12 @@ def _joined(runs: Sequence[Run], row: Row, whole: PatientDataset) -> Predictions
 
     Raises:
         StoreError: Rectified ones are asked for and there are none.
-        LeakageError: A scored subject was seen in fitting.
     """
     parts = [run.rectified if row.rectified else run.test for run in runs]
     missing = sum(p is None for p in parts)
     if missing:
         raise StoreError(f"row '{row.name}'", "runs with a rectifier", f"{missing} without", "set rectifier.rule")
     joined = concat([p for p in parts if p is not None])
-    joined.refuse_overlap()
     if not row.modalities:
         return joined
     folds = [whole.fold(Split(**run.record["config"]["split"]), "test") for run in runs]
@@ -290,7 +313,7 @@ def _ranked(by_seed: Mapping[str, Sequence[Predictions[Test]]], metric: str) -> 
     return average_ranks({k: v.tolist() for k, v in table.items()}, metric_words(metric).better != "lower")
 
 
-def _blocks(predictions: Predictions[Test], metric: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _blocks(predictions: Predictions[Test], metric: str) -> NDArray[np.float64]:
     """The metric in each fold of each task, (K · folds,)."""
     values = []
     for task in predictions.tasks:
