@@ -179,9 +179,8 @@ class M3Care(Model):
     def fuse(self, tokens: Tensor) -> Tensor:
         """Attention among all M tokens, observed and imputed: (B, M, D) → (B, M, D)."""
         tokens = tokens + self.modality
-        everything = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         for layer in self.fusion:
-            tokens = layer(tokens, everything)
+            tokens = layer(tokens)
         return tokens
 
 

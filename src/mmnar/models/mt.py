@@ -197,7 +197,7 @@ class MT(Model):
         """
         own = tokens[views]  # (N, S, D)
         for layer in layers:
-            own = layer(own, views.new_ones(own.shape[:2]), self._wanted(layer, own.shape[1]))
+            own = layer(own, None, self._wanted(layer, own.shape[1]))
         out = own.new_zeros(*views.shape, *own.shape[1:])
         out[views] = own
         return out

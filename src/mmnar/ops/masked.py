@@ -42,12 +42,12 @@ class FusionLayer(nn.Module):
         self.feed = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor, keys: Tensor, read: slice = EVERY) -> Tensor:
+    def forward(self, tokens: Tensor, keys: Tensor | None = None, read: slice = EVERY) -> Tensor:
         """One block.
 
         Args:
             tokens: (B, M, D).
-            keys: (B, M) bool with at least one true per row.
+            keys: (B, M) bool with at least one true per row; None = all.
             read: The M' tokens that are wanted. Where only some of a last layer's are read on, the others cost their
                 keys and values alone.
 
@@ -55,33 +55,45 @@ class FusionLayer(nn.Module):
             (B, M', D), zeros where there is no key.
         """
         d = tokens.shape[-1]
-        (of_query, of_both), (query_bias, both_bias) = (
-            torch.split(p, [d, 2 * d]) for p in (self.qkv.weight, self.qkv.bias)
-        )
-        where, to = _places(keys), _places(keys[:, read])
-        known, asked = tokens.flatten(0, 1)[where], tokens[:, read].flatten(0, 1)[to]  # (R, D), (R', D)
-        q = F.linear(self.norm_attention(asked), of_query, query_bias)  # (R', D)
-        kv = F.linear(self.norm_attention(known), of_both, both_bias)  # (R, 2D)
-        k, v = (self._by_head(x, where, keys) for x in kv.chunk(2, dim=1))
-        mixed = F.scaled_dot_product_attention(
-            self._by_head(q, to, keys[:, read]), k, v, attn_mask=keys[:, None, None, :]
-        )  # (B, heads, M', D/heads)
-        asked = asked + self.dropout(self.out(mixed.transpose(1, 2).flatten(2).flatten(0, 1)[to]))
+        every = _Places(tokens, keys)
+        known = every.packed(tokens)  # (R, D)
+        if read == EVERY:
+            wanted, asked = every, known
+            q, kv = torch.split(self.qkv(self.norm_attention(known)), [d, 2 * d], dim=1)
+        else:
+            wanted = _Places(tokens[:, read], None if keys is None else keys[:, read])
+            asked = wanted.packed(tokens[:, read])  # (R', D)
+            w, bias = self.qkv.weight, self.qkv.bias
+            q = F.linear(self.norm_attention(asked), w[:d], bias[:d])  # (R', D)
+            kv = F.linear(self.norm_attention(known), w[d:], bias[d:])  # (R, 2D)
+        k, v = (self._by_head(every.unpacked(x)) for x in kv.chunk(2, dim=1))  # (B, heads, M, D/heads)
+        mask = None if keys is None else keys[:, None, None, :]
+        mixed = F.scaled_dot_product_attention(self._by_head(wanted.unpacked(q)), k, v, attn_mask=mask)
+        asked = asked + self.dropout(self.out(wanted.packed(mixed.transpose(1, 2).flatten(2))))
         asked = asked + self.dropout(self.feed(self.norm_feed(asked)))
-        return _unpacked(asked, to, keys[:, read])
+        return wanted.unpacked(asked)
 
-    def _by_head(self, packed: Tensor, where: Tensor, keys: Tensor) -> Tensor:
-        """(R, D) → (B, heads, M, D/heads)."""
-        rows = _unpacked(packed, where, keys)
-        return rows.view(*keys.shape, self.heads, rows.shape[-1] // self.heads).transpose(1, 2)
-
-
-def _places(keys: Tensor) -> Tensor:
-    """(B, M) bool → (R,) where it is true, row by row."""
-    return keys.flatten().nonzero().squeeze(1)
+    def _by_head(self, x: Tensor) -> Tensor:
+        """(B, M, D) → (B, heads, M, D/heads)."""
+        b, m, d = x.shape
+        return x.view(b, m, self.heads, d // self.heads).transpose(1, 2)
 
 
-def _unpacked(packed: Tensor, where: Tensor, keys: Tensor) -> Tensor:
-    """(R, D) back to their places among the (B, M) of ``keys``, zeros elsewhere: (B, M, D)."""
-    rows = packed.new_zeros(keys.numel(), packed.shape[1]).index_copy(0, where, packed)
-    return rows.view(*keys.shape, packed.shape[1])
+class _Places:
+    """Where the R tokens with a key stand among (B, M); without ``keys`` all of them, and nothing is moved."""
+
+    def __init__(self, tokens: Tensor, keys: Tensor | None) -> None:
+        self.shape = tokens.shape[:2]
+        self.rows = None if keys is None else keys.flatten().nonzero().squeeze(1)
+
+    def packed(self, x: Tensor) -> Tensor:
+        """(B, M, D) → (R, D)."""
+        flat = x.flatten(0, 1)
+        return flat if self.rows is None else flat[self.rows]
+
+    def unpacked(self, rows: Tensor) -> Tensor:
+        """(R, D) → (B, M, D), zeros elsewhere."""
+        d = rows.shape[1]
+        if self.rows is not None:
+            rows = rows.new_zeros(self.shape.numel(), d).index_copy(0, self.rows, rows)
+        return rows.view(*self.shape, d)
