@@ -36,7 +36,7 @@ def test_reconstruction_loss_against_a_literal_loop() -> None:
             if errors:
                 total, pairs = total + sum(errors) / len(errors), pairs + 1
     assert pairs == int(b.present.sum())
-    assert abs(float(m.reconstruction_loss(z, b)) - total / pairs) < 1e-5
+    assert abs(m.reconstruction_loss(z, b).item() - total / pairs) < 1e-5
 
 
 def test_a_hidden_modality_is_a_target_and_no_input() -> None:
