@@ -25,7 +25,8 @@ Where δ is appended the head sees the pattern. One fit each: differences of .00
 modalities; `recover`: a modality that most patients lack and that follows from another; `severity`: what is missing
 follows the outcome's own cause.
 
-`python benchmarks/planted.py --json planted.json`; `mt, early fusion` is `--methods mt model.fusion_layer=1`.
+`python benchmarks/planted.py --json planted.json`; `mt, early fusion` is `--methods mt model.fusion_layer=1`,
+`cm-ae, completed` is `--methods cm-ae model.head_input=completed`.
 
 """
 
