@@ -25,11 +25,12 @@ from mmnar.encoders.modality import encode, encoders_of
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.contrast import supcon
 from mmnar.ops.heads import TaskHead
-from mmnar.ops.masked import FusionLayer, masked_mean
+from mmnar.ops.masked import EVERY, FusionLayer, masked_mean
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
 
 CLS: Final = slice(0, 1)
+"""All that is read of the last layer."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,9 @@ class COM(Model):
         """(B, M, D), (B, M) bool → (B, D); nothing of q behind an absent modality is read."""
         tokens = torch.cat([self.cls.to(q.dtype).expand(len(q), 1, -1), q + self.modality], dim=1)
         keys = F.pad(present, (1, 0), value=True)  # cls sees itself even where nothing is present
-        *before, last = self.fusion
-        for layer in before:
-            tokens = layer(tokens, keys)
-        return self.norm(last(tokens, keys, CLS)[:, 0])  # type: ignore[no-any-return]
+        for layer in self.fusion:
+            tokens = layer(tokens, keys, CLS if layer is self.fusion[-1] else EVERY)
+        return self.norm(tokens[:, 0])  # type: ignore[no-any-return]
 
     def generate(self, p: Tensor, present: Tensor) -> Tensor:
         """x̃^m of every modality from the observed ones' code c: (B, M, D)."""

@@ -30,7 +30,7 @@ from mmnar.evaluation.scored import Scored
 from mmnar.files import write_text
 from mmnar.predictions import Predictions, concat
 from mmnar.report.wording import metric_words
-from mmnar.roles import Test
+from mmnar.roles import Test, subject_keys
 from mmnar.study.driver import Done, Failure
 from mmnar.study.plan import Cell, split_of
 from mmnar.study.spec import Row
@@ -184,10 +184,7 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
     rows = [row for row in spec.rows if (mine := _of(places, row.name)) and all(c.job in runs for c in mine)]
     deciders = _deciders(done, data, whole)
     by_seed = {
-        row.name: [
-            _unseen(_joined([runs[c.job] for c in _of(places, row.name, seed)], row, whole), deciders)
-            for seed in spec.seeds
-        ]
+        row.name: [_joined([runs[c.job] for c in _of(places, row.name, s)], row, whole, deciders) for s in spec.seeds]
         for row in rows
     }
     if not by_seed:
@@ -220,7 +217,7 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
         len(np.unique(first.subject_id)),
         len(first),
         _by_pattern(by_seed, resampling) if spec.layout == "configurations" else {},
-        _embeddings(rows, places, runs, whole) if spec.layout == "embedding" else {},
+        _embeddings(rows, places, runs, whole, deciders) if spec.layout == "embedding" else {},
         bayes,
     )
 
@@ -232,17 +229,6 @@ def _deciders(done: Done, data: str, whole: PatientDataset) -> NDArray[np.uint64
         return np.empty(0, dtype=np.uint64)
     (searched,) = (d for d in done.spec.data if d.name == data)
     return whole.fold(split_of(done.spec, searched, search.fold), "tune").keys()
-
-
-def _unseen(joined: Predictions[Test], deciders: NDArray[np.uint64]) -> Predictions[Test]:
-    """The predictions of whom neither fit nor choice has seen.
-
-    Raises:
-        LeakageError: A scored subject was seen.
-    """
-    left = joined.without(deciders).also_fitted_on(deciders)
-    left.refuse_overlap()
-    return left
 
 
 def _by_pattern(
@@ -260,17 +246,27 @@ def _by_pattern(
 
 
 def _embeddings(
-    rows: Sequence[Row], places: Sequence[Cell], runs: Mapping[str, Run], whole: PatientDataset
+    rows: Sequence[Row],
+    places: Sequence[Cell],
+    runs: Mapping[str, Run],
+    whole: PatientDataset,
+    deciders: NDArray[np.uint64],
 ) -> dict[str, Embedding]:
-    """Of each row that has a representation: its first run's, on that run's test fold."""
+    """Of each row that has a representation: its first run's, on that run's test fold, without the deciders."""
     found = {}
     for row in rows:
         run = runs[_of(places, row.name)[0].job]
         fold = whole.fold(Split(**run.record["config"]["split"]), "test")
         representation = None if row.modalities else run.predictor().represent(fold)
         if representation is not None:
+            kept = ~np.isin(subject_keys(fold.subject_id, space=whole.id_space), deciders)
             found[row.name] = embedding_analysis(
-                representation, fold.present, fold.subject_id, fold.labels, fold.label_mask, fold.schema.task_names
+                representation[kept],
+                fold.present[kept],
+                fold.subject_id[kept],
+                fold.labels[kept],
+                fold.label_mask[kept],
+                fold.schema.task_names,
             )
     return found
 
@@ -279,24 +275,27 @@ def _of(cells: Sequence[Cell], row: str, seed: int | None = None) -> list[Cell]:
     return [c for c in cells if c.row == row and seed in (None, c.seed)]
 
 
-def _joined(runs: Sequence[Run], row: Row, whole: PatientDataset) -> Predictions[Test]:
-    """The test predictions of all folds; those of a row with fewer modalities are held against the whole pattern.
+def _joined(runs: Sequence[Run], row: Row, whole: PatientDataset, deciders: NDArray[np.uint64]) -> Predictions[Test]:
+    """The test predictions of all folds, without the deciders; of fewer modalities, held against the whole pattern.
 
     Raises:
         StoreError: Rectified ones are asked for and there are none.
+        LeakageError: A scored subject was seen in fitting or in choosing.
     """
     parts = [run.rectified if row.rectified else run.test for run in runs]
     missing = sum(p is None for p in parts)
     if missing:
         raise StoreError(f"row '{row.name}'", "runs with a rectifier", f"{missing} without", "set rectifier.rule")
     joined = concat([p for p in parts if p is not None])
-    if not row.modalities:
-        return joined
-    folds = [whole.fold(Split(**run.record["config"]["split"]), "test") for run in runs]
-    seen = np.concatenate([fold.rows for fold in folds])
-    assert np.array_equal(whole.stay_id[seen], joined.stay_id)  # the same samples, split by the same subjects
-    exact = None if whole.bayes is None else whole.bayes[seen]
-    return replace(joined, modalities=whole.schema.modality_names, present=whole.present[seen], bayes=exact)
+    if row.modalities:
+        folds = [whole.fold(Split(**run.record["config"]["split"]), "test") for run in runs]
+        seen = np.concatenate([fold.rows for fold in folds])
+        assert np.array_equal(whole.stay_id[seen], joined.stay_id)  # the same samples, split by the same subjects
+        exact = None if whole.bayes is None else whole.bayes[seen]
+        joined = replace(joined, modalities=whole.schema.modality_names, present=whole.present[seen], bayes=exact)
+    joined = joined.without(deciders).also_fitted_on(deciders)
+    joined.refuse_overlap()
+    return joined
 
 
 def _compared(
