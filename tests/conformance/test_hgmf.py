@@ -21,7 +21,7 @@ from tests.populations import SCHEMA
 
 def model(**changes: object) -> HGMF:
     torch.manual_seed(0)
-    settings = {"width": 16, "dropout": 0.0, "bank": 64, "neighbours": 2, **changes}
+    settings = {"width": 16, "dropout": 0.0, "bank": 64, "neighbours": 2, "least": 1, **changes}
     return HGMF(SCHEMA, HGMFConfig(**settings))  # type: ignore[arg-type]
 
 
@@ -263,20 +263,20 @@ def test_nobody_is_near_in_a_modality_they_lack() -> None:
 
 
 def test_rare_patterns_take_the_type_of_their_largest_frequent_part() -> None:
-    m = model(rare=0.2)
+    m = model(least=3)
     present = torch.tensor(
         [[1, 1, 0]] * 4 + [[1, 0, 0]] * 3 + [[0, 1, 0]] * 2 + [[1, 1, 1], [0, 1, 1], [0, 0, 1]]
     ).bool()
     m._name_types(present)
     named = [tuple(t) for t in m.types[m.type_used].int().tolist()]
-    assert named == [(0, 0, 0), (1, 1, 0), (1, 0, 0)]  # 4, 3 of 12; the others are below a fifth
+    assert named == [(0, 0, 0), (1, 1, 0), (1, 0, 0)]  # 4 and 3 have it; the others are fewer
     patterns = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 1], [0, 1, 1], [0, 0, 0]]).bool()
     assert m.type_of(patterns).tolist() == [1, 1, 2, 0, 0]
 
 
 def test_a_modality_less_is_another_type() -> None:
     b = batch(60)
-    m = seen(b, rare=0.0)
+    m = seen(b)
     patterns = torch.tensor([[(i >> k) & 1 for k in range(3)] for i in range(8)], dtype=torch.bool)
     have = patterns[(patterns[:, None] == b.present).all(2).any(1)]
     assert len(m.type_of(have).unique()) == len(have) > 4

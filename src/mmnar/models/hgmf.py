@@ -53,7 +53,7 @@ class HGMFConfig:
     neighbours: k per modality.
     bank: The most training patients kept as neighbours; of a larger fold a random choice.
     types: The most types; the commonest patterns have one each.
-    rare: A pattern with less than this share of the training fold has none and takes that of its largest part.
+    least: A pattern of fewer training patients has no type and takes that of its largest part.
     append_pattern: Concatenate δ before the head.
     """
 
@@ -66,7 +66,7 @@ class HGMFConfig:
     neighbours: int = 3
     bank: int = 4096
     types: int = 32
-    rare: float = 0.005
+    least: int = 100
     append_pattern: bool = False
 
 
@@ -220,7 +220,7 @@ class HGMF(Model):
     def _name_types(self, present: Tensor) -> None:
         c = self.config
         patterns, counts = torch.unique(present, dim=0, return_counts=True)
-        frequent = (counts >= c.rare * len(present)) & patterns.any(1)
+        frequent = (counts >= c.least) & patterns.any(1)
         order = counts.argsort(descending=True, stable=True)
         named = patterns[order[frequent[order]]][: self.t - 1]
         self.types[1 : len(named) + 1] = named
