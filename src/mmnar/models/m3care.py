@@ -81,6 +81,7 @@ class M3Care(Model):
     )
     Config = M3CareConfig
     bank_h: Tensor
+    bank_x: Tensor
     bank_states: Tensor
     bank_present: Tensor
     bandwidth: Tensor
@@ -101,8 +102,10 @@ class M3Care(Model):
         self.fusion = nn.ModuleList(FusionLayer(d, heads, config.dropout) for heads in (config.heads, 1))
         self.trunk = nn.Sequential(nn.Linear(m * d, 2 * d), nn.SELU(), nn.Dropout(config.dropout))
         self.head = TaskHead(schema, 2 * d, config.append_pattern)
-        # the bank's h, states after the first convolution and δ (nothing in rows not filled), bw of both kernels
+        # the bank's h, kernel inputs, states after the first convolution and δ (nothing in rows not filled), and bw of
+        # both kernels: to score a patient nothing of the bank is computed anew
         self.register_buffer("bank_h", torch.zeros(config.bank, m, d))
+        self.register_buffer("bank_x", torch.zeros(2, m, config.bank, d))
         self.register_buffer("bank_states", torch.zeros(config.bank, m, d))
         self.register_buffer("bank_present", torch.zeros(config.bank, m, dtype=torch.bool))
         self.register_buffer("bandwidth", torch.ones(2, m))
@@ -121,8 +124,7 @@ class M3Care(Model):
             g, found = convolve(self.gcn2, states, present, a, states, present)
         else:
             known = self.bank_present
-            bank = kernel_inputs(self.project(self.bank_h, known), self.bank_h)
-            a = self.similarity(x, present, bank, known, self.bandwidth)
+            a = self.similarity(x, present, self.bank_x, known, self.bandwidth)
             states, _ = convolve(self.gcn1, h, present, a, self.bank_h, known)
             g, found = convolve(self.gcn2, states, present, a, self.bank_states, known)
         z = self.trunk(self.fuse(self.complete(h, g, present, found)).flatten(1))  # (B, 2D)
@@ -140,6 +142,7 @@ class M3Care(Model):
         states, _ = convolve(self.gcn1, h, some.present, a, h, some.present)
         for bank, value in ((self.bank_h, h), (self.bank_states, states), (self.bank_present, some.present)):
             bank[:n] = value
+        self.bank_x[:, :, :n] = x
 
     def project(self, h: Tensor, present: Tensor) -> Tensor:
         """φ_m(h^m): (B, M, D) → (B, M, D), zeros where absent."""
