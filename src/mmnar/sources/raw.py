@@ -513,7 +513,8 @@ def _int_text(column: pl.Series) -> pl.Series:
 def _datetime_text(column: pl.Series) -> pl.Series:
     found = pl.Series(column.name, [], pl.Datetime("us"))
     for form in _DATES:
-        read = column.str.to_datetime(form, time_unit="us", strict=False, exact=True)
+        # to keep the times seen costs more than to read one again
+        read = column.str.to_datetime(form, time_unit="us", strict=False, cache=False)
         found = read if found.is_empty() else found.fill_null(read)
         if found.null_count() == column.null_count():
             break

@@ -225,7 +225,7 @@ class _Spill:
         Events(frame, scope)
         subject = frame["subject_id"].to_numpy()
         place = np.searchsorted(self._subjects, subject)
-        known = np.isin(subject, self._subjects[np.unique(np.minimum(place, len(self._subjects) - 1))])
+        known = self._subjects[np.minimum(place, len(self._subjects) - 1)] == subject
         if not known.all():
             self._unknown[table] += int((~known).sum())
             frame, place = frame.filter(pl.Series(known)), place[known]
