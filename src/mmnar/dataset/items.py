@@ -49,13 +49,13 @@ def series_content(
     Returns:
         The content, and ``modality.feature`` → number of values outside the plausible range.
     """
-    recent = past.numbered.lazy().filter(pl.col("recent") & pl.col("numeric_value").is_not_null())
-    value, cell = pl.col("value"), pl.col("sample") * len(rules) + pl.col("rule")
-    number = pl.col("numeric_value").cast(pl.Float64)
-    frame = recent.select("sample", "code", "time", "prediction_time", value=number).collect()
+    frame = past.numbered.filter(pl.col("recent") & pl.col("numeric_value").is_not_null())
     pairs = matches(frame["code"].unique().to_list(), [rule.codes for rule in rules])
-    hits = frame.join(pairs.join(bounds(rules), on="rule"), on="code").select(
-        "sample", "rule", "low", "high", "value", cell=cell, hours=_hours()
+    value, cell = pl.col("value"), pl.col("sample") * len(rules) + pl.col("rule")
+    hits = (
+        frame.select("sample", "code", "time", "prediction_time", value=pl.col("numeric_value").cast(pl.Float64))
+        .join(pairs.join(bounds(rules), on="rule"), on="code")
+        .select("sample", "rule", "low", "high", "value", cell=cell, hours=_hours())
     )
     plausible = value.is_finite() & value.is_between("low", "high")
     outside = hits.filter(~plausible).group_by("rule").len().sort("rule")
@@ -102,10 +102,10 @@ def _hours() -> pl.Expr:
 
 def _binned(kept: pl.DataFrame, bin_hours: float) -> pl.DataFrame:
     """Mean of each ``cell`` (sample and rule) in each bin, at the time of the bin's last measurement."""
-    if kept.is_empty():
-        return kept
     # (−1, 0] is bin 0: the bins end at the prediction
-    ordered = _by_cell(kept).with_columns(bin=(pl.col("hours") / bin_hours).ceil())
+    ordered = kept.sort("cell", "hours", "value").with_columns(bin=(pl.col("hours") / bin_hours).ceil())
+    if ordered.is_empty():
+        return kept
     cell, time = ordered["cell"].to_numpy(), ordered["bin"].to_numpy()
     new = np.r_[True, (cell[1:] != cell[:-1]) | (time[1:] != time[:-1])]
     last = np.append(np.flatnonzero(new)[1:], len(new)) - 1
@@ -113,14 +113,6 @@ def _binned(kept: pl.DataFrame, bin_hours: float) -> pl.DataFrame:
     # bincount adds row by row: no answer depends on where in memory a bin begins
     means = np.bincount(group, weights=ordered["value"].to_numpy()) / np.bincount(group)
     return ordered[last].with_columns(value=means)
-
-
-def _by_cell(kept: pl.DataFrame) -> pl.DataFrame:
-    """By ``cell``, then ``hours``, then ``value``. Stored events lie in time order: one key to sort by, not three."""
-    by_cell = kept[np.argsort(kept["cell"].to_numpy(), kind="stable")]
-    cell, hours, value = (by_cell[name].to_numpy() for name in ("cell", "hours", "value"))
-    earlier = (hours[1:] < hours[:-1]) | ((hours[1:] == hours[:-1]) & (value[1:] < value[:-1]))
-    return kept.sort("cell", "hours", "value") if ((cell[1:] == cell[:-1]) & earlier).any() else by_cell
 
 
 def _offsets(sample: pl.Series, n: int) -> NDArray[np.int64]:

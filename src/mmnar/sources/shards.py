@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -383,21 +382,13 @@ def _distinct(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
 
 
 def _write_shard(shard: pl.DataFrame, path: Path) -> None:
-    """MEDS types. Codes and tables go to parquet as the lists they are here, which readers see as text."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = shard.to_arrow()
     text = {"code": pa.string(), "source": pa.string(), "text_value": pa.large_string()}
-    listed = {name: pa.dictionary(pa.int32(), pa.string()) for name in ("code", "source")}
-    written, read = (
-        pa.schema([pa.field(f.name, types.get(f.name, f.type)) for f in table.schema])
-        for types in (text | listed, text)
-    )
-    with pq.ParquetWriter(path, written, compression="zstd", compression_level=1, store_schema=False) as file:
-        file.write_table(table.cast(written))
-        # where Arrow keeps a file's types, the kinds of text included
-        file.add_key_value_metadata({"ARROW:schema": b64encode(read.serialize().to_pybytes()).decode()})
+    table = shard.cast({"code": pl.String, "source": pl.String}).to_arrow()
+    schema = pa.schema([pa.field(f.name, text.get(f.name, f.type)) for f in table.schema])
+    pq.write_table(table.cast(schema), path, compression="zstd", compression_level=1)
 
 
 def _write_metadata(
