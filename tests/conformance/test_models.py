@@ -21,6 +21,8 @@ from mmnar.types import Items, PatientBatch, Series, Static
 from tests.populations import MIXED, mixed_population, population
 
 NAMES = sorted(MODELS)
+LEAST = {"hgmf": {"least": 1}}
+"""What counts patients, for populations of sixty: HGMF has its types."""
 
 
 def batch(n: int = 60, seed: int = 0) -> PatientBatch:
@@ -39,7 +41,7 @@ def build(name: str, seed: int = 0, schema: Schema = MIXED, **changes: object) -
     """As constructed, in training mode."""
     torch.manual_seed(seed)
     kind = model_class(name)
-    return kind(schema, kind.Config(width=32, **changes))
+    return kind(schema, kind.Config(width=32, **LEAST.get(name, {}) | changes))
 
 
 def seen(name: str, data: PatientBatch, seed: int = 0, **changes: object) -> Model:
