@@ -34,6 +34,7 @@ from mmnar.errors import SchemaError, StoreError
 from mmnar.files import sha256_of, write_text, write_whole
 from mmnar.privacy import counted
 from mmnar.sources.events import EVENT_SCHEMA, Events, Scope
+from mmnar.sources.positions import Positions
 from mmnar.sources.raw import ahead
 
 SHARD_EVENTS: Final = 1_000_000
@@ -214,7 +215,7 @@ class _Spill:
     """The spill files of one table, each sorted by subject; one is written by ``pool`` while the next fills."""
 
     def __init__(self, place: Path, subjects: NDArray[np.int64], pool: ThreadPoolExecutor) -> None:
-        self._place, self._subjects, self._pool = place, subjects, pool
+        self._place, self._subjects, self._pool = place, Positions(pl.Series(subjects)), pool
         self._counts = np.zeros(len(subjects), dtype=np.int64)
         self._files: list[Path] = []
         self._writing: Future[None] | None = None
@@ -223,13 +224,12 @@ class _Spill:
 
     def add(self, table: str, frame: pl.DataFrame, scope: Scope) -> None:
         Events(frame, scope)
-        subject = frame["subject_id"].to_numpy()
-        place = np.searchsorted(self._subjects, subject)
-        known = self._subjects[np.minimum(place, len(self._subjects) - 1)] == subject
+        place = self._subjects.of(frame["subject_id"])
+        known = place >= 0
         if not known.all():
             self._unknown[table] += int((~known).sum())
             frame, place = frame.filter(pl.Series(known)), place[known]
-        self._counts += np.bincount(place, minlength=len(self._subjects))
+        self._counts += np.bincount(place, minlength=len(self._counts))
         self._waiting.append(frame)
         if sum(f.height for f in self._waiting) >= SPILL_EVENTS:
             self._write()

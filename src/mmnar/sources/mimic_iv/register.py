@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mmnar.sources.events import EVENT_SCHEMA
 from mmnar.sources.ledger import Ledger
+from mmnar.sources.positions import Positions
 
 _FORMS: Final = (
     *("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S%.f"),
@@ -46,30 +47,6 @@ def _parsed(text: pl.Series) -> pl.Series:
             read = text.str.to_datetime(form, strict=False, time_unit="us", cache=False)
         found = found.fill_null(read)
     return found
-
-
-class Positions:
-    """Where identifiers stand among known ones: what a join tells, at a fraction of its cost.
-
-    Args:
-        known: Distinct identifiers in ascending order.
-
-    >>> Positions(pl.Series([3, 5])).of(pl.Series([5, None, 4, 3])).tolist()
-    [1, -1, -1, 0]
-    """
-
-    def __init__(self, known: pl.Series) -> None:
-        self._known = known.cast(pl.Int64).to_numpy()
-
-    def of(self, asked: pl.Series) -> NDArray[np.int64]:
-        """(n,) positions; −1 for null and for what is not known."""
-        if not len(self._known):
-            return np.full(len(asked), -1)
-        ids = asked.cast(pl.Int64).fill_null(0).to_numpy()
-        place = np.searchsorted(self._known, ids)
-        np.minimum(place, len(self._known) - 1, out=place)
-        place[(self._known[place] != ids) | asked.is_null().to_numpy()] = -1
-        return place
 
 
 @dataclass(frozen=True)
