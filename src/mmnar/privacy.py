@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 SMALL_CELL: Final = 10
 """Groups of fewer patients are never shown."""
 
 FEW: Final = f"fewer than {SMALL_CELL} patients"
 FEW_OUTCOMES: Final = f"fewer than {SMALL_CELL} patients with or without the event"
-
-
 FEW_ON_A_SIDE: Final = f"fewer than {SMALL_CELL} patients with or without it"
 COMPLEMENT: Final = "withheld: with the total it would give a small count away"
 
@@ -34,6 +35,43 @@ def hidden_cells(counts: Sequence[int]) -> list[bool]:
             break
         hidden[min(shown, key=lambda i: counts[i])] = True
     return hidden
+
+
+def patients_by_group(group: NDArray[Any], subject: NDArray[Any], groups: int) -> list[int]:
+    """Distinct patients of each group, from the (n,) group number and subject of rows.
+
+    >>> patients_by_group(np.array([0, 0, 1, 0]), np.array([7, 7, 7, 9]), 3)
+    [2, 1, 0]
+    """
+    people, person = np.unique(subject, return_inverse=True)
+    pairs = np.unique(group.astype(np.int64) * max(len(people), 1) + person)
+    return np.bincount(pairs // max(len(people), 1), minlength=groups).tolist()  # type: ignore[no-any-return]
+
+
+def count_refusals(patients: Sequence[int], with_event: Sequence[int], without: Sequence[int]) -> list[tuple[str, str]]:
+    """Why each group's size may not be shown, and why its events may not; "" where they may.
+
+    What is refused leaves no small remainder in the totals over the groups, which are taken to be known. A rate beside
+    a size tells the events, so it goes where they go.
+
+    Args:
+        patients, with_event, without: Distinct patients of each group, all of them and by outcome.
+
+    >>> [[briefly(reason) for reason in refusals] for refusals in count_refusals([90, 4, 80], [15, 1, 12], [75, 3, 68])]
+    [['', ''], ['few patients', 'few patients'], ['withheld', 'withheld']]
+    """
+    hide_size = hidden_cells(patients)
+    hide_events = [any(h) for h in zip(hidden_cells(with_event), hidden_cells(without), strict=True)]
+    found = []
+    for n, of_n, positive, negative, of_events in zip(
+        patients, hide_size, with_event, without, hide_events, strict=True
+    ):
+        if n < SMALL_CELL:
+            found.append((FEW, FEW))
+            continue
+        few = FEW_OUTCOMES if min(positive, negative) < SMALL_CELL else ""
+        found.append((COMPLEMENT if of_n else "", few or (COMPLEMENT if of_n or of_events else "")))
+    return found
 
 
 def briefly(reason: str) -> str:

@@ -132,14 +132,48 @@ def test_small_patterns_are_pooled(draw):
     assert rows[1].n == 13
     assert rows[1].events is None  # fewer than ten patients with the event
     assert rows[1].observed_rate.value is None
-    assert rows[0].events is not None
-    assert rows[0].calibration_bias.value == pytest.approx(rows[0].observed_rate.value - rows[0].mean_risk.value)
+    # all events less those of the large pattern would be those of the small ones
+    assert (rows[0].n, rows[0].events, rows[0].observed_rate.value) == (987, None, None)
+    assert rows[0].calibration_bias.value is None
+    assert rows[0].mean_risk.value is not None
+    assert rows[0].auroc.value == round(rows[0].auroc.value, 3)
+
+    present[13:500, 2] = False
+    two = evaluate(replace(p, present=present, label_mask=np.ones_like(p.label_mask)), resamples=20)
+    rows = two.tasks["death"]["made_up"].patterns
+    assert [r.n for r in rows] == [500, 487, 13]
+    assert [r.events is None for r in rows].count(False) == 1
+    told = next(r for r in rows if r.events is not None)
+    assert told.calibration_bias.value == pytest.approx(told.observed_rate.value - told.mean_risk.value)
 
     present[6:13, 1] = True
     alone = evaluate(replace(p, present=present, label_mask=np.ones_like(p.label_mask)), resamples=20)
     last = alone.tasks["death"]["made_up"].patterns[-1]
     assert (last.n, last.events, last.auroc.value) == (None, None, None)
     assert "fewer than 10 patients" in last.mean_risk.reason
+    large, next_to_it = alone.tasks["death"]["made_up"].patterns[:2]
+    assert (large.n, next_to_it.n, next_to_it.events, next_to_it.observed_rate.value) == (507, None, None, None)
+    assert None not in (next_to_it.mean_risk.value, next_to_it.auroc.value)
+
+
+def test_counts_of_groups_tell_no_small_count_with_the_total(draw):
+    """Attack: whoever knows how many were asked and how many had the event subtracts what is shown."""
+    rng = np.random.default_rng(5)
+    for _ in range(40):
+        p = draw(300, Test, tasks=("death",), seed=int(rng.integers(1 << 30)))
+        present = np.ones((300, 3), dtype=bool)
+        present[rng.random(300) < rng.choice([0.01, 0.1]), 0] = False
+        present[rng.random(300) < 0.05, 1] = False
+        result = evaluate(replace(p, present=present, label_mask=np.ones_like(p.label_mask)), resamples=2)
+        rows, y = result.tasks["death"]["made_up"].patterns, p.labels[:, 0]
+        for total, shown in (
+            (300, [r.n for r in rows]),
+            (int(y.sum()), [r.events for r in rows]),
+            (int((~y).sum()), [None if r.events is None else r.n - r.events for r in rows]),
+        ):
+            left = total - sum(n for n in shown if n is not None)
+            assert left == 0 or left >= 10, (total, shown)
+            assert all(n >= 10 for n in shown if n is not None), shown
 
 
 def test_nine_patients_with_many_rows_are_still_nine(draw):

@@ -365,3 +365,20 @@ def test_ten_tasks_of_a_thousand_patterns_take_a_second():
     for _ in range(10):
         fit_lattice(p, y, g, patterns, 0.8)
     assert time.process_time() - start < 3  # the bar is one second on an idle core; see benchmarks/rectifier.py
+
+
+@pytest.mark.parametrize("recipe", [ThresholdRectifier(), LatticeRectifier()])
+def test_offsets_count_patients_and_tell_no_small_count(draw, recipe):
+    p = draw(1200, rows_per_subject=4, tasks=("death",))
+    present = np.tile([True, True, True], (1200, 1))
+    present[:36, 0] = False  # nine patients, 36 labels
+    present[36:400, 1] = False
+    p = replace(p, present=present, label_mask=np.ones_like(p.label_mask))
+    offsets = {o.pattern: o for o in recipe.fit(p).offsets["death"]}
+    assert {pattern: o.n for pattern, o in offsets.items()} == {
+        ("b", "c"): None,
+        ("a", "c"): None,  # with the total it would tell of the nine
+        ("a", "b", "c"): 800,
+    }
+    assert offsets["a", "b", "c"].events == p.labels[400:].sum()
+    assert offsets["a", "c"].events is None

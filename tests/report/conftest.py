@@ -225,7 +225,7 @@ def make_rectifier() -> dict[str, object]:
         Offset(everything, 812, 121, 0.061, -0.041, 0.163),
         Offset(everything[:4], 1711, 190, -0.012, -0.089, 0.066),
         Offset(everything[:2], 214, 17, -0.284, -0.561, -0.011),
-        Offset(("cxr",), 7, 3, 0.7431, -0.2, 1.6),
+        Offset(("cxr",), None, None, 0.7431, -0.2, 1.6),
     ]
     fitted = {
         "rule": "lattice",

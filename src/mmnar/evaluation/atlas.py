@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mmnar.dataset.content import Content, SeriesArrays
 from mmnar.dataset.store import PatientDataset
 from mmnar.evaluation.result import Estimate
-from mmnar.privacy import COMPLEMENT, FEW, FEW_ON_A_SIDE, FEW_OUTCOMES, SMALL_CELL, hidden_cells
+from mmnar.privacy import COMPLEMENT, FEW_ON_A_SIDE, SMALL_CELL, count_refusals, hidden_cells
 from mmnar.schema import ModalitySpec
 
 Z_95: Final = 1.959963984540054
@@ -206,20 +206,10 @@ def _outcomes(dataset: PatientDataset, groups: Sequence[NDArray[np.int64]]) -> l
         totals, with_event, without = (
             [_patients(dataset, rows) for rows in sides] for sides in (asked, positive, negative)
         )
-        hide_n = hidden_cells(totals)
-        hide_rate = [any(h) for h in zip(hide_n, hidden_cells(with_event), hidden_cells(without), strict=True)]
-        for g, rates in enumerate(found):
-            fewest = min(with_event[g], without[g])
-            if totals[g] < SMALL_CELL or hide_n[g]:
-                reason = FEW if totals[g] < SMALL_CELL else COMPLEMENT
-                rates[task] = OutcomeRate(None, None, Estimate(None, reason=reason))
-            elif fewest < SMALL_CELL or hide_rate[g]:
-                # n and a rate give the events away, so the rate goes with them
-                reason = FEW_OUTCOMES if fewest < SMALL_CELL else COMPLEMENT
-                rates[task] = OutcomeRate(len(asked[g]), None, Estimate(None, reason=reason))
-            else:
-                n, events = len(asked[g]), len(positive[g])
-                rates[task] = OutcomeRate(n, events, Estimate(events / n, *wilson(events, n)))
+        for g, (no_size, no_events) in enumerate(count_refusals(totals, with_event, without)):
+            n, events = len(asked[g]), len(positive[g])
+            rate = Estimate(None, reason=no_events) if no_events else Estimate(events / n, *wilson(events, n))
+            found[g][task] = OutcomeRate(None if no_size else n, None if no_events else events, rate)
     return found
 
 

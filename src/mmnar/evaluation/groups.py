@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mmnar.evaluation.intervals import Resampling, interval, point
 from mmnar.evaluation.metrics import Auroc, Mean, refusal
 from mmnar.evaluation.result import Estimate, GroupRow
-from mmnar.privacy import FEW, FEW_OUTCOMES, SMALL_CELL
+from mmnar.privacy import FEW, FEW_OUTCOMES, SMALL_CELL, count_refusals, patients_by_group
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -21,6 +21,8 @@ def group_rows(
 ) -> tuple[GroupRow, ...]:
     """One row per group, the largest first; groups of fewer than 10 patients are pooled.
 
+    Counts and rates that would, with the totals, tell a count under 10 are withheld.
+
     Args:
         names: Names of the G groups.
         group, y, p, fold: (n,) group number, outcome, risk and fold of the rows.
@@ -29,38 +31,49 @@ def group_rows(
         pooled: Name of the pool. It is shown without counts if it has fewer than 10 patients itself.
     """
     subject = resampling.subject[rows]
-    pairs = np.unique(np.stack([group, subject]), axis=1)
-    patients = np.bincount(pairs[0], minlength=len(names))
+    patients = np.array(patients_by_group(group, subject, len(names)))
     small = patients < SMALL_CELL
     shown = [(names[g], np.flatnonzero(group == g)) for g in np.flatnonzero(~small).tolist()]
     shown.sort(key=lambda item: (-len(item[1]), item[0]))
     rest = np.flatnonzero(small[group])
     if len(rest):
         shown.append((f"{pooled} (<{SMALL_CELL} patients each)", rest))
-    return tuple(_row(name, rows[at], y[at], p[at], fold[at], resampling) for name, at in shown)
+    sides = (np.ones(len(y), dtype=bool), y == 1, y == 0)
+    refusals = count_refusals(*([len(np.unique(subject[at[side[at]]])) for _, at in shown] for side in sides))
+    return tuple(
+        _row(name, rows[at], y[at], p[at], fold[at], resampling, *refused)
+        for (name, at), refused in zip(shown, refusals, strict=True)
+    )
 
 
-def _row(name: str, rows: Int, y: Float, p: Float, fold: Int, resampling: Resampling) -> GroupRow:
-    subject = resampling.subject[rows]
-    if len(np.unique(subject)) < SMALL_CELL:
+def _row(
+    name: str, rows: Int, y: Float, p: Float, fold: Int, resampling: Resampling, no_size: str, no_events: str
+) -> GroupRow:
+    """One group; ``no_size`` and ``no_events`` say why its counts may not be shown, if they may not."""
+    if no_size == FEW:
         refused = Estimate(None, reason=FEW)
         return GroupRow(name, None, None, refused, refused, refused, refused)
-    with_event, without = len(np.unique(subject[y == 1])), len(np.unique(subject[y == 0]))
-    # where almost nobody (or almost everybody) has the event, a rate would give the count away
-    hidden = min(with_event, without) < SMALL_CELL
     metrics = {"rate": Mean(y), "risk": Mean(p), "auroc": Auroc(y, p, fold), "bias": Mean(y - p)}
-    values = {k: resampling.values(m, rows) for k, m in metrics.items() if k == "risk" or not hidden}
+    # a rate gives the events away, and so does an AUROC where they are few: its value is k of so many pairs
+    hidden = {"rate": no_events, "bias": no_events, "auroc": no_events if no_events == FEW_OUTCOMES else ""}
     cells = {
-        k: interval(point(metrics[k], len(rows)), v, refusal(y) or "no pair in the same fold")
-        for k, v in values.items()
+        k: Estimate(None, reason=hidden[k])
+        if hidden.get(k)
+        else interval(point(m, len(rows)), resampling.values(m, rows), refusal(y) or "no pair in the same fold")
+        for k, m in metrics.items()
     }
-    refused = Estimate(None, reason=FEW_OUTCOMES)
     return GroupRow(
         group=name,
-        n=len(rows),
-        events=None if hidden else int(y.sum()),
-        observed_rate=cells.get("rate", refused),
+        n=None if no_size else len(rows),
+        events=None if no_events else int(y.sum()),
+        observed_rate=cells["rate"],
         mean_risk=cells["risk"],
-        auroc=cells.get("auroc", refused),
-        calibration_bias=cells.get("bias", refused),
+        auroc=_coarse(cells["auroc"]) if no_events else cells["auroc"],
+        calibration_bias=cells["bias"],
     )
+
+
+def _coarse(estimate: Estimate) -> Estimate:
+    """To three digits, from which the number of pairs cannot be told."""
+    value, low, high = (None if v is None else round(v, 3) for v in (estimate.value, estimate.low, estimate.high))
+    return Estimate(value, low, high, estimate.reason)

@@ -43,7 +43,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class GroupRow:
-    """One observation pattern or subgroup. Counts under SMALL_CELL are None and metrics refused."""
+    """One observation pattern or subgroup.
+
+    Counts under SMALL_CELL are None, and so are those that would tell one; ``observed_rate.reason`` says which.
+    """
 
     group: str
     n: int | None

@@ -78,15 +78,15 @@ class Offset:
 
     Args:
         pattern: Names of the modalities present.
-        n: Labels it was estimated from.
-        events: Of which positive.
+        n: Labels it was estimated from; None where fewer than ten patients gave them, or the total would tell so.
+        events: Of which positive; None likewise.
         value, low, high: Offset on its scale with a 90 % interval.
         applied: False where the rule estimated it and then left the risks alone.
     """
 
     pattern: tuple[str, ...]
-    n: int
-    events: int
+    n: int | None
+    events: int | None
     value: float
     low: float
     high: float

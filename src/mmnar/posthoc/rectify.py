@@ -20,11 +20,13 @@ from mmnar.errors import ConfigError
 from mmnar.posthoc.base import Correction, FittedCorrection, Offset, fitting_keys, too_few
 from mmnar.posthoc.calibrate import APPLY_CLIP, CLIP
 from mmnar.predictions import Predictions
+from mmnar.privacy import count_refusals, patients_by_group
 from mmnar.roles import Calibration, subject_keys
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 Int = NDArray[np.int64]
+Counts = list[tuple[int | None, int | None]]
 
 Z90: Final = 1.6448536269514722
 LARGEST: Final = 3.0
@@ -120,7 +122,8 @@ class ThresholdRectifier(Correction):
             p, labels, asked = calibration.task(task)
             p, y, g = p[asked], labels[asked].astype(np.float64), index[asked]
             kappa[task] = self._choose(p, y, g, fold[asked], len(names))
-            offsets[task] = _threshold_offsets(names, p, y, g, kappa[task])
+            counts = _counts(g, y, calibration.subject_id[asked], len(names))
+            offsets[task] = _threshold_offsets(names, p, y, g, counts, kappa[task])
         return FittedThreshold(calibration.tasks, calibration.modalities, offsets, kappa, keys)
 
     def _choose(self, p: Float, y: Float, g: Int, fold: Int, groups: int) -> float:
@@ -152,13 +155,14 @@ def residual_means(proba: Float, y: Float, group: Int, groups: int) -> Float:
     return np.asarray(np.bincount(group, y - proba, groups) / np.maximum(n, 1))
 
 
-def _threshold_offsets(names: list[tuple[str, ...]], p: Float, y: Float, g: Int, kappa: float) -> tuple[Offset, ...]:
+def _threshold_offsets(
+    names: list[tuple[str, ...]], p: Float, y: Float, g: Int, counts: Counts, kappa: float
+) -> tuple[Offset, ...]:
     groups = len(names)
     tau, n = residual_means(p, y, g, groups), np.bincount(g, minlength=groups)
-    events = np.bincount(g, y, groups)
     half = Z90 * np.sqrt(np.bincount(g, p * (1 - p), groups)) / np.maximum(n, 1)
     rows = [
-        Offset(names[i], int(n[i]), int(events[i]), float(tau[i]), float(tau[i] - half[i]), float(tau[i] + half[i]),
+        Offset(names[i], *counts[i], float(tau[i]), float(tau[i] - half[i]), float(tau[i] + half[i]),
                bool(abs(tau[i]) > kappa))
         for i in np.flatnonzero(n)
     ]  # fmt: skip
@@ -269,7 +273,8 @@ class LatticeRectifier(Correction):
                 continue
             seen, g = np.unique(g, return_inverse=True)
             lattice = fit_lattice(p, y, g, patterns[seen], self.p0)
-            offsets[task] = _lattice_offsets(pattern_names(patterns[seen], calibration.modalities), lattice, y, g)
+            counts = _counts(g, y, calibration.subject_id[asked], len(seen))
+            offsets[task] = _lattice_offsets(pattern_names(patterns[seen], calibration.modalities), lattice, counts)
             unseen[task] = tuple(float(b) for b in lattice.coefficients)
             no_effect[task] = lattice.no_effect
         return FittedLattice(
@@ -387,14 +392,23 @@ def shift(proba: Float, offset: Float) -> Float:
     return np.asarray(expit(logit(np.clip(proba, APPLY_CLIP, 1 - APPLY_CLIP)) + offset))
 
 
-def _lattice_offsets(names: list[tuple[str, ...]], lattice: Lattice, y: Float, g: Int) -> tuple[Offset, ...]:
-    n, events = np.bincount(g), np.bincount(g, y)
+def _lattice_offsets(names: list[tuple[str, ...]], lattice: Lattice, counts: Counts) -> tuple[Offset, ...]:
     half = Z90 * INFLATION * lattice.sd
-    rows = zip(names, n, events, lattice.mean, half, strict=True)
-    return tuple(Offset(name, int(k), int(e), float(a), float(a - w), float(a + w)) for name, k, e, a, w in rows)
+    rows = zip(names, counts, lattice.mean, half, strict=True)
+    return tuple(Offset(name, *count, float(a), float(a - w), float(a + w)) for name, count, a, w in rows)
 
 
-# --- names of patterns ----------------------------------------------------------------------------------------------
+# --- what is told of patterns ---------------------------------------------------------------------------------------
+
+
+def _counts(group: Int, y: Float, subject: Int, groups: int) -> Counts:
+    """Labels and events of each group; None where they are few or would tell of few."""
+    sides = [patients_by_group(group[side], subject[side], groups) for side in (np.isfinite(y), y == 1, y == 0)]
+    n, events = np.bincount(group, minlength=groups), np.bincount(group, y, groups)
+    return [
+        (None if no_size else int(n[i]), None if no_events else int(events[i]))
+        for i, (no_size, no_events) in enumerate(count_refusals(*sides))
+    ]
 
 
 def pattern_names(patterns: Bool, modalities: tuple[str, ...]) -> list[tuple[str, ...]]:

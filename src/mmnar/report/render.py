@@ -16,7 +16,6 @@ from mmnar.evaluation.informative import Informativeness
 from mmnar.evaluation.result import Comparison, Curve, Estimate, GroupRow, ModelTask, Result
 from mmnar.evaluation.simulated import TO_BAYES
 from mmnar.files import write_text, write_whole
-from mmnar.privacy import SMALL_CELL
 from mmnar.report import figures, summary, wording
 from mmnar.report.inputs import ATLAS, ReportInputs, RunRecord
 from mmnar.report.template import filled
@@ -105,14 +104,10 @@ def _shown_run(run: RunRecord, result: Result) -> dict[str, Any]:
 
 
 def _shown_rectifier(fitted: dict[str, Any]) -> dict[str, Any]:
-    """Offsets of patterns with enough labels; how many patterns were withheld is said, not which."""
-    offsets = sorted(fitted.get("offsets", []), key=lambda o: -int(o["n"]))
-    shown = [o for o in offsets if o["n"] >= SMALL_CELL]
-    return {
-        **fitted,
-        "offsets": [{**o, "events": o["events"] if o["events"] >= SMALL_CELL else None} for o in shown],
-        "withheld": len(offsets) - len(shown),
-    }
+    """Offsets of patterns with enough patients; how many patterns were withheld is said, not which."""
+    offsets = fitted.get("offsets", [])
+    shown = sorted((o for o in offsets if o["n"] is not None), key=lambda o: -int(o["n"]))
+    return {**fitted, "offsets": shown, "withheld": len(offsets) - len(shown)}
 
 
 def render_html(inputs: ReportInputs, shown: dict[str, Any]) -> str:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from mmnar.evaluation.informative import TaskSignal
-from mmnar.evaluation.result import Comparison, Estimate
-from mmnar.privacy import SMALL_CELL
+from mmnar.evaluation.result import Comparison, Estimate, GroupRow
+from mmnar.privacy import FEW, SMALL_CELL
 
 ALPHA: Final = 0.05
 RECTIFIED: Final = "+rectifier"
@@ -117,6 +117,11 @@ def count(n: int | None) -> str:
     ('12,345', '<10', '<10')
     """
     return f"<{SMALL_CELL}" if n is None or n < SMALL_CELL else f"{n:,}"
+
+
+def group_count(n: int | None, group: GroupRow) -> str:
+    """A count of one group: a number, "<10" for a small group, "withheld" where it would tell a small count."""
+    return count(n) if n is not None or group.observed_rate.reason == FEW else "withheld"
 
 
 def p_value(p: float | None) -> str:

@@ -10,7 +10,7 @@ from mmnar.evaluation.result import Comparison, Estimate, GroupRow
 from mmnar.privacy import briefly
 from mmnar.report.figures import MAX_PATTERNS, pattern_figure, shared_limits
 from mmnar.report.render import TASKS_A_FIGURE
-from mmnar.report.wording import count, interval, number, p_value, percent, percent_interval, survives
+from mmnar.report.wording import count, group_count, interval, number, p_value, percent, percent_interval, survives
 from mmnar.study import pictures
 from mmnar.study.blocks import Block, Cell, Drawing, Gallery, Heading, Words, named, sheet
 from mmnar.study.result import RowTask, StudyResult, Table
@@ -98,8 +98,8 @@ def _pattern(of: GroupRow) -> list[Cell]:
     shares = [_estimate(e, percent_interval(e)) for e in (of.observed_rate, of.mean_risk)]
     return [
         named(of.group),
-        Cell(count(of.n)),
-        Cell(count(of.events)),
+        Cell(group_count(of.n, of)),
+        Cell(group_count(of.events, of)),
         *shares,
         *(_estimate(e, interval(e, 3)) for e in (of.auroc, of.calibration_bias)),
     ]
