@@ -13,10 +13,12 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.multitest import multipletests
 
 from mmnar.errors import ConfigError, LeakageError, SchemaError
-from mmnar.evaluation import evaluate
+from mmnar.evaluation import TaskCounts, evaluate
 from mmnar.evaluation.compare import bootstrap_p, holm, sign_flip_p
 from mmnar.evaluation.curves import calibration_curve, pr_curve, roc_curve
 from mmnar.predictions import concat
+from mmnar.report.summary import summarise
+from mmnar.report.text import result_text
 from mmnar.roles import Calibration, Test, Train, Tune, subject_keys
 
 
@@ -108,6 +110,23 @@ def test_a_task_nobody_was_asked_is_refused(draw):
     assert entry.metrics["brier"].reason == "no rows"
     assert entry.patterns == ()
     assert entry.calibration is None
+
+
+def test_how_many_were_asked_is_hidden_where_they_are_few(draw):
+    p = draw(200, Test)
+    asked = np.ones((200, 2), dtype=bool)
+    asked[7:, 1] = False
+    labels = np.zeros((200, 2), dtype=bool)
+    labels[3:, 0] = True  # three of 200 without the event
+    result = evaluate(replace(p, label_mask=asked, labels=labels & asked), resamples=20)
+    assert result.counts == {"death": TaskCounts(200, None, 200), "los": TaskCounts(None, None, None)}
+    assert "death: 200 samples of 200 patients, events: withheld" in result_text(result)
+    assert "los: <10 samples of <10 patients, events: withheld" in result_text(result)
+    sentence = summarise(result, "death")[0]
+    assert sentence == (
+        "The test fold held 200 samples of 200 patients. How often the outcome occurred is withheld: "
+        "fewer than 10 patients with or without the event."
+    )
 
 
 def test_cross_validated_predictions_are_averaged_over_folds(draw):

@@ -142,5 +142,7 @@ def _model_task(predictions: Predictions[Any], scored: Scored, bound: OracleBoun
 def _counts(predictions: Predictions[Any], task: str) -> TaskCounts:
     _, labels, asked = predictions.task(task)
     subject, y = predictions.subject_id[asked], labels[asked]
-    small = min(len(np.unique(subject[y])), len(np.unique(subject[~y]))) < SMALL_CELL
-    return TaskCounts(int(asked.sum()), None if small else int(y.sum()), len(np.unique(subject)))
+    patients, with_event, without = (len(np.unique(of)) for of in (subject, subject[y], subject[~y]))
+    events = None if min(with_event, without) < SMALL_CELL else int(y.sum())
+    few = 0 < patients < SMALL_CELL
+    return TaskCounts(None if few else int(asked.sum()), events, None if few else patients)

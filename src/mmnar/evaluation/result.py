@@ -96,11 +96,15 @@ class ModelTask:
 
 @dataclass(frozen=True)
 class TaskCounts:
-    """Whom the task was asked of in the test fold; ``events`` is None where fewer than ten have it, or lack it."""
+    """Whom the task was asked of in the test fold.
 
-    n: int
+    ``events`` is None where fewer than ten patients have it, or lack it; ``n`` and ``subjects`` where it was asked of
+    fewer than ten.
+    """
+
+    n: int | None
     events: int | None
-    subjects: int
+    subjects: int | None
 
 
 @dataclass(frozen=True)

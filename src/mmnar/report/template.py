@@ -29,6 +29,7 @@ def filled(template: str, **context: Any) -> str:
         percent=wording.percent,
         number=wording.number,
         count=wording.count,
+        events=wording.events,
         group_count=wording.group_count,
         p=wording.p_value,
         pretty=_pretty,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmnar.evaluation.result import Result
-from mmnar.report.wording import count, interval, p_value
+from mmnar.report.wording import count, events, interval, p_value
 
 METRICS = ("auroc", "auprc", "brier", "log_loss", "ece", "auroc_gap_to_bayes")
 
@@ -13,7 +13,8 @@ def result_text(result: Result) -> str:
     lines: list[str] = []
     for task, models in result.tasks.items():
         counts = result.counts[task]
-        lines += [f"{task}: {counts.n} samples, {count(counts.events)} events, {counts.subjects} patients"]
+        asked = f"{count(counts.n)} samples of {count(counts.subjects)} patients, events: {events(counts.events)}"
+        lines += [f"{task}: {asked}"]
         shown = [m for m in METRICS if any(m in entry.metrics for entry in models.values())]
         rows = [["", *shown]]
         for name, entry in models.items():

@@ -119,6 +119,15 @@ def count(n: int | None) -> str:
     return f"<{SMALL_CELL}" if n is None or n < SMALL_CELL else f"{n:,}"
 
 
+def events(n: int | None) -> str:
+    """How many had the event; None where few had it or few did not, which of the two is not said.
+
+    >>> events(120), events(None)
+    ('120', 'withheld')
+    """
+    return "withheld" if n is None else count(n)
+
+
 def group_count(n: int | None, group: GroupRow) -> str:
     """A count of one group: a number, "<10" for a small group, "withheld" where it would tell a small count."""
     return count(n) if n is not None or group.observed_rate.reason == FEW else "withheld"
