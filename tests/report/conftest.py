@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from mmnar.evaluation.atlas import availability
 from mmnar.evaluation.informative import informativeness
 from mmnar.evaluation.result import Comparison, Curve, Estimate, GroupRow, ModelTask, OracleBound, Result, TaskCounts
 from mmnar.posthoc.base import Offset
+from mmnar.privacy import COMPLEMENT
 from mmnar.report.inputs import ReportInputs, RunRecord
 from mmnar.schema import Feature, ModalitySpec, Schema, Task
 
@@ -129,7 +130,7 @@ def make_entry(auroc: float, rate: float, rng: np.random.Generator, tilt: float)
     groups = [make_group(g, int(900 / (i + 1)), rate, auroc, rng) for i, g in enumerate(names)]
     subgroups = {
         "age_group": tuple(make_group(a, 300, rate, auroc, rng) for a in ("18-44", "45-64", "65-79", "80+")),
-        "sex": (*(make_group(s, 700, rate, auroc, rng) for s in ("F", "M")), hidden_group("")),
+        "sex": (make_group("F", 720, rate, auroc, rng), withheld_group("M", rate, auroc, rng), hidden_group("")),
     }
     return ModelTask(metrics, (*groups, hidden_group(RARE)), subgroups, roc, pr, calibration)
 
@@ -150,6 +151,13 @@ def make_group(name: str, n: int, rate: float, auroc: float, rng: np.random.Gene
 def hidden_group(name: str) -> GroupRow:
     refused = Estimate(None, reason="fewer than 10 patients")
     return GroupRow(name, None, None, refused, refused, refused, refused)
+
+
+def withheld_group(name: str, rate: float, auroc: float, rng: np.random.Generator) -> GroupRow:
+    """A large group whose counts would, with the totals, tell those of a small one."""
+    none = Estimate(None, reason=COMPLEMENT)
+    shown = make_group(name, 700, rate, auroc, rng)
+    return replace(shown, n=None, events=None, observed_rate=none, calibration_bias=none)
 
 
 def make_result() -> Result:

@@ -91,6 +91,16 @@ def test_small_cells_are_never_shown(page: Path) -> None:
     assert "<10" in visible_text(page.read_text())
 
 
+def test_a_large_group_beside_a_small_one_shows_its_auroc_without_its_counts(page: Path) -> None:
+    rows = re.findall(r'<tr><th scope="row">M</th>.*?</tr>', page.read_text(), re.DOTALL)
+    performance = [row for row in rows if "withheld" in row]  # the others are of the atlas
+    assert performance
+    for row in performance:
+        cells = [" ".join(visible_text(c).split()) for c in re.findall(r"<td.*?</td>", row, re.DOTALL)]
+        assert [cells[i] for i in (0, 1, 2, 5)] == ["withheld"] * 4
+        assert all(NUMBER.search(cells[i]) for i in (3, 4))  # mean risk and AUROC
+
+
 def test_refused_metrics_say_why(page: Path) -> None:
     text = visible_text(page.read_text())
     assert "not given: no test patient had the outcome in one fold" in text
