@@ -1,6 +1,6 @@
 """How far from the exact Bayes risk? CRL-MMNAR alone and as an ensemble, its ablations, and every control.
 
-    python benchmarks/simulator_gap.py            # about an hour on one core
+    python benchmarks/simulator_gap.py            # 25 minutes of one core
     python benchmarks/simulator_gap.py --smallest
 
 20,000 patients to train on (15 % of them the tune fold), 40,000 fresh ones to score, γ = 1, η = .5; gaps are expected

@@ -74,6 +74,14 @@ def count_refusals(patients: Sequence[int], with_event: Sequence[int], without: 
     return found
 
 
+def refusals_by_group(
+    group: NDArray[Any], subject: NDArray[Any], event: NDArray[np.bool_], groups: int
+) -> list[tuple[str, str]]:
+    """``count_refusals`` from the (n,) group number, subject and outcome of rows."""
+    sides = (np.ones(len(event), dtype=bool), event, ~event)
+    return count_refusals(*(patients_by_group(group[side], subject[side], groups) for side in sides))
+
+
 def briefly(reason: str) -> str:
     """A refusal in two words where a table or chart has no room for more.
 

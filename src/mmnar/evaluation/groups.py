@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mmnar.evaluation.intervals import Resampling, interval, point
 from mmnar.evaluation.metrics import Auroc, Mean, refusal
 from mmnar.evaluation.result import Estimate, GroupRow
-from mmnar.privacy import FEW, FEW_OUTCOMES, SMALL_CELL, count_refusals, patients_by_group
+from mmnar.privacy import FEW, FEW_OUTCOMES, SMALL_CELL, patients_by_group, refusals_by_group
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -31,19 +31,20 @@ def group_rows(
         pooled: Name of the pool. It is shown without counts if it has fewer than 10 patients itself.
     """
     subject = resampling.subject[rows]
-    patients = np.array(patients_by_group(group, subject, len(names)))
-    small = patients < SMALL_CELL
-    shown = [(names[g], np.flatnonzero(group == g)) for g in np.flatnonzero(~small).tolist()]
-    shown.sort(key=lambda item: (-len(item[1]), item[0]))
-    rest = np.flatnonzero(small[group])
-    if len(rest):
-        shown.append((f"{pooled} (<{SMALL_CELL} patients each)", rest))
-    sides = (np.ones(len(y), dtype=bool), y == 1, y == 0)
-    refusals = count_refusals(*([len(np.unique(subject[at[side[at]]])) for _, at in shown] for side in sides))
-    return tuple(
-        _row(name, rows[at], y[at], p[at], fold[at], resampling, *refused)
-        for (name, at), refused in zip(shown, refusals, strict=True)
-    )
+    size = np.bincount(group, minlength=len(names))
+    large = np.flatnonzero(np.array(patients_by_group(group, subject, len(names))) >= SMALL_CELL).tolist()
+    large.sort(key=lambda g: (-size[g], names[g]))
+    place = np.full(len(names), len(large))  # all others share the last row
+    place[large] = np.arange(len(large))
+    row = place[group]
+    labels = [names[g] for g in large]
+    if (row == len(large)).any():
+        labels.append(f"{pooled} (<{SMALL_CELL} patients each)")
+    found = []
+    for i, refused in enumerate(refusals_by_group(row, subject, y == 1, len(labels))):
+        at = np.flatnonzero(row == i)
+        found.append(_row(labels[i], rows[at], y[at], p[at], fold[at], resampling, *refused))
+    return tuple(found)
 
 
 def _row(

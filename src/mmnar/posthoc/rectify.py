@@ -20,7 +20,7 @@ from mmnar.errors import ConfigError
 from mmnar.posthoc.base import Correction, FittedCorrection, Offset, fitting_keys, too_few
 from mmnar.posthoc.calibrate import APPLY_CLIP, CLIP
 from mmnar.predictions import Predictions
-from mmnar.privacy import count_refusals, patients_by_group
+from mmnar.privacy import refusals_by_group
 from mmnar.roles import Calibration, subject_keys
 
 Float = NDArray[np.float64]
@@ -403,11 +403,10 @@ def _lattice_offsets(names: list[tuple[str, ...]], lattice: Lattice, counts: Cou
 
 def _counts(group: Int, y: Float, subject: Int, groups: int) -> Counts:
     """Labels and events of each group; None where they are few or would tell of few."""
-    sides = [patients_by_group(group[side], subject[side], groups) for side in (np.isfinite(y), y == 1, y == 0)]
     n, events = np.bincount(group, minlength=groups), np.bincount(group, y, groups)
     return [
         (None if no_size else int(n[i]), None if no_events else int(events[i]))
-        for i, (no_size, no_events) in enumerate(count_refusals(*sides))
+        for i, (no_size, no_events) in enumerate(refusals_by_group(group, subject, y == 1, groups))
     ]
 
 
