@@ -19,7 +19,7 @@ from scipy.stats import binomtest
 from mmnar.dataset.store import PatientDataset, make_dataset
 from mmnar.evaluation.informative import informativeness
 from mmnar.schema import Feature, ModalitySpec, Schema, Task
-from mmnar.sources.simulator import DIMENSIONS, Simulation, simulate
+from mmnar.simulation.population import DIMENSIONS, Simulation, simulate
 
 ALPHA = 0.05
 # law of the pattern, patients, whether the null holds given x₀

@@ -4,8 +4,8 @@
     python benchmarks/planted.py --methods mt model.fusion_layer=1
     python benchmarks/planted.py --smallest
 
-Every registered method that accepts the data, with its defaults, on each mechanism of ``mmnar.dataset.planted``; a row
-per value of ``append_pattern`` where the method has it. Fitted on one sample, scored on fresh patients. AUROC is the
+Every registered method that accepts the data, with its defaults, on each mechanism of ``mmnar.simulation.planted``; a
+row per value of ``append_pattern`` where the method has it. Fitted on one sample, scored on fresh patients. AUROC is the
 expected one given the exact risks, so no label's luck is in it.
 """
 
@@ -22,11 +22,11 @@ import torch
 from population import expected_auroc
 
 from mmnar.cohort.split import Split
-from mmnar.dataset.planted import MECHANISMS, planted
 from mmnar.errors import ConfigError, nearest
 from mmnar.estimators.base import Estimator
 from mmnar.estimators.registry import estimator, model_names
 from mmnar.models.registry import MODELS
+from mmnar.simulation.planted import MECHANISMS, planted
 
 FRESH = 1
 """Seed of the patients who are scored; those who are fitted have seed 0."""

@@ -6,11 +6,11 @@ import numpy as np
 
 from mmnar.cohort.build import build_cohort
 from mmnar.cohort.split import Split
-from mmnar.cohort.synthetic import synthetic_criteria, synthetic_questions
 from mmnar.dataset.prepare import dataset_of
 from mmnar.dataset.store import PatientDataset
-from mmnar.sources.simulator import simulate
-from mmnar.sources.synthetic import read_synthetic
+from mmnar.simulation.events import read_synthetic
+from mmnar.simulation.population import simulate
+from mmnar.simulation.questions import synthetic_criteria, synthetic_questions
 
 ALL_BUT_TEST = Split(tune=0.15, test=0.0)
 

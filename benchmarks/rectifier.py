@@ -26,7 +26,7 @@ from mmnar.posthoc import LatticeRectifier, ThresholdRectifier
 from mmnar.posthoc.rectify import fit_lattice, residual_means, shift, working_response
 from mmnar.predictions import Predictions
 from mmnar.roles import Calibration, Role, Test, subject_keys
-from mmnar.sources.simulator import Simulation, simulate
+from mmnar.simulation.population import Simulation, simulate
 
 Float = NDArray[np.float64]
 TASKS = ("first", "second", "third")

@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from mmnar.dataset.planted import MECHANISMS
 from mmnar.files import write_text
+from mmnar.simulation.planted import MECHANISMS
 from mmnar.study.markdown import study_markdown
 from mmnar.study.result import FORMAT
 from mmnar.study.saved import load_result

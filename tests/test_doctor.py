@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mmnar.doctor import examine
-from mmnar.sources import recognise as rooms
-from mmnar.sources.recognise import recognise
-from mmnar.sources.shards import DISK_FACTOR
+from mmnar.sources.reading import recognise as rooms
+from mmnar.sources.reading.recognise import recognise
+from mmnar.sources.reading.shards import DISK_FACTOR
 
 
 def put(root: Path, name: str, text: str = "a\n") -> Path:
@@ -64,7 +64,7 @@ def test_what_is_no_release_is_said_to_be_none(tmp_path: Path) -> None:
 
 def test_too_small_a_disk_is_said_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, "patient.csv")
-    monkeypatch.setattr("mmnar.sources.recognise.DISK_FACTOR", 10**15)
+    monkeypatch.setattr("mmnar.sources.reading.recognise.DISK_FACTOR", 10**15)
     lines, healthy = examine(tmp_path)
     assert not healthy
     assert any(line.startswith("FAIL  disk") for line in lines)

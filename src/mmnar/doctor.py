@@ -52,7 +52,7 @@ def _machine() -> list[str]:
 
 
 def _records(root: Path) -> tuple[list[str], bool]:
-    from mmnar.sources.recognise import recognise
+    from mmnar.sources.reading.recognise import recognise
 
     try:
         records = recognise(root)
@@ -82,7 +82,7 @@ def _records(root: Path) -> tuple[list[str], bool]:
 def _mimic_iv(root: Path) -> tuple[str, bool]:
     from mmnar.sources.mimic_iv.people import read_small
     from mmnar.sources.mimic_iv.release import release_of
-    from mmnar.sources.raw import DataRoot
+    from mmnar.sources.reading.raw import DataRoot
 
     try:
         small = read_small(DataRoot(root, ("hosp", "icu")))

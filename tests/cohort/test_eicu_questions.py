@@ -9,8 +9,7 @@ import polars as pl
 import pytest
 
 from mmnar.cohort.build import Cohort, build_cohort
-from mmnar.cohort.criteria import eicu_criteria
-from mmnar.cohort.labels import eicu_questions
+from mmnar.cohort.eicu import eicu_criteria, eicu_questions
 from mmnar.sources.eicu import read_eicu
 from tests.records import full_rows, tiny_patients, unit_stay, write_tables
 

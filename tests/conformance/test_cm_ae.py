@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from mmnar.config import TrainConfig
-from mmnar.dataset.planted import SCHEMA as PLANTED
 from mmnar.encoders.modality import encode
 from mmnar.models.cm_ae import CMAE, CMAEConfig
+from mmnar.simulation.planted import SCHEMA as PLANTED
 from mmnar.training.loop import train
 from mmnar.training.monitor import Silent
 from mmnar.types import PatientBatch, Static

@@ -17,8 +17,7 @@ import polars as pl
 import pytest
 
 from mmnar.cohort.build import build_cohort
-from mmnar.cohort.criteria import eicu_criteria
-from mmnar.cohort.labels import eicu_questions
+from mmnar.cohort.eicu import eicu_criteria, eicu_questions
 from mmnar.dataset.prepare import prepare
 from mmnar.dataset.store import open_store
 from mmnar.errors import SourceError, StoreError
@@ -83,8 +82,7 @@ def test_truth_is_joined_by_stay(tmp_path: Path) -> None:
 
 KILLED = """
 import sys
-from mmnar.cohort.criteria import eicu_criteria
-from mmnar.cohort.labels import eicu_questions
+from mmnar.cohort.eicu import eicu_criteria, eicu_questions
 from mmnar.dataset.prepare import prepare
 from mmnar.sources.eicu import read_eicu
 extracts = [read_eicu(sys.argv[1], apache_prediction=p) for p in (True, False)]

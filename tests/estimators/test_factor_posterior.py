@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from mmnar.cohort.split import Split
-from mmnar.dataset.planted import planted
 from mmnar.errors import ConfigError
 from mmnar.estimators.tabular.factor_posterior import (
     FactorDesign,
@@ -19,6 +18,7 @@ from mmnar.estimators.tabular.factor_posterior import (
     _regressors,
     pairwise_correlation,
 )
+from mmnar.simulation.planted import planted
 from tests.populations import population
 
 Float = NDArray[np.float64]

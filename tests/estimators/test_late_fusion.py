@@ -12,11 +12,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from mmnar.cohort.split import Split
-from mmnar.dataset.planted import planted
 from mmnar.dataset.store import cross_folds
 from mmnar.estimators.cross import cross_predict
 from mmnar.estimators.tabular import late_fusion
 from mmnar.estimators.tabular.late_fusion import LateFusion, evidence, out_of_fold, stacker_columns
+from mmnar.simulation.planted import planted
 from tests.populations import population
 
 SPLIT = Split(tune=0.2, test=0.3)

@@ -12,7 +12,6 @@ from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
 from mmnar.cohort.split import Split
-from mmnar.dataset.planted import planted
 from mmnar.dataset.store import Fold, PatientDataset, make_dataset
 from mmnar.errors import RequirementError, SchemaError, StoreError, TrainingError
 from mmnar.estimators.registry import TABULAR, estimator
@@ -25,7 +24,8 @@ from mmnar.estimators.tabular.pattern_only import PatternOnly
 from mmnar.estimators.tabular.trees import DRAWS, TreeDesign
 from mmnar.roles import Test, subject_keys
 from mmnar.schema import Feature, ModalitySpec, Schema, Task
-from mmnar.sources.simulator import Simulation, simulate
+from mmnar.simulation.planted import planted
+from mmnar.simulation.population import Simulation, simulate
 from tests.populations import population
 
 SPLIT = Split(tune=0.2, test=0.3)

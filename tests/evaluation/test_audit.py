@@ -23,7 +23,7 @@ from mmnar.evaluation.audit import store as store_audit
 from mmnar.evaluation.audit.columns import auroc_limits, category_rates, row_keys
 from mmnar.evaluation.audit.store import _hours
 from mmnar.schema import Feature, ModalitySpec, Schema, Task
-from mmnar.sources.simulator import simulate
+from mmnar.simulation.population import simulate
 from tests.populations import mixed_population, population
 from tests.records import open_data
 

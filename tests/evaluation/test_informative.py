@@ -27,7 +27,7 @@ from mmnar.evaluation.informative import (
 )
 from mmnar.privacy import FEW_OUTCOMES
 from mmnar.schema import Feature, ModalitySpec, Schema, Task
-from mmnar.sources.simulator import simulate
+from mmnar.simulation.population import simulate
 from tests.populations import mixed_population
 
 TASK = (Task("first", "at once", "the first outcome"),)

@@ -13,8 +13,8 @@ import pytest
 from mmnar.dataset.content import ItemArrays
 from mmnar.dataset.gather import Gathering, gatherers
 from mmnar.images.tfrecord import WIDTH, pack_embeddings
-from mmnar.sources.cxr import METADATA, cxr_embedding_events, cxr_events
 from mmnar.sources.events import Events, ImageRule, PastEvents, Rule, VectorRule
+from mmnar.sources.mimic_iv.cxr import METADATA, cxr_embedding_events, cxr_events
 from tests.images.records import example, packed, put, record
 from tests.records import write_tables
 

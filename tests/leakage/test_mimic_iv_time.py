@@ -15,8 +15,8 @@ from mmnar.dataset.content import Packed
 from mmnar.dataset.prepare import dataset_of
 from mmnar.dataset.store import PatientDataset
 from mmnar.images.tfrecord import pack_embeddings
+from mmnar.simulation.mimic_iv.release import CXR, EMBEDDINGS, IV, NOTES, write_mimic_iv
 from mmnar.sources.mimic_iv import read_mimic_iv
-from mmnar.sources.trees.mimic_iv import CXR, EMBEDDINGS, IV, NOTES, write_mimic_iv
 
 FORM = "%Y-%m-%d %H:%M:%S"
 

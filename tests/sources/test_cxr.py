@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 
 from mmnar.errors import SourceError
-from mmnar.sources.cxr import METADATA, cxr_embedding_events, cxr_events
 from mmnar.sources.events import EVENT_SCHEMA, Events
-from mmnar.sources.raw import DataRoot
+from mmnar.sources.mimic_iv.cxr import METADATA, cxr_embedding_events, cxr_events
+from mmnar.sources.reading.raw import DataRoot
 from tests.records import write_tables
 
 

@@ -15,8 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mmnar.cohort.build import build_cohort
-from mmnar.cohort.criteria import eicu_criteria
-from mmnar.cohort.labels import eicu_questions
+from mmnar.cohort.eicu import eicu_criteria, eicu_questions
 from mmnar.dataset.features import static_features
 from mmnar.dataset.prepare import dataset_of
 from mmnar.dataset.store import PatientDataset

@@ -18,18 +18,19 @@ from meds import CodeMetadataSchema, DataSchema, LabelSchema
 from mmnar.cli.prepare import meds as prepare_meds
 from mmnar.cohort.build import build_cohort
 from mmnar.cohort.meds import labelled_cohort
-from mmnar.cohort.synthetic import synthetic_criteria, synthetic_questions
 from mmnar.dataset.prepare import dataset_of
 from mmnar.dataset.store import PatientDataset, open_store
 from mmnar.errors import ConfigError, SourceError, StoreError
 from mmnar.evaluation.export import write_labels
-from mmnar.sources import meds, meds_rules
+from mmnar.simulation.events import read_synthetic
+from mmnar.simulation.population import simulate
+from mmnar.simulation.questions import synthetic_criteria, synthetic_questions
 from mmnar.sources.events import EVENT_SCHEMA, Events, Extract, FeatureRule, SeriesRule, TextRule
 from mmnar.sources.meds import read_meds
-from mmnar.sources.meds_labels import read_labels
-from mmnar.sources.shards import EventWriter
-from mmnar.sources.simulator import simulate
-from mmnar.sources.synthetic import read_synthetic
+from mmnar.sources.meds import reader as meds
+from mmnar.sources.meds import rules as meds_rules
+from mmnar.sources.meds.labels import read_labels
+from mmnar.sources.reading.shards import EventWriter
 from tests.records import open_data
 
 

@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 
 from mmnar.errors import SourceError
-from mmnar.sources.code_tables import code_table
 from mmnar.sources.events import EventSource, Extract, ImageRule
 from mmnar.sources.mimic_iv import read_mimic_iv, release
 from mmnar.sources.mimic_iv.concepts import concepts
 from mmnar.sources.mimic_iv.history import expanded
+from mmnar.sources.reading.code_tables import code_table
 from tests.mimic import admission, events_of, found, people, read_tree, rows, unit_stay, write_mimic
 from tests.records import open_data, write_tables
 

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mmnar.sources.ledger import Ledger
 from mmnar.sources.mimic_iv import concepts as codes
 from mmnar.sources.mimic_iv import tables
 from mmnar.sources.mimic_iv.register import Register, moment
-from mmnar.sources.positions import Positions
+from mmnar.sources.reading.ledger import Ledger
+from mmnar.sources.reading.positions import Positions
 
 BEGIN = np.datetime64("2150-01-01T00:00:00", "us")
 HOUR = np.timedelta64(3_600_000_000, "us")

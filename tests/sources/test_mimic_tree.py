@@ -14,8 +14,8 @@ from mmnar.dataset.prepare import dataset_of
 from mmnar.dataset.store import open_store
 from mmnar.errors import SourceError
 from mmnar.images.tfrecord import pack_embeddings
+from mmnar.simulation.mimic_iv.release import CXR, EMBEDDINGS, IV, NOTES, TRUTH, write_mimic_iv
 from mmnar.sources.mimic_iv import read_mimic_iv
-from mmnar.sources.trees.mimic_iv import CXR, EMBEDDINGS, IV, NOTES, TRUTH, write_mimic_iv
 
 TASKS = ("readmission", "icu_admission", "mortality")
 MODALITIES = {

@@ -19,8 +19,8 @@ import polars as pl
 import pytest
 
 from mmnar.errors import RequirementError, SourceError
-from mmnar.sources import raw
-from mmnar.sources.raw import DataRoot
+from mmnar.sources.reading import raw
+from mmnar.sources.reading.raw import DataRoot
 from tests.records import write_tables
 
 COLUMNS = {"id": pl.Int64(), "value": pl.Float64(), "at": pl.Time(), "word": pl.String()}
@@ -399,7 +399,7 @@ def test_identity_follows_name_size_and_time(tmp_path: Path) -> None:
 PEAK = """
     import resource, sys
     import polars as pl
-    from mmnar.sources.raw import DataRoot
+    from mmnar.sources.reading.raw import DataRoot
     columns = {"id": pl.Int64(), "text": pl.String(), "at": pl.Datetime("us")}
     rows = sum(block.height for block in DataRoot(sys.argv[1]).chunks("lab", columns))
     print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)

@@ -19,9 +19,9 @@ import pytest
 from meds.schema import CodeMetadataSchema, DataSchema, DatasetMetadataSchema
 
 from mmnar.errors import SchemaError, StoreError
-from mmnar.sources import shards
 from mmnar.sources.events import EVENT_SCHEMA, Events
-from mmnar.sources.shards import EventFolder, EventWriter
+from mmnar.sources.reading import shards
+from mmnar.sources.reading.shards import EventFolder, EventWriter
 
 SUBJECTS = pl.Series("subject_id", range(100, 160), dtype=pl.Int64)
 SPILLED = 500
@@ -319,7 +319,7 @@ def test_a_disk_that_fills_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 BUILD = """
     import sys
     from pathlib import Path
-    from mmnar.sources import shards
+    from mmnar.sources.reading import shards
     from tests.sources.test_shards import SPILLED, build, events
     shards.SPILL_EVENTS = SPILLED
     build(Path(sys.argv[1]), {f"t{t}": [events(4000, 10 * t + k, f"t{t}") for k in range(4)] for t in range(5)}, 9)

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from mmnar.dataset.planted import planted
 from mmnar.dataset.store import write_store
 from mmnar.errors import ConfigError, RequirementError
+from mmnar.simulation.planted import planted
 from mmnar.study.driver import Done, run_study
 from mmnar.study.engines.local import LocalEngine
 from mmnar.study.engines.registry import engine_of

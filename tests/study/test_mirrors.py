@@ -8,9 +8,9 @@ import pytest
 from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mmnar.dataset.planted import planted
 from mmnar.dataset.store import write_store
 from mmnar.errors import ConfigError
+from mmnar.simulation.planted import planted
 from mmnar.study.driver import Done, run_study
 from mmnar.study.mirrors import COST, Mirrored, MLflow, TensorBoard, curves, mirror_of
 from mmnar.study.plan import Job

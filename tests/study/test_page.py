@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from mmnar.cli import main
-from mmnar.dataset.planted import planted
 from mmnar.dataset.store import write_store
 from mmnar.errors import StoreError
 from mmnar.evaluation.atlas import availability
@@ -20,6 +19,7 @@ from mmnar.evaluation.embedding import Embedding
 from mmnar.evaluation.ranks import Ranks
 from mmnar.evaluation.result import Comparison, Estimate, GroupRow
 from mmnar.report.figures import BLUE, ORANGE
+from mmnar.simulation.planted import planted
 from mmnar.study.driver import run_study
 from mmnar.study.markdown import study_markdown
 from mmnar.study.page import study_html, write_page

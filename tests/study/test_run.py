@@ -21,9 +21,9 @@ import pytest
 import yaml
 from sklearn.metrics import roc_auc_score
 
-from mmnar.dataset.planted import planted
 from mmnar.dataset.store import PatientDataset, open_store, write_store
 from mmnar.errors import ConfigError, StoreError
+from mmnar.simulation.planted import planted
 from mmnar.study import code, plan
 from mmnar.study.driver import claimed, run_study
 from mmnar.study.engines.base import Ended

@@ -28,8 +28,7 @@ def eicu(*, root: Path, out: Path, apache_prediction: bool = True) -> None:
         apache_prediction: Keep APACHE's own predicted mortality among the inputs.
     """
     from mmnar.cli.inspect import describe
-    from mmnar.cohort.criteria import eicu_criteria
-    from mmnar.cohort.labels import eicu_questions
+    from mmnar.cohort.eicu import eicu_criteria, eicu_questions
     from mmnar.dataset.prepare import prepare as write
     from mmnar.dataset.store import claim_store
     from mmnar.sources.eicu import read_eicu
@@ -170,10 +169,10 @@ def synthetic(
         sites: Number of hospitals with habits of their own.
         seed: Of the patients; the world they live in stays the same.
     """
-    from mmnar.cohort.synthetic import synthetic_criteria, synthetic_questions
     from mmnar.dataset.prepare import prepare as write
-    from mmnar.sources.simulator import simulate
-    from mmnar.sources.synthetic import read_synthetic
+    from mmnar.simulation.events import read_synthetic
+    from mmnar.simulation.population import simulate
+    from mmnar.simulation.questions import synthetic_criteria, synthetic_questions
 
     simulation = simulate(patients, modalities, seed, gamma=gamma, eta=eta, mcar=mcar, sites=sites)
     write(read_synthetic(simulation), synthetic_criteria(), synthetic_questions(), out)
@@ -208,7 +207,7 @@ def meds(
     from mmnar.dataset.store import claim_store
     from mmnar.sources.events import TextRule
     from mmnar.sources.meds import read_meds
-    from mmnar.sources.meds_labels import read_labels
+    from mmnar.sources.meds.labels import read_labels
 
     claim_store(out)
     asked = read_labels(labels)

@@ -21,7 +21,7 @@ def demo(*, out: Path = Path("demo"), patients: int = 3000, seed: int = 0) -> No
     from mmnar.cli.prepare import mimic_iv
     from mmnar.cli.simulate import mimic_iv as simulate
     from mmnar.models.registry import MODELS
-    from mmnar.sources.trees.mimic_iv import EMBEDDINGS
+    from mmnar.simulation.mimic_iv.release import EMBEDDINGS
 
     if any(out.glob("runs/*")):
         raise _not_empty(out)

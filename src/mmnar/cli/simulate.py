@@ -29,7 +29,7 @@ def mimic_iv(
         mcar: Share of patients whose pattern ignores their illness.
         images: Also write JPEG files (needs the extra 'images').
     """
-    from mmnar.sources.trees.mimic_iv import write_mimic_iv
+    from mmnar.simulation.mimic_iv.release import write_mimic_iv
 
     write_mimic_iv(out, patients, seed=seed, gamma=gamma, eta=eta, mcar=mcar, images=images)
     print(f"simulated records: {out}")
@@ -47,7 +47,7 @@ def eicu(*, patients: int, out: Path, seed: int = 0, gamma: float = 1.0, eta: fl
         eta: Direct effect of the pattern on outcomes.
         mcar: Share of patients whose pattern ignores their illness.
     """
-    from mmnar.sources.trees.eicu import write_eicu
+    from mmnar.simulation.eicu.release import write_eicu
 
     write_eicu(out, patients, seed=seed, gamma=gamma, eta=eta, mcar=mcar)
     print(f"simulated records: {out}")

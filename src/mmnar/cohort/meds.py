@@ -7,7 +7,7 @@ import polars as pl
 from mmnar.cohort.build import AttritionStep, Cohort, check_classes, label_column
 from mmnar.schema import Task
 from mmnar.sources.events import Extract
-from mmnar.sources.meds_labels import Labels
+from mmnar.sources.meds.labels import Labels
 
 
 def labelled_cohort(extract: Extract, labels: Labels) -> Cohort:

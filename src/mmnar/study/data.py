@@ -54,14 +54,14 @@ def _digest(what: Any) -> str:
 def _make(data: Data, path: Path) -> None:
     """Simulate or plant a population."""
     if data.planted:
-        from mmnar.dataset.planted import planted
+        from mmnar.simulation.planted import planted
 
         write_store(path, planted(data.planted["mechanism"], data.planted["patients"], data.planted.get("seed", 0)))
         return
-    from mmnar.cohort.synthetic import synthetic_criteria, synthetic_questions
     from mmnar.dataset.prepare import prepare
-    from mmnar.sources.simulator import simulate
-    from mmnar.sources.synthetic import read_synthetic
+    from mmnar.simulation.events import read_synthetic
+    from mmnar.simulation.population import simulate
+    from mmnar.simulation.questions import synthetic_criteria, synthetic_questions
 
     try:
         simulation = simulate(**data.simulated)

@@ -54,8 +54,8 @@ class Data:
     Args:
         name: As shown.
         store: Path of a prepared store; may be given on the command line (``--data NAME=PATH``).
-        simulated: Arguments of ``mmnar.sources.simulator.simulate``.
-        planted: ``{"mechanism", "patients", "seed"}`` of ``mmnar.dataset.planted``.
+        simulated: Arguments of ``mmnar.simulation.population.simulate``.
+        planted: ``{"mechanism", "patients", "seed"}`` of ``mmnar.simulation.planted``.
         subjects: Keep a stated number of subjects, drawn by the hash of their identifiers.
         split: Overrides of the split, e.g. ``{"by": "set", "held_out": "b"}``; the study's folds are then one.
         reference: What the table of published figures calls it.

@@ -10,16 +10,16 @@ from typing import Final
 import polars as pl
 
 from mmnar.errors import SourceError
-from mmnar.sources.code_tables import digest
 from mmnar.sources.eicu.admission import add_outcomes, add_patient
 from mmnar.sources.eicu.register import Register
 from mmnar.sources.eicu.rules import feature_rules
 from mmnar.sources.eicu.stays import ATTRIBUTES, PATIENT, unit_stays
 from mmnar.sources.eicu.tables import KEYS, TABLES, TOGETHER
 from mmnar.sources.events import EVENT_SCHEMA, Events, Extract
-from mmnar.sources.ledger import Ledger
-from mmnar.sources.raw import DataRoot
-from mmnar.sources.shards import EventFolder, EventWriter
+from mmnar.sources.reading.code_tables import digest
+from mmnar.sources.reading.ledger import Ledger
+from mmnar.sources.reading.raw import DataRoot
+from mmnar.sources.reading.shards import EventFolder, EventWriter
 
 _FORM: Final = "1"
 """Changes when a change of code makes other events of the same rows: an unfinished folder of before is not resumed."""

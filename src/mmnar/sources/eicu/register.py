@@ -8,7 +8,7 @@ import polars as pl
 
 from mmnar.sources.eicu.stays import TEN_YEARS
 from mmnar.sources.events import EVENT_SCHEMA
-from mmnar.sources.ledger import Ledger
+from mmnar.sources.reading.ledger import Ledger
 
 
 class Register:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final, get_args
 
-from mmnar.sources.code_tables import code_table
 from mmnar.sources.events import Aggregation, FeatureRule
+from mmnar.sources.reading.code_tables import code_table
 
 PREDICTION: Final = "APACHE_PREDICTION//"
 

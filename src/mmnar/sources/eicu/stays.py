@@ -9,7 +9,7 @@ import polars as pl
 
 from mmnar.errors import SourceError
 from mmnar.privacy import counted
-from mmnar.sources.ages import age_group
+from mmnar.sources.reading.ages import age_group
 
 ATTRIBUTES: Final = ("sex", "age_group", "ethnicity", "unit", "site")
 TEN_YEARS: Final = 10 * 366 * 24 * 60

@@ -9,8 +9,8 @@ from typing import Any, Final, get_args
 
 import polars as pl
 
-from mmnar.sources.code_tables import code_table
 from mmnar.sources.events import Aggregation, FeatureRule, SeriesRule
+from mmnar.sources.reading.code_tables import code_table
 
 STRUCTURED: Final = "structured"
 

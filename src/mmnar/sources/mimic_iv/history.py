@@ -7,10 +7,10 @@ from typing import Final
 
 import polars as pl
 
-from mmnar.sources.code_tables import code_table
 from mmnar.sources.events import FeatureRule
 from mmnar.sources.mimic_iv.concepts import feature_name
 from mmnar.sources.mimic_iv.register import Register, as_events, moment
+from mmnar.sources.reading.code_tables import code_table
 
 CODING_DELAY: Final = pl.duration(days=1, time_unit="us")
 """Billing codes are given by coders once the patient has left; a day is the least it takes. So no question asked at

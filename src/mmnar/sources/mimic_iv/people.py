@@ -9,11 +9,11 @@ from typing import Final
 import polars as pl
 
 from mmnar.errors import SourceError
-from mmnar.sources.ages import age_group
 from mmnar.sources.events import FeatureRule
-from mmnar.sources.ledger import Ledger
 from mmnar.sources.mimic_iv.register import Register, as_events, moment
-from mmnar.sources.raw import DataRoot
+from mmnar.sources.reading.ages import age_group
+from mmnar.sources.reading.ledger import Ledger
+from mmnar.sources.reading.raw import DataRoot
 
 ATTRIBUTES: Final = ("sex", "age_group", "race", "insurance", "unit")
 BEFORE_ADMISSION: Final = pl.duration(hours=24, time_unit="us")

@@ -11,7 +11,6 @@ from typing import Final, Literal
 import polars as pl
 
 from mmnar.errors import SourceError
-from mmnar.sources.code_tables import digest
 from mmnar.sources.events import Extract, Rule
 from mmnar.sources.mimic_iv import concepts as codes
 from mmnar.sources.mimic_iv import history, notes, people, xray
@@ -19,8 +18,9 @@ from mmnar.sources.mimic_iv.register import Register
 from mmnar.sources.mimic_iv.release import release_of
 from mmnar.sources.mimic_iv.tables import STREAMED, read_concepts
 from mmnar.sources.mimic_iv.xray import Embeddings
-from mmnar.sources.raw import DataRoot
-from mmnar.sources.shards import EventWriter
+from mmnar.sources.reading.code_tables import digest
+from mmnar.sources.reading.raw import DataRoot
+from mmnar.sources.reading.shards import EventWriter
 
 Structured = Literal["aggregates", "series"]
 

@@ -12,8 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mmnar.sources.events import EVENT_SCHEMA
-from mmnar.sources.ledger import Ledger
-from mmnar.sources.positions import Positions
+from mmnar.sources.reading.ledger import Ledger
+from mmnar.sources.reading.positions import Positions
 
 _FORMS: Final = (
     *("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S%.f"),

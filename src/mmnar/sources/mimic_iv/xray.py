@@ -8,10 +8,10 @@ from typing import Final, Protocol
 import numpy as np
 import polars as pl
 
-from mmnar.sources.cxr import CODES, cxr_embedding_events, cxr_events
 from mmnar.sources.events import EVENT_SCHEMA, ImageRule, VectorRule
+from mmnar.sources.mimic_iv.cxr import CODES, cxr_embedding_events, cxr_events
 from mmnar.sources.mimic_iv.register import Register
-from mmnar.sources.raw import DataRoot
+from mmnar.sources.reading.raw import DataRoot
 
 TABLE: Final = "mimic-cxr"
 MODALITY: Final = "cxr"

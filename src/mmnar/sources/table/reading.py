@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from mmnar.errors import SourceError, nearest
-from mmnar.sources.raw import SUFFIXES, DataRoot
+from mmnar.sources.reading.raw import SUFFIXES, DataRoot
 from mmnar.sources.table.spec import TableSpec
 
 

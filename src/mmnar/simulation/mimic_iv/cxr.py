@@ -1,0 +1,187 @@
+"""Simulated MIMIC-CXR: studies, their vectors in the released embedding layout, and small images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from mmnar.errors import RequirementError
+from mmnar.simulation.files import Ids, Times, frame, minutes, shuffled_ids, write_table
+from mmnar.simulation.images import chest_images
+from mmnar.simulation.mimic_iv.columns import CXR_CHEXPERT, CXR_METADATA, CXR_SPLIT
+from mmnar.simulation.mimic_iv.stays import IMAGE, Stays
+from mmnar.simulation.population import DIMENSIONS, Float
+from mmnar.simulation.tfrecord import records
+
+WIDTH: Final = 1376
+"""Length of a released embedding."""
+
+SIDE: Final = 112
+"""Pixels of a simulated image's side."""
+
+_NOISE: Final = 0.3
+_PROJECTION: Final = np.random.default_rng(1376).standard_normal((DIMENSIONS, WIDTH)) / np.sqrt(DIMENSIONS)
+_LABELS: Final = ("Lung Opacity", "Pleural Effusion", "Edema", "Cardiomegaly", "Atelectasis")
+
+
+@dataclass(frozen=True)
+class Films:
+    """S images: whose, of which study, when, what they show (S, 5), from the side or not. Sorted by patient, time."""
+
+    row: Ids
+    study_id: Ids
+    dicom_id: list[str]
+    time: Times
+    shows: Float
+    lateral: Ids
+
+    def paths(self, stays: Stays) -> list[str]:
+        """Path of each image below ``files``, without a suffix."""
+        subject = stays.subject_id[self.row]
+        keys = zip(subject.tolist(), self.study_id.tolist(), self.dicom_id, strict=True)
+        return [f"files/p{s // 1_000_000}/p{s}/s{study}/{dicom}" for s, study, dicom in keys]
+
+
+def take_films(stays: Stays, rng: np.random.Generator) -> Films:
+    """Of those who have the modality, a study in the first hours of the ICU stay, of some a second one later on.
+
+    Traps: films of the dying after the question about mortality, whether they have the modality or not; films after
+    discharge of those who come back; films of earlier admissions.
+    """
+    n = len(stays)
+    severity = stays.severity(IMAGE)
+    have = stays.present(IMAGE)
+    # half a day is the shortest stay
+    first = np.flatnonzero(have)
+    # after the question about mortality, which must not learn from their number who lives
+    again = np.flatnonzero(have & ~stays.died & stays.asked_in_unit & (rng.random(n) < 0.3))
+    left = (stays.outtime - stays.asked)[again] / np.timedelta64(1, "us")
+    second = stays.asked[again] + (left * rng.random(len(again))).astype("timedelta64[us]")
+    dying = np.flatnonzero(stays.died & (rng.random(n) < 0.6))
+    back = np.flatnonzero(stays.later.there & (rng.random(n) < 0.5))
+    ill = np.where((stays.icu_again | stays.readmitted)[back, None], 2.0, 0.0)
+    before = np.flatnonzero(stays.earlier.there & (rng.random(n) < 0.4))
+    parts: list[tuple[Ids, Times, Float]] = [
+        (first, stays.intime[first] + minutes(rng, len(first), 15, 11 * 60), severity[first]),
+        (again, second, severity[again]),
+        (
+            dying,
+            stays.asked[dying] + minutes(rng, len(dying), 10, 330),
+            2.5 + 0.5 * rng.standard_normal((len(dying), 5)),
+        ),
+        (
+            back,
+            stays.later.admittime[back] + minutes(rng, len(back), 10, 900),
+            ill + rng.standard_normal((len(back), 5)),
+        ),
+        (
+            before,
+            stays.earlier.admittime[before] + minutes(rng, len(before), 10, 900),
+            rng.standard_normal((len(before), 5)),
+        ),
+    ]
+    row, time, shows = (np.concatenate([part[i] for part in parts]) for i in range(3))
+    order = np.lexsort((time, row))
+    row, time, shows = row[order], time[order], shows[order]
+    study = shuffled_ids(rng, len(row), 50_000_000)
+    sides = 1 + (rng.random(len(row)) < 0.15)
+    row, time, shows, study = (np.repeat(a, sides, axis=0) for a in (row, time, shows, study))
+    lateral = np.arange(len(row)) - np.repeat(np.cumsum(sides) - sides, sides)
+    names = [rng.bytes(20).hex() for _ in range(len(row))]
+    dicom = ["-".join(name[i : i + 8] for i in range(0, 40, 8)) for name in names]
+    return Films(row, study, dicom, time + lateral * np.timedelta64(60, "s"), shows, lateral)
+
+
+def metadata(stays: Stays, films: Films, rng: np.random.Generator) -> pl.DataFrame:
+    """One row per image; ``StudyTime`` is a number HHMMSS.fff, its leading zeros lost, as released."""
+    n = len(films.row)
+    day = films.time.astype("datetime64[D]")
+    second = ((films.time - day) / np.timedelta64(1, "s")).astype(np.int64)
+    clock = second // 3600 * 10_000 + second // 60 % 60 * 100 + second % 60
+    front = np.array(["PA", "AP"])[rng.integers(2, size=n)]
+    view = np.where(films.lateral > 0, "LATERAL", front)
+    meanings = {"PA": "postero-anterior", "AP": "antero-posterior", "LATERAL": "lateral"}
+    values = {
+        "dicom_id": films.dicom_id,
+        "subject_id": stays.subject_id[films.row],
+        "study_id": films.study_id,
+        "PerformedProcedureStepDescription": np.full(n, "CHEST (PORTABLE AP)"),
+        "ViewPosition": view,
+        "Rows": np.full(n, SIDE),
+        "Columns": np.full(n, SIDE),
+        "StudyDate": pl.Series(day.astype("datetime64[ms]")).cast(pl.Date).dt.strftime("%Y%m%d").cast(pl.Int64),
+        "StudyTime": np.round(clock + rng.integers(1000, size=n) / 1000, 3),
+        "ProcedureCodeSequence_CodeMeaning": np.full(n, "CHEST (PORTABLE AP)"),
+        "ViewCodeSequence_CodeMeaning": [meanings[v] for v in view],
+        "PatientOrientationCodeSequence_CodeMeaning": np.full(n, "Erect"),
+    }
+    return frame(CXR_METADATA, values)
+
+
+def split(stays: Stays, films: Films) -> pl.DataFrame:
+    """The release's own split, by patient: train, validate, test."""
+    die = stays.subject_id[films.row] // 97 % 100
+    name = np.where(die < 97, "train", np.where(die < 98, "validate", "test"))
+    subject = stays.subject_id[films.row]
+    return frame(
+        CXR_SPLIT, {"dicom_id": films.dicom_id, "study_id": films.study_id, "subject_id": subject, "split": name}
+    )
+
+
+def chexpert(stays: Stays, films: Films) -> pl.DataFrame:
+    """Labels of each study: 1 present, 0 absent, -1 uncertain, empty = not mentioned."""
+    study, first = np.unique(films.study_id, return_index=True)
+    shows = films.shows[first]
+    values: dict[str, object] = {"subject_id": stays.subject_id[films.row[first]], "study_id": study}
+    for number, name in enumerate(_LABELS):
+        z = shows[:, number]
+        label = np.select([z > 0.8, z > 0.5, z < -1.0], [1.0, -1.0, 0.0], np.nan)
+        values[name] = pl.Series(label).fill_nan(None)
+    clear = (shows < 0.0).all(axis=1)
+    values["No Finding"] = pl.Series(np.where(clear, 1.0, np.nan)).fill_nan(None)
+    return frame(CXR_CHEXPERT, values).sort("subject_id", "study_id")
+
+
+def write_cxr(stays: Stays, jpg: Path, embeddings: Path, images: bool, rng: np.random.Generator) -> None:
+    """Write the tables and vectors, and the images if wanted.
+
+    Raises:
+        RequirementError: ``images`` without Pillow.
+    """
+    films = take_films(stays, rng)
+    write_table(jpg / "mimic-cxr-2.0.0-metadata.csv.gz", metadata(stays, films, rng))
+    write_table(jpg / "mimic-cxr-2.0.0-split.csv.gz", split(stays, films))
+    write_table(jpg / "mimic-cxr-2.0.0-chexpert.csv.gz", chexpert(stays, films))
+    paths = films.paths(stays)
+    vectors = films.shows @ _PROJECTION + _NOISE * rng.standard_normal((len(paths), WIDTH))
+    for path, record in zip(paths, records(vectors.astype(np.float32)), strict=True):
+        _write(embeddings / f"{path}.tfrecord", record)
+    if images:
+        (jpg / "IMAGE_FILENAMES").write_text("".join(f"{path}.jpg\n" for path in paths))
+        for some in np.array_split(np.arange(len(paths)), len(paths) // 32 + 1):
+            pictures = chest_images(films.shows[some], films.lateral[some] > 0, SIDE, rng)
+            for number, pixels in zip(some, pictures, strict=True):
+                _write(jpg / f"{paths[number]}.jpg", _jpeg(pixels))
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def _jpeg(pixels: np.ndarray[tuple[int, int], np.dtype[np.uint8]]) -> bytes:
+    from io import BytesIO
+
+    try:
+        from PIL import Image
+    except ImportError:
+        raise RequirementError(
+            "simulated X-ray images", "Pillow", "no such package", "pip install 'mmnar[images]', or leave --images out"
+        ) from None
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()

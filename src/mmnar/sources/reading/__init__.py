@@ -1,0 +1,1 @@
+"""What every reader shares: raw files, shards of events, what was left out and why, identifiers, ages, code tables."""
