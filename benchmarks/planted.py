@@ -5,8 +5,8 @@
     python benchmarks/planted.py --smallest
 
 Every registered method that accepts the data, with its defaults, on each mechanism of ``mmnar.simulation.planted``; a
-row per value of ``append_pattern`` where the method has it. Fitted on one sample, scored on fresh patients. AUROC is the
-expected one given the exact risks, so no label's luck is in it.
+row per value of ``append_pattern`` where the method has it. Fitted on one sample, scored on fresh patients. AUROC is
+the expected one given the exact risks, so no label's luck is in it.
 """
 
 from __future__ import annotations
