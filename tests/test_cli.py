@@ -129,9 +129,9 @@ def test_mistakes_cost_nothing(runs: list[Path], tmp_path: Path) -> None:
     before = open_store(store).fingerprint
     with pytest.raises(ConfigError, match="did you mean 'crl-mmnar'"):
         train_run(store, "crl-mnar", tmp_path / "a")
-    with pytest.raises(ConfigError, match="did you mean 'lr'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'train\.lr'"):
         train_run(store, "crl-mmnar", tmp_path / "a", ["train.lrr=1"])
-    with pytest.raises(ConfigError, match="did you mean 'split'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'split\.seed'"):
         train_run(store, "crl-mmnar", tmp_path / "a", ["splitt.seed=1"])
     assert not (tmp_path / "a").exists()
     with pytest.raises(StoreError, match="a finished run"):
@@ -150,11 +150,49 @@ def test_mistakes_cost_nothing(runs: list[Path], tmp_path: Path) -> None:
 
 def test_the_command_prints_one_line_and_exit_status_2(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "mmnar.cli", "describe", str(tmp_path)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "mmnar", "describe", str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert done.stderr.startswith("mmnar: ")
     assert "Traceback" not in done.stderr
+
+
+HEAVY = """
+import sys
+from mmnar.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    print("status", end.code, "torch", "torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "nowhere", "--model", "crl-mnar", "--out", "new"], "did you mean 'crl-mmnar'"),
+        (["train", "nowhere", "--model", "nonsense", "--out", "new"], "known: boosting-pattern"),
+        (["train", "nowhere", "--model", "crl-mmnar", "--out", "new", "train.lr=fast"], "type float"),
+        (["train", "nowhere", "--model", "crl-mmnar", "--out", "new"], "a store"),
+        (["train", "STORE", "--model", "crl-mmnar", "--out", "FULL"], "other files"),
+        (["train", "STORE", "--model", "crl-mmnar", "--out", "FULL/thesis.docx"], "a file"),
+        (["models", "crl-mnar"], "did you mean 'crl-mmnar'"),
+        (["report", "--out", "new"], "one or more run folders"),
+        (["evaluate"], "one or more run folders"),
+        (["report", "nowhere", "--out", "new"], "mmnar train"),
+    ],
+)
+def test_cheap_refusals_come_before_torch(store: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
+    (tmp_path / "FULL").mkdir()
+    (tmp_path / "FULL" / "thesis.docx").write_text("precious")
+    (tmp_path / "STORE").symlink_to(store)
+    done = subprocess.run(
+        [sys.executable, "-c", HEAVY, *arguments], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout.split() == ["status", "2", "torch", "False"]
+    assert not (tmp_path / "new").exists()
 
 
 def test_every_configuration_key_is_written_into_the_run(runs: list[Path]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from mmnar.config import RunConfig, TrainConfig, override, parse_words, to_plain
 from mmnar.errors import ConfigError
-from mmnar.estimators.registry import resolve_run
+from mmnar.estimators.registry import build_estimator, resolve_run
 
 
 def test_words_override_and_types_are_kept() -> None:
@@ -31,8 +31,21 @@ def test_the_paper_preset_yields_to_explicit_words() -> None:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("train.lrr=1", "did you mean 'lr'"),
-        ("trian.lr=1", "did you mean 'train'"),
+        ("train.lrr=1", "did you mean 'train.lr'"),
+        ("trian.lr=1", "did you mean 'train.lr'"),
+        ("train.learning_rate=1", "did you mean 'train.lr'"),
+        ("trian.lrr=1", "did you mean 'train.lr'"),
+        ("learning-rate=1", "did you mean 'train.lr'"),
+        ("train.wd=0", "did you mean 'train.weight_decay'"),
+        ("epochs=3", "did you mean 'train.max_epochs'"),
+        ("random_state=3", "did you mean 'seed'"),
+        ("train.random_state=3", "did you mean 'seed'"),
+        ("split.validation=.1", "did you mean 'split.tune'"),
+        ("split.n_splits=5", "did you mean 'split.folds'"),
+        ("rectifier.zzz=5", "known: rectifier.folds, rectifier.prior_no_effect, rectifier.rule"),
+        ("zzz=5", "known: ensemble, rectifier.…, seed, split.…, train.…"),
+        ("split=5", "known: split.seed"),
+        ("train.task_weights=2", "train.task_weights.NAME=2"),
         ("train.lr=fast", "type float"),
         ("train.max_epochs=2.5", "type int"),
         ("seed", "no '='"),
@@ -44,6 +57,29 @@ def test_the_paper_preset_yields_to_explicit_words() -> None:
 def test_mistakes_are_refused(word: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         override(RunConfig(), parse_words([word]))
+
+
+@pytest.mark.parametrize(
+    ("model", "word", "meant"),
+    [
+        ("crl-mmnar", "width=64", "model.width"),
+        ("crl-mmnar", "train.hidden_size=64", "model.width"),
+        ("crl-mmnar", "model.lr=1e-3", "train.lr"),
+        ("mt", "model.num_layers=3", "model.layers"),
+        ("boosting-pattern", "model.n_estimators=10", "model.max_trees"),
+        ("boosting-pattern", "model.lr=.1", "model.learning_rate"),
+        ("boosting-pattern", "lr=.1", "model.learning_rate"),
+        ("boosting-pattern", "model.learning_rte=.1", "model.learning_rate"),
+        ("logistic-pattern", "model.inverse_penalty=1", "model.inverse_penalties"),
+    ],
+)
+def test_a_methods_own_keys_are_offered(model: str, word: str, meant: str) -> None:
+    def built() -> None:
+        config, settings = resolve_run(model, [word])
+        build_estimator(model, settings, config.train)
+
+    with pytest.raises(ConfigError, match=f"did you mean '{meant}'"):
+        built()
 
 
 def test_round_trip_through_plain_json() -> None:

@@ -92,8 +92,9 @@ def train_run(
     Raises:
         ConfigError, StoreError: Before anything is written.
     """
+    config, settings = resolve_run(model, words)  # names before anything heavy is imported or read
     data = open_store(store)
-    config, settings = resolve_run(model, words)
+    _refuse_taken(out, resume)
     recipe = build_estimator(model, settings, config.train, config.ensemble)
     identity = {
         "name": recipe.name,
@@ -102,7 +103,7 @@ def train_run(
         "data": data.fingerprint,
         "mmnar": version("mmnar"),
     }
-    _claim(out, identity, resume)
+    _claim(out, identity)
     started, cpu = time.time(), time.process_time()
     recorder = Recorder(monitor or Silent())
     split = Split(**to_plain(config.split))
@@ -268,16 +269,23 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
-def _claim(out: Path, identity: dict[str, Any], resume: bool) -> None:
-    """Take the run folder, or refuse before any work is done."""
-    path = out / "identity.json"
+def _refuse_taken(out: Path, resume: bool) -> None:
+    """Refuse a folder that cannot become this run's."""
+    if out.exists() and not out.is_dir():
+        raise StoreError(f"run '{out}'", "a new folder", "a file", "choose another --out")
+    begun = (out / "identity.json").is_file()
     if (out / "run.json").is_file() and not resume:
         raise StoreError(f"run '{out}'", "a new folder", "a finished run", "choose another --out")
+    if begun and not resume:
+        raise StoreError(f"run '{out}'", "a new folder", "an unfinished run", "add --resume or choose another --out")
+    if not begun and out.exists() and any(out.iterdir()):
+        raise StoreError(f"run '{out}'", "a new or empty folder", "other files", "choose another --out")
+
+
+def _claim(out: Path, identity: dict[str, Any]) -> None:
+    """Take the run folder, or refuse to go on with a run of another configuration."""
+    path = out / "identity.json"
     if path.is_file():
-        if not resume:
-            raise StoreError(
-                f"run '{out}'", "a new folder", "an unfinished run", "add --resume or choose another --out"
-            )
         before = json.loads(path.read_text(encoding="utf-8"))
         changed = [key for key in identity if before.get(key) != json.loads(json.dumps(identity[key]))]
         if changed:
@@ -287,8 +295,6 @@ def _claim(out: Path, identity: dict[str, Any], resume: bool) -> None:
                 f"changed: {', '.join(changed)}",
                 "choose another --out",
             )
-    elif out.exists() and any(out.iterdir()):
-        raise StoreError(f"run '{out}'", "a new or empty folder", "other files", "choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     _write_json(path, identity)
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmnar.cli.apps import app
-from mmnar.errors import MmnarError
+from mmnar.errors import ConfigError, MmnarError
+
+if TYPE_CHECKING:
+    from mmnar.workflow import Run
 
 
 @app.command
@@ -73,9 +77,9 @@ def evaluate(*runs: Path, on: Path | None = None, out: Path | None = None, resam
         resamples: Of the patient-clustered bootstrap.
     """
     from mmnar.report.text import result_text
-    from mmnar.workflow import evaluate_runs, open_run
+    from mmnar.workflow import evaluate_runs
 
-    result = evaluate_runs([open_run(run) for run in runs], on=on, resamples=resamples)
+    result = evaluate_runs(_opened(runs), on=on, resamples=resamples)
     if out:
         out.mkdir(parents=True, exist_ok=True)
         result.save(out / "result.json")
@@ -94,9 +98,8 @@ def report(*runs: Path, out: Path, on: Path | None = None, store: Path | None = 
         resamples: Of the patient-clustered bootstrap.
     """
     from mmnar.report.build import build_report
-    from mmnar.workflow import open_run
 
-    path = build_report([open_run(run) for run in runs], out, on=on, store=store, resamples=resamples)
+    path = build_report(_opened(runs), out, on=on, store=store, resamples=resamples)
     print(f"report: {path}")
 
 
@@ -132,6 +135,15 @@ def models(name: str | None = None) -> None:
         card = estimator(known).card
         kind = "control" if card["control"] else "method"
         print(f"{known:20} {kind:8} {card['title']}\n{'':29} {card['paper']}")
+
+
+def _opened(runs: tuple[Path, ...]) -> list[Run]:
+    """Every run folder named, at least one."""
+    from mmnar.workflow import open_run
+
+    if not runs:
+        raise ConfigError("runs", "one or more run folders", "none", "name them, e.g. runs/crl runs/logistic")
+    return [open_run(run) for run in runs]
 
 
 def _not_empty(out: Path) -> MmnarError:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from mmnar.config import RunConfig, TrainConfig, override, parse_words
+from mmnar.config import RunConfig, TrainConfig, keys_of, override, parse_words
 from mmnar.errors import ConfigError, nearest
-from mmnar.estimators.base import Estimator
 from mmnar.models.registry import MODELS
+
+if TYPE_CHECKING:
+    from mmnar.estimators.base import Estimator
 
 TABULAR: Final[dict[str, str]] = {
     "pattern-only": "mmnar.estimators.tabular.pattern_only:PatternOnly",
@@ -42,7 +44,7 @@ def estimator(name: str, *words: str, ensemble: int = 1) -> Estimator:
     train = {key.removeprefix("train."): changes.pop(key) for key in list(changes) if key.startswith("train.")}
     for key in changes:
         raise ConfigError(f"key '{key}'", "model.… or train.…", "another key", "split and seed are arguments of fit")
-    return build_estimator(name, model, override(TrainConfig(), train), ensemble)
+    return build_estimator(name, model, override(TrainConfig(), train, "train.", lambda: keys(name)), ensemble)
 
 
 def build_estimator(name: str, model: Mapping[str, Any], train: TrainConfig, ensemble: int = 1) -> Estimator:
@@ -60,22 +62,47 @@ def _base(name: str, model: Mapping[str, Any], train: TrainConfig) -> Estimator:
         from mmnar.estimators.fusion import FusionEstimator
         from mmnar.models.registry import model_class
 
-        return FusionEstimator(name, override(model_class(name).Config(), model, "model."), train)
-    if name in TABULAR:
-        module, attribute = TABULAR[name].split(":")
-        recipe = getattr(import_module(module), attribute)()
-        return override(recipe, model, "model.") if model else recipe  # type: ignore[no-any-return]
-    raise ConfigError(f"model '{name}'", "a registered model", "an unknown name", nearest(name, model_names()))
+        return FusionEstimator(name, override(model_class(name).Config(), model, "model.", lambda: keys(name)), train)
+    recipe: Estimator = defaults(name)
+    return override(recipe, model, "model.", lambda: keys(name)) if model else recipe
+
+
+def check_name(name: str) -> None:
+    """Refuse a model that is not registered; no method is imported for it.
+
+    Raises:
+        ConfigError: An unknown name; the nearest one is offered.
+    """
+    if name not in model_names():
+        raise ConfigError(f"model '{name}'", "a registered model", "an unknown name", nearest(name, model_names()))
+
+
+def defaults(name: str) -> Any:
+    """The method's own configuration as it stands: its ``Config``, or a recipe that is its own configuration."""
+    check_name(name)
+    if name in MODELS:
+        from mmnar.models.registry import model_class
+
+        return model_class(name).Config()
+    module, attribute = TABULAR[name].split(":")
+    return getattr(import_module(module), attribute)()
+
+
+def keys(name: str) -> list[str]:
+    """Every key that tells in a run of method ``name``."""
+    common = [key for key in keys_of(RunConfig()) if name in MODELS or not key.startswith("train.")]
+    return [*common, *keys_of(defaults(name), "model.")]
 
 
 def resolve_run(name: str, words: Sequence[str]) -> tuple[RunConfig, dict[str, Any]]:
     """Split words into the run's configuration and the overrides of method ``name``'s own (``model.…``)."""
     changes, model = _parsed(name, words)
-    return override(RunConfig(), changes), model
+    return override(RunConfig(), changes, known=lambda: keys(name)), model
 
 
 def _parsed(name: str, words: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Overrides, those of the method's own configuration apart."""
+    check_name(name)
     original = None
     if "preset=original" in words and name in MODELS:
         from mmnar.models.registry import model_class

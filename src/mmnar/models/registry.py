@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mmnar.errors import ConfigError, nearest
-from mmnar.models.base import Model
+
+if TYPE_CHECKING:  # names are looked up before torch is imported
+    from mmnar.models.base import Model
 
 MODELS: Final[dict[str, str]] = {
     "cm-ae": "mmnar.models.cm_ae:CMAE",

@@ -1,4 +1,4 @@
-"""``python -m mmnar.cli``."""
+"""``python -m mmnar``."""
 
 from mmnar.cli import main
 
