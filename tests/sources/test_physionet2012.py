@@ -20,7 +20,8 @@ from mmnar.dataset.content import SeriesArrays
 from mmnar.dataset.prepare import dataset_of
 from mmnar.errors import SourceError
 from mmnar.sources.events import Extract, FeatureRule, SeriesRule
-from mmnar.sources.physionet2012.reader import ChallengeEvents, read_physionet2012
+from mmnar.sources.physionet2012 import read_physionet2012
+from mmnar.sources.physionet2012.events import ChallengeEvents
 from tests.records import open_data
 
 HEADER = "Time,Parameter,Value\n"
@@ -211,7 +212,7 @@ def test_one_set_is_enough(tmp_path: Path) -> None:
 def test_parts_hold_every_sample_once_with_all_its_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     extract = read_physionet2012(_write(tmp_path))
     whole = _past(extract)
-    monkeypatch.setattr("mmnar.sources.physionet2012.reader._STAYS_PER_PART", 2)
+    monkeypatch.setattr("mmnar.sources.physionet2012.events._STAYS_PER_PART", 2)
     parts = list(extract.events.parts(_samples(extract)))
     assert [part["stay_id"].to_list() for _, part in parts] == [[101, 102], [103, 201], [202]]
     order = ["sample", "time", "code"]

@@ -9,7 +9,7 @@ import polars as pl
 from mmnar.cohort.build import Criterion, Question
 from mmnar.schema import Task
 from mmnar.sources.events import FutureEvents
-from mmnar.sources.physionet2012.reader import HOURS, OUTCOME
+from mmnar.sources.physionet2012.codes import HOURS, OUTCOME
 
 MORTALITY: Final = Task("mortality", f"{HOURS} h after unit admission", "death before hospital discharge")
 

@@ -1,7 +1,8 @@
 """PhysioNet/CinC Challenge 2012: intensive care stays with up to 37 series over their first 48 h.
 
 **Files.** ``set-a.tar.gz`` (or the folder ``set-a/``) with one text file a stay, ``Time,Parameter,Value``, beside
-``Outcomes-a.txt``; so sets b and c. Whichever sets are there are read.
+``Outcomes-a.txt``; so sets b and c. Whichever sets are there are read; of an archive and a folder the archive. Hidden
+files and files that are no stays are passed over and counted.
 
 **Identifiers.** A stay is a person: ``subject_id = hadm_id = stay_id = RecordID``.
 
@@ -10,8 +11,9 @@ very time: the challenge does not tell when a value was entered. Its text states
 whose end the question is asked.
 
 **What is never an input.** The outcome columns SAPS-I, SOFA, length of stay and survival: the two scores are made of
-the same measurements, the other two are the future. Only in-hospital death is read. The day of death is not told for
-everybody, so the outcome stands one minute after the question.
+the same measurements, the other two are the future. Only in-hospital death is asked. The day of death is not told for
+everybody, so the outcome stands one minute after the question. Survival and length of stay, where both are told, must
+not deny the flag: death within the stay for a survivor, or after it for a death in hospital, makes the outcome unknown.
 
 **Artefacts.** -1 is a missing descriptor. pH between 600 and 800 lacks its point (735 is 7.35); heights between 300
 and 500 cm were taken for inches and converted once too often. Both are put right and counted. Other implausible
