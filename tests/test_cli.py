@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from scipy.special import logit
 
 from mmnar import cli
+from mmnar.cohort.split import Split
 from mmnar.config import RunConfig
-from mmnar.dataset.store import open_store
+from mmnar.dataset.store import open_store, write_store
 from mmnar.errors import ConfigError, LeakageError, StoreError
+from mmnar.predictions import Predictions
+from mmnar.simulation.planted import planted
 from mmnar.training.monitor import Silent
-from mmnar.workflow import open_run, train_run
+from mmnar.workflow import open_run, scored_predictions, train_run
 
 FIVE = ("crl-mmnar", "zero-fill", "pattern-only", "logistic-pattern", "boosting-pattern")
 QUICK = ("train.checkpoint_seconds=0", "train.max_epochs=2", "train.min_steps=0", "model.width=16", "rectifier.folds=2")
@@ -116,12 +120,34 @@ def test_a_killed_run_resumes_to_the_same_numbers(store: Path, tmp_path: Path, a
     assert np.array_equal(whole.rectified.proba, resumed.rectified.proba)
 
 
-def test_focal_loss_is_calibrated_before_the_rectifier(store: Path, tmp_path: Path) -> None:
-    words = (*QUICK, "train.label_loss=focal", "rectifier.rule=threshold")
+def test_a_rectifier_is_not_praised_for_undoing_a_focal_loss(tmp_path: Path) -> None:
+    """Where only content tells, focal risks lie far from calibrated and patterns do nothing: both rows carry Platt's
+    line, and the rectifier has nothing left to gain."""
+    store = write_store(tmp_path / "store", planted("single", 1500))
+    focal = ("train.label_loss=focal", "train.max_epochs=8", "train.lr=2e-3", "train.batch_size=64", "model.width=16")
+    words = (*focal, "train.min_steps=0", "rectifier.folds=2")
     run = train_run(store, "zero-fill", tmp_path / "focal", words)
-    saved = json.loads((run.folder / "rectifier.json").read_text())
-    assert [part["kind"] for part in saved["parts"]] == ["platt", "threshold"]
-    assert run.name + "+rectifier" == run.rectified.provenance["model"]  # type: ignore[union-attr]
+    assert run.rectified is not None
+    assert (run.name, f"{run.name}+rectifier") == (run.test.provenance["model"], run.rectified.provenance["model"])
+    raw = run.predictor().predict(open_store(store).fold(Split(), "test"))
+    gains = [distance(p) for p in (raw, run.test, run.rectified)]
+    assert gains[0] - gains[1] > 4 * abs(gains[1] - gains[2])
+    bare = train_run(store, "zero-fill", tmp_path / "bare", (*words, "rectifier.rule=none"))
+    assert bare.rectified is None
+    assert np.array_equal(bare.test.proba, run.test.proba)
+    # another store of the same schema is scored by the whole model, its line included
+    again = scored_predictions(run, write_store(tmp_path / "elsewhere", planted("single", 200, seed=1)))
+    assert run.platt() is not None
+    raw = run.predictor().predict(open_store(tmp_path / "elsewhere").fold(Split.external(), "test"))
+    slopes = np.diff(logit(again[0].proba[:3, 0])) / np.diff(logit(raw.proba[:3, 0]))
+    assert np.ptp(slopes) < 1e-6
+    assert slopes[0] > 1.2
+
+
+def distance(predictions: Predictions[Any]) -> float:
+    """Mean squared distance from the exact risks: the Brier score without the labels' luck."""
+    assert predictions.bayes is not None
+    return float(np.mean((predictions.proba - predictions.bayes) ** 2))
 
 
 def test_mistakes_cost_nothing(runs: list[Path], tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ class TrainConfig:
         patience: Epochs, of ``max_epochs``, without a better tune log loss before stopping; a small fold, which gets
             more epochs, gets more patience likewise.
         clip_norm: Gradient norm bound; 0 = none.
-        label_loss: ``bce``, or ``focal`` (not a proper score: probabilities are calibrated afterwards).
+        label_loss: ``bce``, or ``focal`` (not a proper score: a run fits Platt's line to its risks).
         focal_gamma, focal_alpha: Of the focal loss; gamma = 0 and alpha < 0 equal bce to the bit.
         task_weights: λ_t by task name (defaults: the CRL-MMNAR paper's C.2.2); a task not named here has weight 1.
         checkpoint_seconds: Least time between two checkpoints.
@@ -123,16 +123,18 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class RectifierConfig:
-    """The pattern calibration offset fitted after training.
+    """The offset per observation pattern that is fitted after training.
 
     Args:
         rule: ``lattice`` (hierarchical shrinkage), ``threshold`` (the paper's) or ``none``.
         folds: K of the out-of-fold predictions it is fed with.
+        kappas: Candidates for κ of the threshold rule, chosen among by the Brier score; one fixes it.
         prior_no_effect: p0 of the lattice: prior probability that a scale of pattern offsets is zero.
     """
 
     rule: Literal["lattice", "threshold", "none"] = "lattice"
     folds: int = 5
+    kappas: tuple[float, ...] = (0.0, 0.01, 0.02, 0.03, 0.05)
     prior_no_effect: float = 0.85
 
 

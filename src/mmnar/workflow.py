@@ -24,16 +24,16 @@ from mmnar.dataset.store import Fold, PatientDataset, open_store
 from mmnar.errors import LeakageError, StoreError
 from mmnar.estimators.base import Predictor
 from mmnar.estimators.cross import cross_predict
-from mmnar.estimators.registry import build_estimator, model_settings, resolve_run
+from mmnar.estimators.registry import TABULAR, build_estimator, model_settings, resolve_run
 from mmnar.estimators.storage import fit_or_load, load_predictor, save_predictor
 from mmnar.evaluation.evaluate import evaluate
 from mmnar.evaluation.export import write_full, write_labels, write_predictions, write_splits
 from mmnar.evaluation.result import Result
 from mmnar.files import write_text
 from mmnar.posthoc.base import Correction, FittedCorrection
-from mmnar.posthoc.calibrate import Platt
-from mmnar.posthoc.chain import Chain, restore
+from mmnar.posthoc.platt import Platt
 from mmnar.posthoc.rectify import LatticeRectifier, ThresholdRectifier
+from mmnar.posthoc.saved import restore
 from mmnar.predictions import Predictions, load
 from mmnar.roles import Test
 from mmnar.training.monitor import Monitor, Recorder, Silent
@@ -49,7 +49,8 @@ class Run:
     Args:
         folder: Where it lies.
         record: ``run.json``.
-        test, rectified: Test predictions before and after the rectifier (None where there is none).
+        test, rectified: Test predictions before and after the rectifier (None where there is none); both after Platt's
+            line where the training loss is not a proper score.
     """
 
     folder: Path
@@ -69,8 +70,15 @@ class Run:
     def predictor(self) -> Predictor:
         return load_predictor(self.folder / "model")
 
-    def correction(self) -> FittedCorrection | None:
-        path = self.folder / "rectifier.json"
+    def platt(self) -> FittedCorrection | None:
+        """The line that is part of the model; None where its training loss was a proper score."""
+        return self._correction("platt.json")
+
+    def rectifier(self) -> FittedCorrection | None:
+        return self._correction("rectifier.json")
+
+    def _correction(self, name: str) -> FittedCorrection | None:
+        path = self.folder / name
         return restore(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
@@ -115,12 +123,17 @@ def train_run(
     predictor = fit_or_load(recipe, train, tune, config.seed, work / "final", recorder)
     scored = predictor.predict(test)
     scored.refuse_overlap()
-    _write(scored, out / "predictions" / "test.parquet")
-    rule = correction_for(config.rectifier, proper=config.train.label_loss == "bce")
-    if rule is not None:
+    rule, proper = rectifier_for(config.rectifier), model in TABULAR or config.train.label_loss == "bce"
+    if rule is not None or not proper:
         calibration = cross_predict(recipe, train, tune, config.rectifier.folds, config.seed, work / "cross", recorder)
-        fitted = rule.fit(calibration)
+        if not proper:
+            line = Platt().fit(calibration)
+            scored, calibration = line.apply(scored), calibration.with_proba(line.risks(calibration))
+            _write_json(out / "platt.json", line.to_dict())
         _write(calibration, out / "predictions" / "calibration.parquet")
+    _write(scored, out / "predictions" / "test.parquet")
+    if rule is not None:
+        fitted = rule.fit(calibration)
         _write(fitted.apply(scored), out / "predictions" / "rectified.parquet")
         _write_json(out / "rectifier.json", fitted.to_dict())
     save_predictor(predictor, out / "model")
@@ -183,14 +196,13 @@ def open_run(folder: str | Path) -> Run:
     )
 
 
-def correction_for(config: RectifierConfig, proper: bool) -> Correction | None:
-    """The rectifier's recipe, after a global calibration where the training loss was not a proper score."""
-    steps: list[Correction] = [] if proper else [Platt()]
-    if config.rule == "lattice":
-        steps.append(LatticeRectifier(p0=config.prior_no_effect))
-    elif config.rule == "threshold":
-        steps.append(ThresholdRectifier())
-    return (steps[0] if len(steps) == 1 else Chain(tuple(steps))) if steps else None
+def rectifier_for(config: RectifierConfig) -> Correction | None:
+    """The rectifier's recipe; None where none is asked for."""
+    if config.rule == "none":
+        return None
+    if config.rule == "threshold":
+        return ThresholdRectifier(kappas=config.kappas)
+    return LatticeRectifier(p0=config.prior_no_effect)
 
 
 def evaluate_runs(runs: Sequence[Run], *, on: Path | None = None, resamples: int = 1000, seed: int = 0) -> Result:
@@ -214,8 +226,9 @@ def scored_predictions(run: Run, on: Path | None = None) -> list[Predictions[Tes
         return [run.test] + ([run.rectified] if run.rectified is not None else [])
     base = run.predictor().predict(open_store(on).fold(Split.external(), "test"))
     base.refuse_overlap()
-    correction = run.correction()
-    return [base] + ([correction.apply(base)] if correction else [])
+    line, rectifier = run.platt(), run.rectifier()
+    base = line.apply(base) if line else base
+    return [base] + ([rectifier.apply(base)] if rectifier else [])
 
 
 def store_of(run: Run, moved: Path | None = None) -> PatientDataset:

@@ -1,14 +1,12 @@
-"""Corrections fitted on calibration predictions only: global calibration, pattern rectifier."""
+"""Corrections of risks, fitted on calibration predictions only: Platt's line, pattern rectifiers."""
 
 from mmnar.posthoc.base import Correction, FittedCorrection, Offset
-from mmnar.posthoc.calibrate import FittedPlatt, Platt
-from mmnar.posthoc.chain import Chain, FittedChain, restore
+from mmnar.posthoc.platt import FittedPlatt, Platt
 from mmnar.posthoc.rectify import FittedLattice, FittedThreshold, LatticeRectifier, ThresholdRectifier
+from mmnar.posthoc.saved import restore
 
 __all__ = [
-    "Chain",
     "Correction",
-    "FittedChain",
     "FittedCorrection",
     "FittedLattice",
     "FittedPlatt",

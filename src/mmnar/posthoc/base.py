@@ -1,7 +1,14 @@
 """What may be done to risks after a model is fitted, and with which food.
 
 ``fit`` takes ``Predictions[Calibration]`` (out-of-fold over the training subjects); ``apply`` takes any other role.
-There is no call that does both.
+There is no call that does both. The words of this room:
+
+- a *correction* is anything done to risks after a model is fitted: Platt's line or a rectifier;
+- *Platt's line* is a correction by an intercept and a slope per task that all patterns share (``posthoc.platt``); it
+  belongs to every model whose training loss is not a proper score, and its risks are that model's risks;
+- a *rectifier* is a correction by one offset per observation pattern and task (``posthoc.rectify``; the paper's word);
+- an *offset* is that number: how far the risks of a pattern's patients are from calibrated, no treatment effect;
+- *calibration* predictions are the role alone: what corrections are fitted on.
 """
 
 from __future__ import annotations
@@ -53,7 +60,7 @@ class FittedCorrection(ABC):
 
     @abstractmethod
     def risks(self, predictions: Predictions[Any]) -> NDArray[np.float64]:
-        """(N, K) corrected risks: arithmetic alone. A ``Chain`` feeds one correction to the next with it."""
+        """(N, K) corrected risks: arithmetic alone, without the checks of ``apply``."""
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
@@ -74,7 +81,7 @@ class Correction(ABC):
 
 @dataclass(frozen=True)
 class Offset:
-    """A pattern's calibration offset for one task, as shown in the report. Not a treatment effect.
+    """A pattern's offset for one task, as shown in the report. Not a treatment effect.
 
     Args:
         pattern: Names of the modalities present.
@@ -114,12 +121,12 @@ def refuse_own_subjects(predictions: Predictions[Any], fitted_on: Any) -> None:
     """Raise if ``predictions`` are calibration predictions or share subjects with ``fitted_on`` (sorted keys)."""
     if predictions.role is Calibration:
         raise LeakageError(
-            "rectifier.apply", "predictions of other subjects", "calibration predictions", "apply it to tune or test"
+            "correction.apply", "predictions of other subjects", "calibration predictions", "apply it to tune or test"
         )
     shared = np.intersect1d(np.unique(predictions.keys()), fitted_on)
     if len(shared):
         raise LeakageError(
-            "rectifier.apply",
+            "correction.apply",
             "subjects it was not fitted on",
             f"{len(shared)} subjects shared",
             "fit it on out-of-fold predictions of the training fold",

@@ -1,9 +1,8 @@
-"""Pattern rectifiers: one calibration offset per observation pattern δ and task.
+"""Pattern rectifiers: one offset per observation pattern δ and task.
 
 ``ThresholdRectifier`` is the published rule (CRL-MMNAR, section 3.3, step 2). ``LatticeRectifier`` is our default: it
-replaces the threshold by the shrinkage that a small hierarchical model of the offsets asks for. An offset is a
-pattern calibration offset: the mean error of these risks among patients with this pattern. It says nothing about what
-observing a modality would do.
+replaces the threshold by the shrinkage that a small hierarchical model of the offsets asks for. An offset is the mean
+error of these risks among patients with this pattern. It says nothing about what observing a modality would do.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from scipy.special import expit, logit
 
 from mmnar.errors import ConfigError
 from mmnar.posthoc.base import Correction, FittedCorrection, Offset, fitting_keys, too_few
-from mmnar.posthoc.calibrate import APPLY_CLIP, CLIP
+from mmnar.posthoc.platt import APPLY_CLIP, CLIP
 from mmnar.predictions import Predictions
 from mmnar.privacy import refusals_by_group
 from mmnar.roles import Calibration, subject_keys

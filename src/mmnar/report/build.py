@@ -11,8 +11,6 @@ from mmnar.evaluation.atlas import availability
 from mmnar.evaluation.informative import informativeness
 from mmnar.files import write_whole
 from mmnar.posthoc.base import FittedCorrection
-from mmnar.posthoc.calibrate import FittedPlatt
-from mmnar.posthoc.chain import FittedChain
 from mmnar.posthoc.rectify import FittedLattice, FittedThreshold
 from mmnar.report.inputs import ReportInputs, RunRecord
 from mmnar.report.render import render_report
@@ -59,23 +57,20 @@ def build_report(
 
 
 def _record(run: Run) -> RunRecord:
-    correction = run.correction()
+    rectifier = run.rectifier()
     return RunRecord(
         run.name,
         run.record["card"],
         {"model": run.record["model"], **run.record["config"]},
         run.history(),
-        None if correction is None else _rectifier(correction),
+        None if rectifier is None else _rectifier(rectifier),
         run.record["seconds"],
         run.record["parameters"],
     )
 
 
-def _rectifier(fitted: FittedCorrection) -> dict[str, Any] | None:
-    """The pattern offsets of a correction as the report shows them; None where it has none."""
-    if isinstance(fitted, FittedChain):
-        parts = [_rectifier(part) for part in fitted.parts]
-        return next((part for part in parts if part), None)
+def _rectifier(fitted: FittedCorrection) -> dict[str, Any]:
+    """The pattern offsets of a rectifier as the report shows them."""
     if isinstance(fitted, FittedLattice):
         return {
             task: {
@@ -86,18 +81,16 @@ def _rectifier(fitted: FittedCorrection) -> dict[str, Any] | None:
             }
             for task in fitted.tasks
         }
-    if isinstance(fitted, FittedThreshold):
-        return {
-            task: {
-                "rule": "threshold",
-                "no_effect_probability": None,
-                "note": f"κ = {fitted.kappa[task]}",
-                "offsets": [vars(o) for o in fitted.offsets[task]],
-            }
-            for task in fitted.tasks
+    assert isinstance(fitted, FittedThreshold), type(fitted)
+    return {
+        task: {
+            "rule": "threshold",
+            "no_effect_probability": None,
+            "note": f"κ = {fitted.kappa[task]}",
+            "offsets": [vars(o) for o in fitted.offsets[task]],
         }
-    assert isinstance(fitted, FittedPlatt), type(fitted)
-    return None
+        for task in fitted.tasks
+    }
 
 
 def _write_predictions(runs: Sequence[Run], on: Path | None, path: Path) -> None:

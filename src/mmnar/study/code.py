@@ -11,7 +11,7 @@ from typing import Final
 import mmnar
 
 _ROOT: Final = Path(mmnar.__file__).parent
-_ALWAYS: Final = ("mmnar.estimators.cross", "mmnar.posthoc.rectify", "mmnar.posthoc.calibrate")
+_ALWAYS: Final = ("mmnar.estimators.cross", "mmnar.posthoc.rectify", "mmnar.posthoc.platt")
 """What every run passes through besides its method's own module."""
 
 _DEEP: Final = ("mmnar.estimators.fusion",)

@@ -1,7 +1,8 @@
-"""Global calibration per task: one intercept and one slope on the logit scale.
+"""Platt's line: one intercept and one slope per task on the logit scale.
 
-Needed before a pattern rectifier where the training loss was not proper (focal loss shrinks logits): otherwise the
-rectifier would spend its pattern offsets on an error that all patterns share.
+Part of every model whose training loss was not a proper score (focal loss shrinks logits). A rectifier is fitted on,
+and judged against, the risks after it: otherwise its offsets would be spent on, and praised for, an error that all
+patterns share.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class FittedPlatt(FittedCorrection):
-    """One line per task."""
+    """One line per task. The risks keep the model's name: they are what it says."""
 
     tasks: tuple[str, ...]
     modalities: tuple[str, ...]
     lines: dict[str, Line]
     fitted_on: NDArray[np.uint64] = field(repr=False)
-    suffix: str = "+calibrated"
+    suffix: str = ""
 
     def risks(self, predictions: Predictions[Any]) -> Float:
         columns = [_apply(self.lines[t], predictions.task(t)[0]) for t in self.tasks]
