@@ -221,6 +221,51 @@ def test_cheap_refusals_come_before_torch(store: Path, tmp_path: Path, arguments
     assert not (tmp_path / "new").exists()
 
 
+def test_a_piped_train_writes_a_line_an_epoch(store: Path, tmp_path: Path) -> None:
+    words = ["train.max_epochs=3", "train.min_steps=0", "train.patience=3", "model.width=16", "rectifier.folds=2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mmnar", "train", str(store), *words, "--model", "zero-fill", "--out", "run"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    lines = [line for line in done.stderr.splitlines() if "epoch" in line]
+    assert len(lines) == len(history) == 9
+    for record, line in zip(history, lines, strict=True):
+        assert f"epoch {record['epoch']} of 3" in line
+        assert f"tune loss {record['tune']['task']:.4f}" in line
+    assert [line.split("fit ")[1][0] for line in lines] == ["1"] * 3 + ["2"] * 3 + ["3"] * 3
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_a_prepare_says_what_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli.simulate.eicu(patients=120, out=tmp_path / "raw")
+    command = [
+        sys.executable,
+        "-m",
+        "mmnar",
+        "prepare",
+        "eicu",
+        "--root",
+        "raw/eicu-collaborative-research-database/2.0",
+        "--out",
+        "store",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    wanted = ["patient: reading", "lab: reading", "samples: gathering", "writing the store", "describing"]
+    places = [done.stderr.index(words) for words in wanted]
+    assert places == sorted(places)
+    assert "Modalities" in done.stdout
+
+
+def test_a_library_says_nothing() -> None:
+    code = "import logging, mmnar.progress as p; p.say('reading'); p.SECONDS = 0; p.Pace().say('still')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == done.stderr == ""
+
+
 def test_every_configuration_key_is_written_into_the_run(runs: list[Path]) -> None:
     record = json.loads((runs[0] / "run.json").read_text())
     assert set(record["config"]) == set(RunConfig.__dataclass_fields__)

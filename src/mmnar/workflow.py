@@ -35,6 +35,7 @@ from mmnar.posthoc.platt import Platt
 from mmnar.posthoc.rectify import LatticeRectifier, ThresholdRectifier
 from mmnar.posthoc.saved import restore
 from mmnar.predictions import Predictions, load
+from mmnar.progress import say
 from mmnar.roles import Test
 from mmnar.training.monitor import Monitor, Recorder, Silent
 
@@ -119,12 +120,14 @@ def train_run(
     for fold, role in ((train, "train"), (tune, "tune"), (test, "test")):
         if not len(fold):
             raise LeakageError(f"split fold '{role}'", "at least one subject", "none", "use more subjects")
+    say(f"{recipe.name}: fitting")
     work = out / "work"
     predictor = fit_or_load(recipe, train, tune, config.seed, work / "final", recorder)
     scored = predictor.predict(test)
     scored.refuse_overlap()
     rule, proper = rectifier_for(config.rectifier), model in TABULAR or config.train.label_loss == "bce"
     if rule is not None or not proper:
+        say(f"{recipe.name}: {config.rectifier.folds} fits more, for out-of-fold risks")
         calibration = cross_predict(recipe, train, tune, config.rectifier.folds, config.seed, work / "cross", recorder)
         if not proper:
             line = Platt().fit(calibration)

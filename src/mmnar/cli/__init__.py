@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Any
 
+from mmnar import progress
 from mmnar.cli import inspect, prepare, run, simulate, study
 from mmnar.cli.apps import app
 from mmnar.errors import MmnarError
@@ -15,6 +16,7 @@ __all__ = ["app", "inspect", "main", "prepare", "run", "simulate", "study"]
 
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point: errors of ours are one line on stderr and exit status 2; others keep their traceback."""
+    progress.show()
     try:
         return app(arguments)
     except MmnarError as error:

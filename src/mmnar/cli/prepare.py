@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mmnar.cli.apps import prepare
+from mmnar.progress import Pace
 
 if TYPE_CHECKING:
     import polars as pl
@@ -233,7 +235,13 @@ def _encoder(name: str | None) -> TextEncoder | None:
 
 @contextmanager
 def _counting_notes() -> Iterator[Callable[[int], None]]:
-    """A line that counts the notes turned into vectors; it vanishes when they are."""
+    """A line that counts the notes turned into vectors; it vanishes when they are. Without a terminal, lines."""
+    if not sys.stderr.isatty():
+        from mmnar.privacy import counted
+
+        pace = Pace()
+        yield lambda done: pace.say(f"notes: {counted(done)} encoded")
+        return
     from rich.console import Console
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 

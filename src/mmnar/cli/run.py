@@ -58,11 +58,11 @@ def train(store: Path, *words: str, model: str, out: Path, resume: bool = False)
         out: The run's folder.
         resume: Continue an interrupted run, to the same numbers.
     """
-    from mmnar.training.monitor import Bars
+    from mmnar.training.monitor import shown
     from mmnar.workflow import train_run
 
-    with Bars() as bars:
-        run = train_run(store, model, out, words, resume=resume, monitor=bars)
+    with shown() as monitor:
+        run = train_run(store, model, out, words, resume=resume, monitor=monitor)
     print(f"{run.name}: {len(run.test)} test samples scored in {run.record['seconds']:.0f} s → {out}")
 
 

@@ -19,6 +19,7 @@ from mmnar.dataset.store import PatientDataset, claim_store, make_dataset, write
 from mmnar.errors import SourceError
 from mmnar.notes.encoder import TextEncoder
 from mmnar.privacy import counted
+from mmnar.progress import Pace, say
 from mmnar.schema import Schema
 from mmnar.sources.events import Extract
 
@@ -68,17 +69,23 @@ def store_cohort(
     out = Path(out)
     claim_store(out)
     how = Gathering(notes, out / "cache", bin_hours, out, told)
-    return write_store(out, dataset_of(extract, cohort, how))
+    dataset = dataset_of(extract, cohort, how)
+    say("writing the store")
+    return write_store(out, dataset)
 
 
 def dataset_of(extract: Extract, cohort: Cohort, how: Gathering | None = None) -> PatientDataset:
     """The samples of ``cohort`` with their content, labels and manifest; one part of the events in memory at a time."""
     samples = cohort.samples
     modalities = gatherers(extract.rules, extract.max_missing, how or Gathering())
+    say(f"inputs of {counted(samples.height)} samples: gathering")
+    pace, done = Pace(), 0
     for events, part in extract.events.parts(samples):
         past = events.before(part)
         for modality in modalities:
             modality.add(past)
+        done += part.height
+        pace.say(f"inputs: {counted(done)} of {counted(samples.height)} samples")
     labels = samples.select(label_column(task.name) for task in cohort.tasks)
     subject_id, hadm_id, stay_id = (_ids(samples, name) for name in ("subject_id", "hadm_id", "stay_id"))
     return make_dataset(

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from mmnar.errors import SourceError
 from mmnar.files import write_text, write_whole
 from mmnar.privacy import counted
+from mmnar.progress import Pace, say
 
 WIDTH: Final = 1376
 """Numbers in one released embedding."""
@@ -124,7 +125,11 @@ def pack_embeddings(
     parts = out / "parts"
     parts.mkdir(exist_ok=True)
     blocks = [listing[i : i + _BLOCK] for i in range(0, len(listing), _BLOCK)]
-    files = [_pack_block(root, parts, block, workers) for block in blocks]
+    say("released embeddings: packing")
+    pace, files = Pace(), []
+    for number, block in enumerate(blocks, 1):
+        files.append(_pack_block(root, parts, block, workers))
+        pace.say(f"released embeddings: {number} of {len(blocks)} blocks packed")
     dropped = skipped + Counter(r for file in files for r in _load(file, "reasons").tolist() if r)
     packed = _join(out, key, blocks, files, dropped)
     for file in parts.iterdir():

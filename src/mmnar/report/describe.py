@@ -11,6 +11,7 @@ from mmnar.evaluation.atlas import Atlas, Breakdown, OutcomeRate, availability, 
 from mmnar.evaluation.informative import Informativeness, TaskSignal, informativeness
 from mmnar.evaluation.result import Estimate, Result
 from mmnar.privacy import SMALL_CELL, briefly, counted
+from mmnar.progress import say
 from mmnar.report.inputs import ATLAS, ReportInputs
 from mmnar.report.render import render_report
 from mmnar.report.wording import CANNOT_TELL, p_value, signal_verdict
@@ -26,6 +27,7 @@ def describe(store: Path, out: Path | None = None) -> tuple[str, Path | None]:
         StoreError: Not a store, or ``out`` cannot be written.
     """
     data = open_store(store)
+    say("describing: who has which modalities, and whether missingness is informative")
     atlas, signal = availability(data), informativeness(data)
     text = describe_text(atlas, data, signal)
     if out is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Protocol
 
 
@@ -58,10 +59,45 @@ class Recorder:
         self.inner.stop()
 
 
+class Lines:
+    """One line an epoch on stderr, for logs and pipes. A context manager, as ``Bars`` is."""
+
+    def __init__(self) -> None:
+        self._fits, self._total = 0, 0
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def start(self, what: str, total: int) -> None:
+        self._fits, self._total = self._fits + 1, total
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        unit = "epoch" if record["train"] else "trees"
+        words = [f"{record['fit']}, fit {self._fits}, {record['phase']}: {unit} {record['epoch']} of {self._total}"]
+        words.append(f"tune loss {next(iter(record['tune'].values())):.4f}")
+        words += [f"{name} {value:.4f}" for name, value in record["train"].items()]
+        print(", ".join([*words, f"{record['seconds']:.1f} s"]), file=sys.stderr, flush=True)
+
+    def step(self, loss: float) -> None:
+        return
+
+    def stop(self) -> None:
+        return
+
+
+def shown() -> Bars | Lines:
+    """Bars where stderr is a terminal, else lines."""
+    return Bars() if sys.stderr.isatty() else Lines()
+
+
 class Bars:
     """Progress bars on the terminal: fit, epoch, loss, time left. A context manager."""
 
     def __init__(self) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._progress = Progress(
@@ -70,6 +106,7 @@ class Bars:
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]:.4f}  tune {task.fields[tune]:.4f}"),
             TimeRemainingColumn(),
+            console=Console(stderr=True),
             transient=True,
         )
         self._task: Any = None

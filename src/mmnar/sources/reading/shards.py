@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from mmnar.errors import SchemaError, StoreError
 from mmnar.files import sha256_of, write_text, write_whole
 from mmnar.privacy import counted
+from mmnar.progress import Pace, say
 from mmnar.sources.events import EVENT_SCHEMA, Events, Scope
 from mmnar.sources.reading.positions import Positions
 from mmnar.sources.reading.raw import ahead
@@ -140,7 +141,10 @@ class EventWriter:
             record: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
             if record["fingerprint"] == fingerprint and _whole(place, record["files"]):
                 self._tables[table] = record
+                say(f"{table}: taken from an earlier run")
                 return
+        say(f"{table}: reading")
+        pace, events = Pace(), 0
         with _writing(self._folder):
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
@@ -149,6 +153,8 @@ class EventWriter:
             for frame in ahead(iter(frames)):
                 with _writing(self._folder):
                     spill.add(table, frame, self._scope)
+                events += frame.height
+                pace.say(f"{table}: {counted(events)} events so far")
             with _writing(self._folder):
                 record = {"fingerprint": fingerprint} | spill.end()
                 write_text(done, json.dumps(record))
@@ -168,6 +174,7 @@ class EventWriter:
             if set(self._finished["tables"]) != set(self._tables):
                 raise _other_content(self._folder)
             return EventFolder.open(self._folder)
+        say("putting the events of all tables in order")
         with _writing(self._folder):
             self._merge(dataset_name, dataset_version, descriptions)
             shutil.rmtree(self._spill, ignore_errors=True)
@@ -184,9 +191,11 @@ class EventWriter:
         starts = _starts(self._subjects, counts, self._shards)
         repeats: Counter[str] = Counter()
         kept: list[pl.DataFrame] = []
+        pace = Pace()
         with ThreadPoolExecutor(1) as pool:
             writing: Future[None] | None = None
             for number, (start, stop) in enumerate(zip(starts, [*starts[1:], None], strict=True)):
+                pace.say(f"events in order: {number} of {len(starts)} shards")
                 shard, repeated = _distinct(_range(spilled, start if number else None, stop))
                 repeats.update(repeated)
                 kept.append(shard.group_by("code").len("count").cast({"code": pl.String}))
