@@ -96,7 +96,7 @@ def _opened(root: Path) -> DataRoot:
             f"MIMIC-IV root '{root}'",
             "the folders 'hosp' and 'icu'",
             f"no {' and no '.join(absent)}",
-            "give the folder that holds both",
+            "give the folder that holds both; `mmnar doctor --root` finds it",
         )
     return DataRoot(root, ("hosp", "icu"))
 

@@ -1,14 +1,19 @@
-"""What a folder of records is, how many rows its large tables hold, and what reading it will take.
+"""Which releases lie in a folder or below it, how many rows their large tables hold, and what reading them will take.
 
 Nothing is read but names, sizes, headers and the first megabytes of the large tables.
 """
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
+import polars as pl
 from isal import isal_zlib
 
 from mmnar.errors import SourceError
@@ -17,6 +22,15 @@ from mmnar.sources.reading.shards import DISK_FACTOR
 
 LARGE: Final = 50 * 2**20
 """Bytes on disk from which a table is worth a line of its own."""
+
+DEPTH: Final = 5
+"""Folders below the one given that are looked into, as in ``physionet.org/files/mimiciv/3.1``."""
+
+FOLDERS: Final = 5000
+"""At most so many of them."""
+
+_PATIENTS: Final = re.compile(r"p\d+|s\d+|set-.*", re.IGNORECASE)
+"""Folders of patients, X-ray studies and records, of which there are many thousands."""
 
 _SAMPLE: Final = 4 * 2**20
 _READING: Final = 2 * 2**30
@@ -28,7 +42,8 @@ class Kind:
     """A release as ``mmnar prepare`` knows it.
 
     Args:
-        verb: Of ``mmnar prepare``; "" for folders that come as an addition to another.
+        verb: Of ``mmnar prepare``.
+        option: What its folder is given as: ``--root``, or an addition to the root of the same verb.
         title: In words.
         folders: Where its tables lie.
         needed: Tables it cannot do without.
@@ -36,6 +51,7 @@ class Kind:
     """
 
     verb: str
+    option: str
     title: str
     folders: tuple[str, ...]
     needed: tuple[str, ...]
@@ -45,6 +61,7 @@ class Kind:
 KINDS: Final = (
     Kind(
         "mimic-iv",
+        "--root",
         "MIMIC-IV",
         ("hosp", "icu"),
         ("patients", "admissions", "icustays"),
@@ -55,6 +72,7 @@ KINDS: Final = (
     ),
     Kind(
         "eicu",
+        "--root",
         "eICU",
         ("",),
         ("patient",),
@@ -64,13 +82,15 @@ KINDS: Final = (
             *("nursecharting", "respiratorycharting", "respiratorycare", "intakeoutput"),
         ),
     ),
-    Kind("", "MIMIC-IV-Note (give it as --notes)", ("note", ""), ("discharge",), ("radiology",)),
-    Kind("", "MIMIC-CXR (give it as --cxr)", ("",), ("mimic-cxr-2.0.0-metadata",)),
+    Kind("mimic-iv", "--notes", "MIMIC-IV-Note", ("note", ""), ("discharge",), ("radiology",)),
+    Kind("mimic-iv", "--cxr", "MIMIC-CXR", ("",), ("mimic-cxr-2.0.0-metadata",)),
 )
 
+EMBEDDINGS: Final = Kind("mimic-iv", "--embeddings", "released embeddings of MIMIC-CXR", ("files",), ())
+
 FILES: Final = {
-    Kind("physionet2012", "PhysioNet 2012", ("",), ()): "Outcomes-*.txt",
-    Kind("meds", "a MEDS data set", ("data",), ()): "data/**/*.parquet",
+    Kind("physionet2012", "--root", "PhysioNet 2012", ("",), ()): "Outcomes-*.txt",
+    Kind("meds", "--root", "a MEDS data set", ("data",), ()): "data/**/*.parquet",
 }
 """Records that are not tables of known names → the files that give them away."""
 
@@ -89,11 +109,13 @@ class Records:
     """A folder recognised.
 
     Args:
+        root: Its folder.
         kind: What it is.
         tables: Those it needs and wants that are there.
         absent: Those it wants that are not.
     """
 
+    root: Path
     kind: Kind
     tables: tuple[Table, ...]
     absent: tuple[str, ...]
@@ -115,26 +137,82 @@ class Records:
 
 
 def recognise(root: Path) -> Records | None:
-    """What ``root`` holds; None where it is nothing with tables of known names.
+    """What ``root`` itself holds; None where it is nothing with tables of known names.
 
     Raises:
         SourceError: Not a folder.
     """
+    return next(_kinds(root), None)
+
+
+def releases(root: Path) -> tuple[Records, ...]:
+    """Every release in ``root`` or below it, at most ``DEPTH`` folders down, in order of their paths. Prepared stores
+    and folders of single patients are not entered.
+
+    Raises:
+        SourceError: Not a folder.
+    """
+    found: list[Records] = []
+    level, seen = [root], 0
+    for depth in range(DEPTH + 1):
+        below: list[Path] = []
+        for folder in level[: FOLDERS - seen]:
+            here = list(_kinds(folder))
+            found += here
+            own = {name for records in here for name in records.kind.folders}
+            below += [path for path in _folders(folder) if path.name not in own] if depth < DEPTH else []
+        seen, level = seen + len(level), below
+    return tuple(sorted(found, key=lambda records: records.root))
+
+
+def _kinds(root: Path) -> Iterator[Records]:
+    """All that one folder is: MIMIC-IV may have its notes beside its tables."""
     if not root.is_dir():
         raise SourceError(f"data root '{root}'", "a folder", "none", "give the folder with the raw tables")
+    if _has_embeddings(root):
+        yield Records(root, EMBEDDINGS, (Table("files/p../p../s../*.tfrecord", 0, None),), ())
     for kind, pattern in FILES.items():
         files = [path for path in root.glob(pattern) if path.is_file()]
-        if files:
+        if files and not (kind.verb == "meds" and _is_other(files[0])):
             size = sum(path.stat().st_size for path in (*files, *root.glob("set-*.tar.gz")))
-            return Records(kind, (Table(f"{len(files)} files {pattern}", size, None),), ())
+            yield Records(root, kind, (Table(f"{len(files)} files {pattern}", size, None),), ())
     for kind in KINDS:
         data = DataRoot(root, kind.folders)
         if not all(data.has(table) for table in kind.needed):
             continue
         names = (*kind.needed, *kind.wanted)
         found = tuple(Table(name, data.size(name), _rows(data, name)) for name in names if data.has(name))
-        return Records(kind, found, tuple(name for name in kind.wanted if not data.has(name)))
-    return None
+        yield Records(root, kind, found, tuple(name for name in kind.wanted if not data.has(name)))
+
+
+def _has_embeddings(root: Path) -> bool:
+    """Whether the first few X-ray studies below ``files`` hold embeddings; listing all of them takes minutes."""
+    studies = islice((study for group in _inner(root / "files") for who in _inner(group) for study in _inner(who)), 20)
+    return any(path.suffix == ".tfrecord" for study in studies for path in study.iterdir())
+
+
+def _inner(folder: Path) -> Iterator[Path]:
+    return (path for path in (folder.iterdir() if folder.is_dir() else ()) if _PATIENTS.fullmatch(path.name))
+
+
+def _is_other(file: Path) -> bool:
+    """Whether it is a table of another kind than MEDS data."""
+    try:
+        return "code" not in pl.read_parquet_schema(file)
+    except (OSError, pl.exceptions.PolarsError):
+        return False
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders of a folder that may hold a release; none where it cannot be listed or is a store."""
+    try:
+        with os.scandir(folder) as entries:
+            there = sorted(entry.name for entry in entries if entry.is_dir())
+    except OSError:
+        return []
+    if (folder / "manifest.json").is_file() and any(name.startswith("data-") for name in there):
+        return []
+    return [folder / name for name in there if not name.startswith(".") and not _PATIENTS.fullmatch(name)]
 
 
 def _rows(data: DataRoot, table: str) -> int | None:
