@@ -17,12 +17,17 @@ from mmnar.dataset.content import Content, HashedArrays, ItemArrays, SeriesArray
 from mmnar.dataset.features import static_features
 from mmnar.dataset.growing import Growing
 from mmnar.dataset.items import found, series_content
-from mmnar.errors import ConfigError, SchemaError
+from mmnar.errors import ConfigError, SchemaError, SourceError
+from mmnar.images.places import ENDINGS, ImageFolder
 from mmnar.notes.cache import encode_cached
 from mmnar.notes.encoder import TextEncoder
 from mmnar.notes.hashing import HashedText, HashingSVD
+from mmnar.privacy import SMALL_CELL, counted
 from mmnar.schema import Feature, ModalitySpec
 from mmnar.sources.events import FeatureRule, ImageRule, PastEvents, Rule, SeriesRule, TextRule, VectorRule
+
+_SURELY = 1000
+"""Images asked for in vain after which no more are."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Gatherer(ABC):
         """All samples added."""
 
     def left_out(self) -> dict[str, int]:
-        """What → number of values or items left out."""
+        """What, with # in place of a count → number of values or items left out, or chosen among."""
         return {}
 
 
@@ -212,45 +217,103 @@ class VectorGatherer(Gatherer):
             )
         self._items = _Items(how.folder)
         self._values = Growing(np.float32, (rule.width,), how.folder)
+        self._unusable = 0
 
     def add(self, past: PastEvents) -> None:
         rows = found(past, self.rule.codes)
-        self._items.add(np.diff(rows.offsets), rows.hours)
-        self._values.append(self._array[rows.text.cast(pl.Int64).to_numpy()])
+        place = rows.text.cast(pl.Int64, strict=False).fill_null(-1).to_numpy()
+        if len(place) and not (place.min() >= 0 and place.max() < len(self._array)):
+            raise SchemaError(
+                f"vectors of modality '{self.spec.name}'",
+                f"row numbers of an array of {len(self._array):,}",
+                "others",
+                "pack the embeddings again",
+            )
+        vectors = self._array[place]
+        finite = np.isfinite(vectors).all(axis=1)
+        self._unusable += int((~finite).sum())
+        self._items.add(_per_sample(rows.offsets, finite.astype(np.int64)), rows.hours[finite])
+        self._values.append(vectors[finite])
 
     def content(self) -> Content:
         return ItemArrays(self._items.offsets(), self._items.hours.array(), self._values.array())
 
+    def left_out(self) -> dict[str, int]:
+        if not self._unusable:
+            return {}
+        return {f"modality '{self.spec.name}': # vectors left out: numbers that are not finite": self._unusable}
+
 
 class ImageGatherer(Gatherer):
-    """The latest image of each sample."""
+    """The latest image of each sample.
+
+    Raises:
+        SourceError: Most of the images are not there, or none of them can be read.
+    """
 
     def __init__(self, rule: ImageRule, how: Gathering) -> None:
         self.rule = rule
         self.spec = ModalitySpec(rule.modality, kind="image", shape=(rule.side, rule.side))
+        self._folder = ImageFolder(rule.root)
         self._items = _Items(how.folder)
         self._values = Growing(np.uint8, self.spec.shape, how.folder)
+        self._asked = self._absent = 0
         self._undecoded: Counter[str] = Counter()
 
     def add(self, past: PastEvents) -> None:
         from mmnar.images.pixels import Undecoded, read_images
 
         images = found(past, self.rule.codes, latest=True)
-        paths = [self.rule.root / path for path in images.text]
-        whole = np.zeros(len(paths), dtype=bool)
-        for i, pixels in enumerate(read_images(paths, self.rule.side)):
+        places = [self._folder.find(path) for path in images.text]
+        self._asked += len(places)
+        self._absent += sum(place is None for place in places)
+        if self._asked >= _SURELY and self._absent == self._asked:
+            self._check_there()
+        whole = np.array([place is not None for place in places], dtype=bool)
+        there = np.flatnonzero(whole)
+        for i, pixels in zip(there, read_images((p for p in places if p), self.rule.side), strict=True):
             if isinstance(pixels, Undecoded):
                 self._undecoded[pixels.reason] += 1
+                whole[i] = False
             else:
                 self._values.append(pixels[None])
-                whole[i] = True
         self._items.add(_per_sample(images.offsets, whole.astype(np.int64)), images.hours[whole])
 
     def content(self) -> Content:
+        self._check_there()
+        there, bad = self._asked - self._absent, self._undecoded.total()
+        if bad == there and bad >= SMALL_CELL:
+            reasons = ", ".join(f"{counted(n)} {reason}" for reason, n in self._undecoded.most_common())
+            raise SourceError(
+                f"images of modality '{self.spec.name}'",
+                "some that can be read",
+                f"none of {counted(there)}: {reasons}",
+                "check a file by hand, or prepare without images",
+            )
         return ItemArrays(self._items.offsets(), self._items.hours.array(), self._values.array())
 
+    def _check_there(self) -> None:
+        """Refuse records whose images lie elsewhere, or were downloaded in small part."""
+        if 2 * self._absent > self._asked:
+            few = "none of those asked for" if self._absent == self._asked else "fewer than half of those asked for"
+            raise SourceError(
+                f"images of modality '{self.spec.name}' in '{self.rule.root}'",
+                f"the files that its records name, as {', '.join(ENDINGS)}",
+                few,
+                "give the folder that holds 'files', complete the download, or prepare without images",
+            )
+
     def left_out(self) -> dict[str, int]:
-        return {f"modality '{self.spec.name}': # images left out that {r}": n for r, n in self._undecoded.items()}
+        reasons = dict(self._undecoded)
+        if self._absent:
+            many = self._absent > max(self._asked / 10, SMALL_CELL)
+            reasons["are not there" + many * ": more than a tenth of all, so complete the download"] = self._absent
+        name = f"modality '{self.spec.name}'"
+        left_out = {f"{name}: # images left out that {reason}": n for reason, n in reasons.items()}
+        if self._folder.several:
+            rule = f"read is the file that the records name, else the first of {', '.join(ENDINGS)}"
+            left_out[f"{name}: # images lie there in several forms: {rule}"] = self._folder.several
+        return left_out
 
 
 def gatherers(rules: Sequence[Rule], max_missing: float, how: Gathering) -> tuple[Gatherer, ...]:

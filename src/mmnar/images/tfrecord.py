@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 import numpy as np
@@ -32,6 +32,7 @@ from mmnar.errors import SourceError
 from mmnar.files import write_text, write_whole
 from mmnar.privacy import counted
 from mmnar.progress import Pace, say
+from mmnar.sources.reading.visible import is_hidden
 
 WIDTH: Final = 1376
 """Numbers in one released embedding."""
@@ -194,7 +195,7 @@ def _listing(root: Path, wanted: frozenset[str] | None, workers: int) -> tuple[l
 
 def _folders(path: str | Path) -> list[os.DirEntry[str]]:
     with os.scandir(path) as entries:
-        return sorted((e for e in entries if e.is_dir()), key=lambda e: e.name)
+        return sorted((e for e in entries if e.is_dir() and not is_hidden(PurePath(e.name))), key=lambda e: e.name)
 
 
 def _of_subject(root: Path, subject: os.DirEntry[str]) -> Iterator[tuple[str, _Entry | None]]:
@@ -202,13 +203,13 @@ def _of_subject(root: Path, subject: os.DirEntry[str]) -> Iterator[tuple[str, _E
     for study in _folders(subject.path):
         with os.scandir(study.path) as files:
             for file in files:
-                if file.name.endswith(".tfrecord"):
+                if file.name.lower().endswith(".tfrecord") and not is_hidden(PurePath(file.name)):
                     yield _entry(root, file)
 
 
 def _entry(root: Path, file: os.DirEntry[str]) -> tuple[str, _Entry | None]:
     path = Path(file.path).relative_to(root).as_posix()
-    match = re.fullmatch(r"files/p\d+/p(\d+)/s(\d+)/([^/]+)\.tfrecord", path)
+    match = re.fullmatch(r"files/p[0-9]+/p([0-9]{1,18})/s([0-9]{1,18})/([^/]+)\.tfrecord", path, re.IGNORECASE)
     if match is None:
         return path, None
     try:
@@ -295,15 +296,19 @@ def _index(blocks: Sequence[Sequence[_Entry]], files: Sequence[Path]) -> pl.Data
 
 
 def _finished(out: Path, key: str) -> PackedEmbeddings | None:
-    manifest_file, array, index = out / "embeddings.json", out / "embeddings.npy", out / "embeddings.parquet"
-    if not manifest_file.exists():
+    """An earlier packing of the same files; None where there is none, or it is not as it was written."""
+    array, index = out / "embeddings.npy", out / "embeddings.parquet"
+    try:
+        manifest = json.loads((out / "embeddings.json").read_text(encoding="utf-8"))
+        if manifest["listing"] != key:
+            return None
+        rows = pl.read_parquet(index)
+        shape = np.load(array, mmap_mode="r", allow_pickle=False).shape
+        if shape != (manifest["rows"], WIDTH) or rows.height != manifest["rows"] or dict(rows.schema) != INDEX_SCHEMA:
+            return None
+        return PackedEmbeddings(array, index, rows, str(manifest["fingerprint"]), tuple(manifest["notes"]))
+    except (OSError, ValueError, KeyError, TypeError, EOFError, pl.exceptions.PolarsError):
         return None
-    manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
-    if manifest["listing"] != key:
-        return None
-    return PackedEmbeddings(
-        array, index, pl.read_parquet(index), str(manifest["fingerprint"]), tuple(manifest["notes"])
-    )
 
 
 def _worded(dropped: Counter[str]) -> str:
