@@ -54,7 +54,7 @@ def test_each_kind_by_hand() -> None:
     assert torch.allclose(parts["film"][0][i].double(), tiles.flatten(), atol=1e-6)
 
 
-def test_known_entries_are_standardised_on_the_fold_and_the_rest_is_zero() -> None:
+def test_known_numbers_are_standardised_on_the_fold_indicators_centred_and_the_rest_is_zero() -> None:
     b = mixed()
     vectors = PlainVectors(MIXED)
     vectors.fit(b)
@@ -64,8 +64,26 @@ def test_known_entries_are_standardised_on_the_fold_and_the_rest_is_zero() -> No
         n = known.sum(0)
         assert torch.allclose(x.sum(0)[n > 0] / n[n > 0], torch.zeros_like(x[0])[n > 0], atol=1e-4)
         spread = ((x**2).sum(0) / n.clamp(min=1)).sqrt()
-        assert ((spread - 1).abs() < 1e-3)[spread > 1e-3].all()
+        numbers = slice(0, 1 if MIXED.modality_names[i] == "unit" else None)
+        assert ((spread - 1).abs() < 1e-3)[numbers][spread[numbers] > 1e-3].all()
         assert torch.isfinite(x).all()
+
+
+def test_a_rare_category_is_no_loud_one() -> None:
+    """Standardised, the indicator of one patient in 240 is 15; three categories weigh as three numbers."""
+    b = mixed()
+    unit = b.modalities["unit"]
+    has = unit.observed[:, 0] & b.present[:, 2]
+    unit.values[has, 0] = 0.0
+    unit.values[has.nonzero()[0], 0] = 2.0
+    vectors = PlainVectors(MIXED)
+    vectors.fit(b)
+    x, known = vectors(b)[2]
+    share = 1 / int(has.sum())
+    rare = x[has, 1:]  # the number comes first
+    assert torch.allclose(rare[0], torch.tensor([share - 1, 0, 1 - share]), atol=1e-5)
+    assert torch.allclose(rare[1], torch.tensor([share, 0, -share]), atol=1e-5)
+    assert (x[~known] == 0).all()
 
 
 def test_the_fold_is_seen_in_chunks_and_gives_the_whole_folds_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,4 +105,5 @@ def test_the_fold_is_seen_in_chunks_and_gives_the_whole_folds_statistics(monkeyp
             mean, scale = one.get_buffer(f"mean{m}")[f], one.get_buffer(f"scale{m}")[f]
             want = values.std(correction=0).item() if len(values) else 0.0
             assert abs(mean.item() - (values.mean().item() if len(values) else 0.0)) < 1e-6
-            assert abs(scale.item() - (want if want > 1e-6 else 1.0)) < 1e-6
+            indicator = MIXED.modality_names[m] == "unit" and f > 0
+            assert abs(scale.item() - (want if want > 1e-6 and not indicator else 1.0)) < 1e-6

@@ -20,7 +20,7 @@ FIT_ROWS: Final = 2048
 
 
 class PlainVectors(nn.Module):
-    """x^m (B, F_m) of each modality and which of its entries are known, standardised on the training fold.
+    """x^m (B, F_m) of each modality and which of its entries are known, centred and scaled on the training fold.
 
     ===========  ==============================================================================
     kind         x^m
@@ -32,6 +32,8 @@ class PlainVectors(nn.Module):
     ===========  ==============================================================================
 
     An entry is known where the modality is present and the cell observed; a count is known wherever the modality is.
+    Numbers have variance 1. Indicators are centred alone: a category of every thousandth patient would otherwise be an
+    input of 32, and a feature of thirty categories would weigh as thirty numbers in every distance and squared error.
 
     Args:
         schema: Modalities in order.
@@ -61,6 +63,7 @@ class PlainVectors(nn.Module):
                 n += more
             scale = (square / n.clamp(min=1)).sqrt()
             self._set(f"mean{m}", mean)
+            scale[_numbers(spec) :] = 1.0  # indicators come last
             self._set(f"scale{m}", torch.where(scale > 1e-6, scale, torch.ones_like(scale)))
 
     def _set(self, name: str, value: Tensor) -> None:
@@ -83,6 +86,13 @@ def _width(spec: ModalitySpec) -> int:
     if spec.kind == "series":
         return len(spec.features) * len(SUMMARIES)
     return TILES**2 if spec.kind == "image" else spec.shape[-1]
+
+
+def _numbers(spec: ModalitySpec) -> int:
+    """How many entries are numbers; the indicators of a static modality come after them."""
+    if spec.kind == "static":
+        return sum(f.kind == "continuous" for f in spec.features)
+    return _width(spec)
 
 
 def _vector(spec: ModalitySpec, content: Content, present: Tensor) -> tuple[Tensor, Tensor]:

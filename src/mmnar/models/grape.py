@@ -58,7 +58,7 @@ class GRAPE(Model):
             "columns are single features with scalar edges. There is no variant on single features.",
             "Training is by mini-batch: a modality's neighbourhood is the batch. At prediction modality states are "
             "those of the whole training fold, renewed after each epoch; the release puts test patients in the graph.",
-            "The imputation target is the given data x_im (standardised on the training fold, known entries alone), "
+            "The imputation target is the given data x_im (scaled on the training fold, known entries alone), "
             "read from the imputed vector through a fixed orthogonal basis R_m: a target that trains could collapse.",
             "The release scales values with all rows, test rows and cells it later hides included; we do not.",
             "The imputation loss is on the edges that the step dropped; the release's is on all training edges.",

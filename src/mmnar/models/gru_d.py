@@ -166,7 +166,7 @@ class GRUDStatic(Model):
         deviations=(
             "Not the paper's model: with one time nothing decays, the state before it is zero, and what remains of "
             "GRU-D is a gated layer on mean-imputed features and their mask. For data without series.",
-            "Categories are indicators, standardised like numbers, so that the mean is 0.",
+            "Categories are indicators, centred, so that the mean is 0.",
             "Modalities of other kinds join the state by their embeddings and pattern.",
         ),
         needs=("static",),

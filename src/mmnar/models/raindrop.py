@@ -288,7 +288,7 @@ class RaindropStatic(Model):
         deviations=(
             "Not the paper's model: with one time there is no encoding of time and no attention over it, and what "
             "remains of Raindrop is one layer of its graph over features. For data without series.",
-            "A categorical feature is one sensor; its reading is the standardised indicators of its categories.",
+            "A categorical feature is one sensor; its reading is the centred indicators of its categories.",
             "Modalities of other kinds join by their embeddings and pattern.",
             *GRAPH_DEVIATIONS,
         ),
