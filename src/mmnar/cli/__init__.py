@@ -9,19 +9,42 @@ from typing import Any
 from mmnar import progress
 from mmnar.cli import inspect, prepare, run, simulate, study
 from mmnar.cli.apps import app
-from mmnar.errors import MmnarError
+from mmnar.faults import as_report, in_one_line
 
 __all__ = ["app", "inspect", "main", "prepare", "run", "simulate", "study"]
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Entry point: errors of ours are one line on stderr and exit status 2; others keep their traceback."""
+    """Entry point. What can be expected to fail is one line on stderr and exit status 2; a fault of this package is
+    told by its kind and places, with status 1; an interrupt is status 130."""
     progress.show()
     try:
-        return app(arguments)
-    except MmnarError as error:
-        print(f"mmnar: {error}", file=sys.stderr)
-        sys.exit(2)
+        found = app(arguments)
+        sys.stdout.flush()  # a full disk shows here, not behind our back
+        return found
     except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         sys.exit(1)
+    except KeyboardInterrupt:
+        _say("interrupted; what was finished stays")
+        sys.exit(130)
+    except Exception as error:
+        line = in_one_line(error)
+        _say(line if line is not None else as_report(error))
+        _silence()
+        sys.exit(2 if line is not None else 1)
+
+
+def _say(words: str) -> None:
+    try:
+        print(f"mmnar: {words}", file=sys.stderr, flush=True)
+    except OSError:
+        return  # nowhere to say it
+
+
+def _silence() -> None:
+    """Forget what stdout could not take, or the interpreter would complain of it at the end."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

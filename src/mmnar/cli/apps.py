@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
 from cyclopts import App
 
 from mmnar import __version__
+from mmnar.lock import alone
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def writes_out(verb: Callable[P, T]) -> Callable[P, T]:
+    """While the verb runs nobody else may write into its ``out``; whoever comes second is refused at once."""
+
+    @wraps(verb)
+    def only_one(*args: P.args, **options: P.kwargs) -> T:
+        out = options.get("out")
+        if out is None or options.get("dry_run"):
+            return verb(*args, **options)
+        with alone(Path(str(out))):
+            return verb(*args, **options)
+
+    return only_one
+
 
 app = App(
     name="mmnar",

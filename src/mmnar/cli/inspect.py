@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mmnar.cli.apps import app
+from mmnar.cli.apps import app, writes_out
 
 
 @app.command
+@writes_out
 def describe(store: Path, *, out: Path | None = None) -> None:
     """How many patients have which modalities, and does it matter? Cohort, attrition, availability over time and by
     unit, outcome by pattern, and whether missingness is informative.

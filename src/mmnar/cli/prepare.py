@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mmnar.cli.apps import prepare
+from mmnar.cli.apps import prepare, writes_out
 from mmnar.progress import Pace
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 @prepare.command
+@writes_out
 def eicu(*, root: Path, out: Path, apache_prediction: bool = True) -> None:
     """eICU-CRD 2.0 or its open demo: in-hospital mortality asked 24 h after unit admission, ICU readmission asked
     at unit discharge.
@@ -42,6 +43,7 @@ def eicu(*, root: Path, out: Path, apache_prediction: bool = True) -> None:
 
 
 @prepare.command
+@writes_out
 def mimic_iv(
     *,
     root: Path,
@@ -105,6 +107,7 @@ def mimic_iv(
 
 
 @prepare.command
+@writes_out
 def physionet2012(*, root: Path, out: Path, bin_hours: float = 0.0) -> None:
     """PhysioNet/CinC Challenge 2012: in-hospital death asked 48 h after unit admission.
 
@@ -123,6 +126,7 @@ def physionet2012(*, root: Path, out: Path, bin_hours: float = 0.0) -> None:
 
 
 @prepare.command
+@writes_out
 def table(spec: Path, *, out: Path, root: Path | None = None, dry_run: bool = False) -> None:
     """A table of your own: one row a sample, columns grouped into modalities by a YAML spec (docs/own-tables.md).
 
@@ -148,6 +152,7 @@ def table(spec: Path, *, out: Path, root: Path | None = None, dry_run: bool = Fa
 
 
 @prepare.command
+@writes_out
 def synthetic(
     *,
     out: Path,
@@ -182,6 +187,7 @@ def synthetic(
 
 
 @prepare.command
+@writes_out
 def meds(
     *,
     root: Path,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmnar.cli.apps import app
+from mmnar.cli.apps import app, writes_out
 from mmnar.errors import ConfigError, MmnarError
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def demo(*, out: Path = Path("demo"), patients: int = 3000, seed: int = 0) -> No
 
 
 @app.command
+@writes_out
 def train(store: Path, *words: str, model: str, out: Path, resume: bool = False) -> None:
     """Fit a model, its rectifier on out-of-fold predictions, and score the test fold.
 
@@ -56,17 +57,22 @@ def train(store: Path, *words: str, model: str, out: Path, resume: bool = False)
         words: Overrides, e.g. train.lr=3e-4 model.width=64 ensemble=5 split.folds=5 split.fold=0 preset=paper.
         model: A name from `mmnar models`.
         out: The run's folder.
-        resume: Continue an interrupted run, to the same numbers.
+        resume: Continue an interrupted run, to the same numbers; a finished one stays as it is.
     """
     from mmnar.training.monitor import shown
-    from mmnar.workflow import train_run
+    from mmnar.workflow import is_finished, train_run
 
+    finished = is_finished(out)
     with shown() as monitor:
         run = train_run(store, model, out, words, resume=resume, monitor=monitor)
+    if finished:
+        print(f"{run.name}: the run in {out} is finished; nothing was changed")
+        return
     print(f"{run.name}: {len(run.test)} test samples scored in {run.record['seconds']:.0f} s → {out}")
 
 
 @app.command
+@writes_out
 def evaluate(*runs: Path, on: Path | None = None, out: Path | None = None, resamples: int = 1000) -> None:
     """Metrics with intervals and paired tests of one or more runs.
 
@@ -76,17 +82,18 @@ def evaluate(*runs: Path, on: Path | None = None, out: Path | None = None, resam
         out: Also write result.json there.
         resamples: Of the patient-clustered bootstrap.
     """
+    from mmnar.files import write_whole
     from mmnar.report.text import result_text
     from mmnar.workflow import evaluate_runs
 
     result = evaluate_runs(_opened(runs), on=on, resamples=resamples)
     if out:
-        out.mkdir(parents=True, exist_ok=True)
-        result.save(out / "result.json")
+        write_whole(out / "result.json", result.save)
     print(result_text(result))
 
 
 @app.command
+@writes_out
 def report(*runs: Path, out: Path, on: Path | None = None, store: Path | None = None, resamples: int = 1000) -> None:
     """One offline HTML file, result.json and predictions.parquet.
 
@@ -104,6 +111,7 @@ def report(*runs: Path, out: Path, on: Path | None = None, store: Path | None = 
 
 
 @app.command
+@writes_out
 def export(run: Path, *, out: Path, store: Path | None = None) -> None:
     """Splits, labels and test predictions as MEDS 0.4 files, which meds-evaluation and others read.
 

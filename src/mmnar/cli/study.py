@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mmnar.cli.apps import app
+from mmnar.cli.apps import app, writes_out
 from mmnar.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 @app.command
+@writes_out
 def study(
     spec: Path,
     *,
@@ -69,6 +70,7 @@ def study(
 
 
 @app.command
+@writes_out
 def study_page(result: Path, *, out: Path) -> None:
     """The report of a study from its saved result alone, without its runs.
 

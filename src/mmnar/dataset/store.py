@@ -7,7 +7,6 @@ new one, never half of either.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,13 +21,15 @@ from numpy.typing import NDArray
 
 from mmnar.cohort.split import Split, check_role
 from mmnar.dataset.content import Content, blanked, content_arrays, content_of, part_names, taken
+from mmnar.dataset.disk import PER_SAMPLE, array_name, damaged, fingerprint_of, open_arrays, write_arrays
 from mmnar.errors import LeakageError, SchemaError, StoreError
-from mmnar.files import sha256_of, write_text
+from mmnar.files import first_changed, is_temporary, read_sealed, sweep, write_sealed
+from mmnar.lock import alone, contents
 from mmnar.predictions import Predictions
 from mmnar.roles import ROLES, Calibration, R, Test, Train, Tune, subject_keys
 from mmnar.schema import ModalitySpec, Schema
 
-STORE_VERSION: Final = 2
+STORE_VERSION: Final = 3
 BESIDE: Final = ("events", "cache")
 """Folders of a store that ``prepare`` fills before the arrays: the events as a MEDS dataset, encoded notes."""
 
@@ -203,80 +204,82 @@ def write_store(path: Path, dataset: PatientDataset) -> Path:
     """Write ``dataset`` to ``path``; a store already there is replaced only when the new one is whole.
 
     Raises:
-        StoreError: The path exists and is not a store, or the disk is full.
+        StoreError: The path exists and is not a store, somebody else writes there, or the disk is full.
     """
     path = Path(path)
-    claim_store(path)
-    temporary = path / f".tmp-{uuid.uuid4().hex[:12]}"
-    placed: Path | None = None
-    try:
-        files = _write_arrays(temporary, dataset)
-        fingerprint = hashlib.sha256(json.dumps([dataset.schema.to_dict(), files]).encode()).hexdigest()[:16]
-        data = path / f"data-{fingerprint}"
-        if data.exists() and not _is_whole(data, files):
-            # what a kill left of an older store with the same content
-            shutil.rmtree(data)
-        if data.exists():
-            shutil.rmtree(temporary)
-        else:
-            os.replace(temporary, data)
-            placed = data
-        manifest = {
-            **dataset.manifest,
-            "store_version": STORE_VERSION,
-            "fingerprint": fingerprint,
-            "data": data.name,
-            "files": files,
-            "schema": dataset.schema.to_dict(),
-            "schema_digest": dataset.schema.digest(),
-            "samples": len(dataset),
-        }
-        write_text(path / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
-    except OSError as error:
-        for remains in (temporary, placed):
-            if remains is not None:
-                shutil.rmtree(remains, ignore_errors=True)
-        raise StoreError(
-            f"writing '{path}'", "room and permission to write", str(error), "the store that was there is unchanged"
-        ) from error
-    _sweep(path, data.name)
+    with alone(path, "store"):
+        claim_store(path)
+        temporary = path / f".tmp-{uuid.uuid4().hex[:12]}"
+        placed: Path | None = None
+        try:
+            files = write_arrays(temporary, _arrays(dataset))
+            fingerprint = fingerprint_of(dataset.schema, files)
+            data = path / f"data-{fingerprint}"
+            if data.exists() and first_changed(data, files, afresh=True):
+                # what a kill left of an older store with the same content
+                shutil.rmtree(data)
+            if data.exists():
+                shutil.rmtree(temporary)
+            else:
+                os.replace(temporary, data)
+                placed = data
+            manifest = {
+                **dataset.manifest,
+                "store_version": STORE_VERSION,
+                "fingerprint": fingerprint,
+                "data": data.name,
+                "files": files,
+                "schema": dataset.schema.to_dict(),
+                "schema_digest": dataset.schema.digest(),
+                "samples": len(dataset),
+            }
+            write_sealed(path / "manifest.json", manifest)
+        except OSError as error:
+            for remains in (temporary, placed):
+                if remains is not None and not _is_current(path, remains.name):
+                    shutil.rmtree(remains, ignore_errors=True)
+            raise StoreError(
+                f"writing '{path}'",
+                "room and permission to write",
+                error.strerror or type(error).__name__,
+                "the store that was there is unchanged",
+            ) from error
+        _sweep(path, data.name)
     return path
 
 
 def claim_store(path: Path) -> None:
-    """Make the folder of a store, or refuse one that holds something else, before any work is done.
+    """Make the folder of a store, or refuse one that holds something else, before any work is done; sweep what kills
+    left in it. For whoever alone may write there (``lock.alone``).
 
     Raises:
         StoreError: The path exists and is not a store, or cannot be made.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        others = [p.name for p in path.iterdir() if p.name not in BESIDE and not p.name.startswith(("data-", ".tmp-"))]
+        others = [name for name in contents(path) if name not in BESIDE and not name.startswith("data-")]
+        if not others or "manifest.json" in others:
+            for folder in BESIDE:
+                sweep(path / folder)
     except OSError as error:
-        raise StoreError(f"'{path}'", "a folder that can be written", str(error), "choose another --out") from error
+        fact = error.strerror or type(error).__name__
+        raise StoreError(f"'{path}'", "a folder that can be written", fact, "choose another --out") from error
     if others and "manifest.json" not in others:
         raise StoreError(f"'{path}'", "an empty folder or a store", "other files", "choose another --out")
 
 
-def _write_arrays(folder: Path, dataset: PatientDataset) -> dict[str, str]:
-    """Every array as a file; name → hash."""
-    folder.mkdir()
-    files = {}
-    for name, array in sorted(_arrays(dataset).items()):
-        target = folder / f"{name}.npy"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("wb") as handle:
-            np.save(handle, array, allow_pickle=False)
-            handle.flush()
-            os.fsync(handle.fileno())
-        files[f"{name}.npy"] = sha256_of(target)
-    return files
+def _is_current(path: Path, data: str) -> bool:
+    """Whether the store's manifest names this data folder."""
+    try:
+        return bool(json.loads((path / "manifest.json").read_text(encoding="utf-8"))["data"] == data)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _sweep(path: Path, current: str) -> None:
     """Delete older data folders and what kills left."""
     for stale in path.iterdir():
-        if stale.name != current and stale.name.startswith(("data-", ".tmp-")):
+        if stale.name != current and (stale.name.startswith("data-") or is_temporary(stale.name)):
             if stale.is_dir():
                 shutil.rmtree(stale, ignore_errors=True)
             else:
@@ -286,41 +289,39 @@ def _sweep(path: Path, current: str) -> None:
 def open_store(path: str | Path, verify: bool = False) -> PatientDataset:
     """Open a store; arrays are memory-mapped read-only.
 
+    Every file's type, shape and size is checked against the schema, and its hash, too: once, and again when the file
+    has changed since (see ``files.first_changed``).
+
     Args:
         path: The folder that ``prepare`` wrote.
-        verify: Also recompute every file's hash.
+        verify: Recompute every hash, whatever is remembered.
 
     Raises:
-        StoreError: Not a store, written by another version, or damaged.
+        StoreError: Not a store, written by another version, or damaged; names the file.
+        OSError: A file may not be read.
     """
     path = Path(path)
     manifest_path = path / "manifest.json"
     if not manifest_path.is_file():
         raise StoreError(f"'{path}'", "a store (manifest.json)", "none", "run `mmnar prepare` or `mmnar demo` first")
+    version = ("store_version", STORE_VERSION)
+    manifest = read_sealed(manifest_path, f"store '{path}'", "prepare it again", version)
     try:
-        manifest: dict[str, Any] = json.loads(manifest_path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise StoreError(f"'{manifest_path}'", "JSON", str(error), "prepare the store again") from error
-    if manifest.get("store_version") != STORE_VERSION:
-        raise StoreError(
-            f"store '{path}'",
-            f"store version {STORE_VERSION}",
-            f"{manifest.get('store_version')}",
-            "prepare it again with this version",
-        )
-    data = path / manifest["data"]
-    for name, digest in manifest["files"].items():
-        file = data / name
-        if not file.is_file() or (verify and sha256_of(file) != digest):
-            raise StoreError(
-                f"store file '{name}'", "the file that prepare wrote", "missing or changed", "prepare again"
-            )
-    schema = Schema.from_dict(manifest["schema"])
-    a = {name.removesuffix(".npy"): _load(data / name) for name in manifest["files"]}
+        schema = Schema.from_dict(manifest["schema"])
+        data, files, n = path / str(manifest["data"]), dict(manifest["files"]), int(manifest["samples"])
+        whole = fingerprint_of(schema, files) == manifest["fingerprint"] and n >= 0
+    except (KeyError, TypeError, ValueError, AttributeError):
+        whole = False
+    if not whole:
+        raise StoreError(f"store '{path}'", "the manifest that prepare wrote", "another", "prepare it again")
+    a = open_arrays(data, files, schema, n)
+    changed = first_changed(data, files, afresh=verify)
+    if changed:
+        raise damaged(changed)
     return PatientDataset(
         schema,
         {
-            m.name: content_of(m, {part: a[_array_name(m.name, part)] for part in part_names(m)})
+            m.name: content_of(m, {part: a[array_name(m.name, part)] for part in part_names(m)})
             for m in schema.modalities
         },
         a["labels"],
@@ -394,22 +395,10 @@ def _check_content(content: Content, spec: ModalitySpec, n: int) -> None:
         raise SchemaError(f"modality '{spec.name}'", "finite numbers or NaN", "infinity", "set plausible ranges")
 
 
-def _array_name(modality: str, part: str) -> str:
-    return f"values/{modality}/{part}" if part else f"values/{modality}"
-
-
 def _arrays(dataset: PatientDataset) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any]] = {
-        "labels": dataset.labels,
-        "label_mask": dataset.label_mask,
-        "present": dataset.present,
-        "subject_id": dataset.subject_id,
-        "hadm_id": dataset.hadm_id,
-        "stay_id": dataset.stay_id,
-        "prediction_time": dataset.prediction_time,
-    }
+    arrays: dict[str, NDArray[Any]] = {name: getattr(dataset, name) for name in PER_SAMPLE}
     arrays |= {
-        _array_name(name, part): array
+        array_name(name, part): array
         for name, content in dataset.values.items()
         for part, array in content_arrays(content).items()
     }
@@ -417,19 +406,3 @@ def _arrays(dataset: PatientDataset) -> dict[str, NDArray[Any]]:
     if dataset.bayes is not None:
         arrays["truth/bayes"] = dataset.bayes
     return arrays
-
-
-def _load(path: Path) -> NDArray[Any]:
-    try:
-        with path.open("rb") as handle:
-            np.lib.format.read_magic(handle)
-            empty = 0 in np.lib.format.read_array_header_1_0(handle)[0]
-        # nothing cannot be mapped
-        array: NDArray[Any] = np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
-    except ValueError as error:
-        raise StoreError(f"store file '{path.name}'", "a numpy array", str(error), "prepare again") from error
-    return array
-
-
-def _is_whole(data: Path, files: Mapping[str, str]) -> bool:
-    return all((data / name).is_file() and sha256_of(data / name) == digest for name, digest in files.items())

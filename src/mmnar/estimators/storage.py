@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import uuid
+import warnings
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from mmnar.dataset.store import Fold
 from mmnar.errors import StoreError
 from mmnar.estimators.base import Estimator, Predictor
+from mmnar.files import names_below, read_sealed, sha256_of, write_sealed
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
-from mmnar.training.monitor import Monitor
+from mmnar.training.monitor import Monitor, Recorder, Silent
 
-PREDICTOR_VERSION: Final = 1
+PREDICTOR_VERSION: Final = 2
 
 
 def save_predictor(predictor: Predictor, folder: Path) -> Path:
@@ -40,15 +41,15 @@ def save_predictor(predictor: Predictor, folder: Path) -> Path:
             "schema": predictor.schema.to_dict(),
             "state": state,
         }
-        (temporary / "predictor.json").write_text(json.dumps(record), encoding="utf-8")
+        record["files"] = {name: sha256_of(temporary / name) for name in sorted(names_below(temporary))}
+        write_sealed(temporary / "predictor.json", record)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(temporary, folder)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise StoreError(
-            f"saving '{predictor.name}'", "room to write", str(error), "free space and --resume"
-        ) from error
+        fact = error.strerror or type(error).__name__
+        raise StoreError(f"saving '{predictor.name}'", "room to write", fact, "free space and --resume") from error
     return folder
 
 
@@ -62,24 +63,29 @@ def load_predictor(folder: str | Path) -> Predictor:
     path = folder / "predictor.json"
     if not path.is_file():
         raise StoreError(f"'{folder}'", "a fitted model (predictor.json)", "none", "run `mmnar train` first")
-    record = json.loads(path.read_text(encoding="utf-8"))
-    if record.get("predictor_version") != PREDICTOR_VERSION:
-        raise StoreError(
-            f"fitted model '{folder.name}'",
-            f"version {PREDICTOR_VERSION}",
-            f"{record.get('predictor_version')}",
-            "train it again with this version",
-        )
-    module, name = record["loader"].split(":")
-    if not module.startswith("mmnar.estimators."):  # a file must not choose what code runs
-        raise StoreError(
-            f"fitted model '{folder.name}'", "a class of mmnar.estimators", module, "do not trust this file"
-        )
+    what = f"fitted model '{folder.name}'"
+    record = read_sealed(path, what, "train it again with this version", ("predictor_version", PREDICTOR_VERSION))
+    for file, digest in record["files"].items():
+        if not (folder / file).is_file() or sha256_of(folder / file) != digest:
+            raise StoreError(f"{what}, {file}", "the file that train wrote", "missing or changed", "train it again")
     keys = np.load(folder / "fitted_subjects.npy", allow_pickle=False)
-    loaded: Predictor = getattr(import_module(module), name).load_state(
+    return _class_of(record["loader"], what).load_state(
         folder, Schema.from_dict(record["schema"]), keys, record["state"]
     )
-    return loaded
+
+
+def _class_of(loader: Any, what: str) -> type[Predictor]:
+    """The class that a file names. A file must not choose what code runs: it is one of ours, or refused."""
+    module, _, name = str(loader).partition(":")
+    found = None
+    if module.startswith("mmnar.estimators."):
+        try:
+            found = getattr(import_module(module), name, None)
+        except ImportError:
+            found = None
+    if not (isinstance(found, type) and issubclass(found, Predictor)):
+        raise StoreError(what, "a predictor of mmnar.estimators", "another loader", "do not trust this file")
+    return found
 
 
 def fit_or_load(
@@ -90,12 +96,22 @@ def fit_or_load(
     workdir: Path | None,
     monitor: Monitor | None,
 ) -> Predictor:
-    """Fit, or take up the finished fit that an interrupted run left in ``workdir``."""
+    """Fit, or take up the finished fit that an interrupted run left in ``workdir``, with its training records. One that
+    is damaged is fitted again, to the same numbers."""
     if workdir is None:
         return estimator.fit(train, tune, seed=seed, monitor=monitor)
-    finished = workdir / "fitted"
+    finished, records = workdir / "fitted", workdir / "history.json"
+    recorder = Recorder(monitor or Silent())
     if (finished / "predictor.json").is_file():
-        return load_predictor(finished)
-    predictor = estimator.fit(train, tune, seed=seed, workdir=workdir, monitor=monitor)
+        try:
+            predictor = load_predictor(finished)
+            recorder.replay(read_sealed(records, "training records", "train again")["history"])
+            return predictor
+        except (StoreError, FileNotFoundError):
+            warnings.warn(f"the finished fit in '{workdir.name}' is damaged; it is made again", stacklevel=2)
+            shutil.rmtree(workdir)
+    predictor = estimator.fit(train, tune, seed=seed, workdir=workdir, monitor=recorder)
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_sealed(records, {"history": recorder.history})
     save_predictor(predictor, finished)
     return predictor

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmnar.dataset.store import open_store
+from mmnar.errors import ConfigError
 from mmnar.evaluation.atlas import availability
 from mmnar.evaluation.informative import informativeness
 from mmnar.files import write_whole
@@ -37,7 +38,10 @@ def build_report(
 
     Raises:
         StoreError: The store is gone or has changed since the runs were trained.
+        ConfigError: No runs.
     """
+    if not runs:
+        raise ConfigError("runs", "at least one run folder", "none", "name the folders that `mmnar train` wrote")
     stores = [open_store(on)] if on else [store_of(run, store) for run in runs]
     data = stores[0]
     result = evaluate_runs(runs, on=on, resamples=resamples)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -38,30 +40,38 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {name: t.detach().cpu().contiguous().clone() for name, t in checkpoint.tensors.items()}
-        save_file(tensors, str(temporary), metadata={"state": json.dumps(checkpoint.state)})
+        state = json.dumps(checkpoint.state)
+        save_file(tensors, str(temporary), metadata={"state": state, "digest": _digest(tensors, state)})
         os.replace(temporary, path)
-    except Exception as error:  # safetensors raises its own type for I/O errors
+    except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise StoreError(f"checkpoint '{path.name}'", "room to write", str(error), "free space and --resume") from error
+        fact = getattr(error, "strerror", None) or "none"
+        raise StoreError(f"checkpoint '{path.name}'", "room to write", fact, "free space and --resume") from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint | None:
-    """The checkpoint at ``path``, or None where there is none.
-
-    Raises:
-        StoreError: It is damaged.
-    """
+    """The checkpoint at ``path``; None where there is none, or a damaged one, which is said: the fit begins again then,
+    to the same numbers."""
     if not path.is_file():
         return None
     try:
         with safe_open(str(path), framework="pt") as handle:
-            state = json.loads(handle.metadata()["state"])
+            about = handle.metadata()
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
-    except Exception as error:
-        raise StoreError(
-            f"checkpoint '{path.name}'", "a whole file", str(error), "delete it and start again"
-        ) from error
-    return Checkpoint(tensors, state)
+        if about["digest"] == _digest(tensors, about["state"]):
+            return Checkpoint(tensors, json.loads(about["state"]))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        pass
+    warnings.warn(f"checkpoint '{path.name}' is damaged; this fit begins again", stacklevel=2)
+    return None
+
+
+def _digest(tensors: dict[str, Tensor], state: str) -> str:
+    found = hashlib.sha256(state.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -52,6 +52,14 @@ class Recorder:
         self.history.append(record)
         self.inner.epoch(record)
 
+    def replay(self, history: list[dict[str, Any]]) -> None:
+        """The records of a fit that was finished before."""
+        if history:
+            self.start(str(history[0]["fit"]), len(history))
+            for record in history:
+                self.epoch(record)
+            self.stop()
+
     def step(self, loss: float) -> None:
         self.inner.step(loss)
 

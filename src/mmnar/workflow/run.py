@@ -1,0 +1,129 @@
+"""A run: a folder that holds a fitted model and what it said of the test fold, and knows whether it still does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from mmnar.errors import StoreError
+from mmnar.estimators.base import Predictor
+from mmnar.estimators.storage import load_predictor
+from mmnar.files import read_json, read_sealed, sha256_of
+from mmnar.posthoc.base import FittedCorrection
+from mmnar.posthoc.saved import restore
+from mmnar.predictions import Predictions, load
+from mmnar.roles import Test
+
+RUN_VERSION: Final = 2
+FILES: Final = (
+    "predictions/test.parquet",
+    "predictions/calibration.parquet",
+    "predictions/rectified.parquet",
+    "platt.json",
+    "rectifier.json",
+    "history.json",
+    "model/predictor.json",
+)
+"""What a run may hold; the hash of each is in ``run.json``. The model's own record has those of the model's files."""
+
+_AGAIN: Final = "train it again"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Args:
+        folder: Where it lies.
+        record: ``run.json``.
+        test, rectified: Test predictions before and after the rectifier (None where there is none); both after Platt's
+            line where the training loss is not a proper score.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+    test: Predictions[Test]
+    rectified: Predictions[Test] | None
+
+    @property
+    def name(self) -> str:
+        return str(self.record["name"])
+
+    def history(self) -> list[dict[str, Any]]:
+        """One record per epoch of every fit behind the run.
+
+        Raises:
+            StoreError: It is missing or changed.
+        """
+        path = whole(self.folder, self.record, "history.json")
+        records: list[dict[str, Any]] = read_json(path, f"run '{self.folder}'", _AGAIN)
+        return records
+
+    def predictor(self) -> Predictor:
+        """The fitted model.
+
+        Raises:
+            StoreError: It is missing or changed.
+        """
+        return load_predictor(whole(self.folder, self.record, "model/predictor.json").parent)
+
+    def platt(self) -> FittedCorrection | None:
+        """The line that is part of the model; None where its training loss was a proper score.
+
+        Raises:
+            StoreError: It is missing or changed.
+        """
+        return self._correction("platt.json")
+
+    def rectifier(self) -> FittedCorrection | None:
+        """The fitted rectifier; None where the run has none.
+
+        Raises:
+            StoreError: It is missing or changed.
+        """
+        return self._correction("rectifier.json")
+
+    def _correction(self, name: str) -> FittedCorrection | None:
+        if name not in self.record["files"]:
+            return None
+        return restore(read_json(whole(self.folder, self.record, name), f"run '{self.folder}'", _AGAIN))
+
+
+def open_run(folder: str | Path) -> Run:
+    """A finished run.
+
+    Raises:
+        StoreError: Not a run, unfinished, of another version, or damaged; names the file.
+        OSError: A file may not be read.
+    """
+    folder = Path(folder)
+    path = folder / "run.json"
+    if not path.is_file():
+        begun = (folder / "identity.json").is_file()
+        raise StoreError(
+            f"run '{folder}'",
+            "a finished run (run.json)",
+            "an unfinished one" if begun else "none",
+            "continue it with `mmnar train … --resume`" if begun else "run `mmnar train` first",
+        )
+    record = read_sealed(path, f"run '{folder}'", _AGAIN, ("run_version", RUN_VERSION))
+    rectified = "predictions/rectified.parquet"
+    return Run(
+        folder,
+        record,
+        load(whole(folder, record, "predictions/test.parquet")),
+        load(whole(folder, record, rectified)) if rectified in record["files"] else None,
+    )
+
+
+def whole(folder: Path, record: dict[str, Any], name: str) -> Path:
+    """Path of a run's file that is what ``train`` wrote.
+
+    Raises:
+        StoreError: It is missing or changed.
+    """
+    path = folder / name
+    if not path.is_file() or sha256_of(path) != record["files"].get(name):
+        raise StoreError(f"run '{folder}', {name}", "the file that train wrote", "missing or changed", _AGAIN)
+    return path

@@ -1,0 +1,190 @@
+"""From a store to a run: fit, feed the rectifier out-of-fold, score the test fold, write the folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from mmnar.cohort.split import Split
+from mmnar.config import RectifierConfig, RunConfig, to_plain
+from mmnar.dataset.store import Fold, PatientDataset, open_store
+from mmnar.errors import LeakageError, StoreError
+from mmnar.estimators.base import Estimator
+from mmnar.estimators.cross import cross_predict
+from mmnar.estimators.registry import TABULAR, build_estimator, model_settings, resolve_run
+from mmnar.estimators.storage import fit_or_load, save_predictor
+from mmnar.files import read_sealed, sha256_of, sweep, write_sealed, write_text
+from mmnar.lock import alone, contents
+from mmnar.posthoc.base import Correction
+from mmnar.posthoc.platt import Platt
+from mmnar.posthoc.rectify import LatticeRectifier, ThresholdRectifier
+from mmnar.predictions import Predictions
+from mmnar.roles import Test, Train, Tune
+from mmnar.training.monitor import Monitor, Recorder, Silent
+from mmnar.workflow.cost import Clock, size_of
+from mmnar.workflow.run import FILES, RUN_VERSION, Run, open_run
+
+WORK: Final = "work"
+"""Folder of an unfinished run: checkpoints, finished fits, what was spent."""
+
+Folds = tuple[Fold[Train], Fold[Tune], Fold[Test]]
+
+
+def train_run(
+    store: Path,
+    model: str,
+    out: Path,
+    words: Sequence[str] = (),
+    *,
+    resume: bool = False,
+    monitor: Monitor | None = None,
+) -> Run:
+    """Fit a model on a store, feed its rectifier out-of-fold, score the test fold, write the run.
+
+    Args:
+        words: ``a.b=c`` overrides of ``RunConfig`` and, under ``model.``, of the method's own configuration.
+        resume: Continue an interrupted run, to the same numbers; of a finished one nothing is changed.
+
+    Raises:
+        ConfigError, StoreError: Before anything is written; or somebody else is at work on ``out``.
+    """
+    config, settings = resolve_run(model, words)  # names before anything heavy is imported or read
+    data = open_store(store)
+    _refuse_taken(out, resume)
+    recipe = build_estimator(model, settings, config.train, config.ensemble)
+    identity = {
+        "name": recipe.name,
+        "model": model_settings(recipe),
+        "config": to_plain(config),
+        "data": data.fingerprint,
+        "mmnar": version("mmnar"),
+    }
+    with alone(out, "run"):
+        if _claim(out, identity):
+            return open_run(out)
+        clock = Clock(out / WORK / "spent.json", monitor or Silent())
+        recorder = Recorder(clock)
+        folds = _folds(data, config)
+        proper = model in TABULAR or config.train.label_loss == "bce"
+        cost = _fit(recipe, config, folds, out, recorder, clock, proper)
+        _write_json(out / "history.json", recorder.history)
+        record = {**identity, "run_version": RUN_VERSION, "card": recipe.card, "store": os.path.relpath(store, out)}
+        files = {name: sha256_of(out / name) for name in FILES if (out / name).is_file()}
+        write_sealed(out / "run.json", {**record, **cost, **clock.spent(), "versions": versions(), "files": files})
+        shutil.rmtree(out / WORK, ignore_errors=True)
+        return open_run(out)
+
+
+def is_finished(out: Path) -> bool:
+    """Whether a folder holds a finished run."""
+    return (out / "run.json").is_file()
+
+
+def _folds(data: PatientDataset, config: RunConfig) -> Folds:
+    split = Split(**to_plain(config.split))
+    train, tune, test = data.fold(split, "train"), data.fold(split, "tune"), data.fold(split, "test")
+    for fold, role in ((train, "train"), (tune, "tune"), (test, "test")):
+        if not len(fold):
+            raise LeakageError(f"split fold '{role}'", "at least one subject", "none", "use more subjects")
+    return train, tune, test
+
+
+def _fit(
+    recipe: Estimator, config: RunConfig, folds: Folds, out: Path, recorder: Recorder, clock: Clock, proper: bool
+) -> dict[str, float | None]:
+    """The model, its predictions and its rectifier, into ``out``; what one sample costs.
+
+    Args:
+        proper: Whether the training loss is a proper score; where it is not, Platt's line becomes part of the model.
+    """
+    train, tune, test = folds
+    work = out / WORK
+    predictor = fit_or_load(recipe, train, tune, config.seed, work / "final", recorder)
+    clock.note()
+    scored = predictor.predict(test)
+    scored.refuse_overlap()
+    rule = rectifier_for(config.rectifier)
+    if rule is not None or not proper:
+        calibration = cross_predict(recipe, train, tune, config.rectifier.folds, config.seed, work / "cross", recorder)
+        clock.note()
+        if not proper:
+            line = Platt().fit(calibration)
+            scored, calibration = line.apply(scored), calibration.with_proba(line.risks(calibration))
+            _write_json(out / "platt.json", line.to_dict())
+        _write(calibration, out / "predictions" / "calibration.parquet")
+    _write(scored, out / "predictions" / "test.parquet")
+    if rule is not None:
+        fitted = rule.fit(calibration)
+        _write(fitted.apply(scored), out / "predictions" / "rectified.parquet")
+        _write_json(out / "rectifier.json", fitted.to_dict())
+    save_predictor(predictor, out / "model")
+    return size_of(predictor, test)
+
+
+def rectifier_for(config: RectifierConfig) -> Correction | None:
+    """The rectifier's recipe; None where none is asked for."""
+    if config.rule == "none":
+        return None
+    if config.rule == "threshold":
+        return ThresholdRectifier(kappas=config.kappas)
+    return LatticeRectifier(p0=config.prior_no_effect)
+
+
+def versions() -> dict[str, str]:
+    """Of everything that could change a number."""
+    names = ("mmnar", "torch", "numpy", "scipy", "scikit-learn", "polars", "lightning")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def _refuse_taken(out: Path, resume: bool) -> None:
+    """Refuse a folder that cannot become this run's."""
+    if out.exists() and not out.is_dir():
+        raise StoreError(f"run '{out}'", "a new folder", "a file", "choose another --out")
+    begun = (out / "identity.json").is_file()
+    if is_finished(out) and not resume:
+        raise StoreError(f"run '{out}'", "a new folder", "a finished run", "choose another --out")
+    if begun and not resume:
+        raise StoreError(f"run '{out}'", "a new folder", "an unfinished run", "add --resume or choose another --out")
+    if not begun and contents(out):
+        raise StoreError(f"run '{out}'", "a new or empty folder", "other files", "choose another --out")
+
+
+def _claim(out: Path, identity: dict[str, Any]) -> bool:
+    """Take the run folder and sweep what kills left, or refuse to go on with a run of another configuration.
+
+    Returns:
+        Whether the run is finished already.
+    """
+    path = out / "identity.json"
+    if path.is_file():
+        before = read_sealed(path, f"run '{out}'", "choose another --out")
+        changed = [key for key in identity if before.get(key) != json.loads(json.dumps(identity[key]))]
+        if changed:
+            raise StoreError(
+                f"run '{out}'",
+                "the configuration and data it was begun with",
+                f"changed: {', '.join(changed)}",
+                "choose another --out",
+            )
+    sweep(out)
+    if is_finished(out):
+        shutil.rmtree(out / WORK, ignore_errors=True)  # a kill may have left it
+        return True
+    if not path.is_file():
+        write_sealed(path, identity)
+    return False
+
+
+def _write(predictions: Predictions[Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    predictions.save(path)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False))
