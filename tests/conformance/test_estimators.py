@@ -16,6 +16,7 @@ from mmnar.errors import ConfigError, SchemaError, StoreError
 from mmnar.estimators.base import Estimator
 from mmnar.estimators.registry import estimator, model_names
 from mmnar.estimators.storage import load_predictor, save_predictor
+from mmnar.files import read_sealed, write_sealed
 from mmnar.models.registry import MODELS
 from mmnar.schema import Schema, Task
 from tests.populations import mixed_population, population
@@ -126,6 +127,7 @@ def test_a_model_file_cannot_choose_foreign_code(tmp_path: Path) -> None:
     train, tune, _ = folds(population())
     folder = save_predictor(recipe("pattern-only").fit(train, tune), tmp_path / "m")
     path = folder / "predictor.json"
-    path.write_text(path.read_text().replace("mmnar.estimators.", "os.path."))
+    record = read_sealed(path, "", "")
+    write_sealed(path, {**record, "loader": record["loader"].replace("mmnar.estimators.", "os.path.")})
     with pytest.raises(StoreError, match="do not trust"):
         load_predictor(folder)

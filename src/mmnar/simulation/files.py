@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import gzip
 import os
 import shutil
@@ -15,6 +16,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mmnar.errors import SourceError
+from mmnar.files import is_temporary
+from mmnar.lock import alone
 from mmnar.sources.reading.raw import SIMULATED
 
 Times = NDArray[np.datetime64]
@@ -29,17 +32,25 @@ def fresh_folder(out: Path, write: Callable[[Path], object]) -> None:
 
     Raises:
         SourceError: ``out`` exists and is not an empty folder.
+        StoreError: Somebody else is at work on it.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise SourceError(f"folder '{out}'", "a new or empty folder", "one with files in it", "choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".tmp-{out.name}-{uuid.uuid4().hex[:8]}")
-    temporary.mkdir()
-    try:
-        write(temporary)
-        os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    out = Path(os.path.abspath(out))
+    with alone(out, "folder", beside=True):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise SourceError(
+                f"folder '{out}'", "a new or empty folder", "one with files in it", "choose another --out"
+            )
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for left in out.parent.glob(f".tmp-{glob.escape(out.name)}-*"):  # by a kill
+            if is_temporary(left.name):
+                shutil.rmtree(left, ignore_errors=True)
+        temporary = out.with_name(f".tmp-{out.name}-{uuid.uuid4().hex[:8]}")
+        temporary.mkdir()
+        try:
+            write(temporary)
+            os.replace(temporary, out)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def frame(columns: tuple[str, ...], values: Mapping[str, Any]) -> pl.DataFrame:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import numpy as np
 from mmnar.cohort.split import Split
 from mmnar.dataset.content import taken
 from mmnar.dataset.store import PatientDataset, open_store, write_store
-from mmnar.errors import ConfigError, nearest
+from mmnar.errors import ConfigError, StoreError, nearest
 from mmnar.privacy import counted
 from mmnar.roles import subject_keys
 from mmnar.study.spec import Data
@@ -32,19 +34,33 @@ def store_of(data: Data, modalities: tuple[str, ...], folder: Path) -> Path:
     if modalities:
         whole = open_store(store_of(data, (), folder))
         path = folder / f"{data.name}-{_digest([whole.fingerprint, modalities])}"
-        if not (path / "manifest.json").is_file():
+        if not _is_whole(path):
             write_store(path, with_modalities(whole, modalities))
         return path
     source = open_store(data.store).fingerprint if data.store else ""  # opened in any case: no store shows here
     if data.store and not data.subjects:
         return Path(data.store)
     path = folder / f"{data.name}-{_digest([asdict(data), source])}"
-    if not (path / "manifest.json").is_file():
+    if not _is_whole(path):
         if data.store:
             write_store(path, with_subjects(open_store(data.store), data.subjects))
         else:
             _make(data, path)
     return path
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a store that the study made is there. A damaged one is removed, to be made again."""
+    if not path.exists():
+        return False
+    try:
+        open_store(path)
+        return True
+    except StoreError:
+        if (path / "manifest.json").exists():
+            warnings.warn(f"the study's store '{path.name}' is damaged; it is made again", stacklevel=3)
+        shutil.rmtree(path)
+        return False
 
 
 def _digest(what: Any) -> str:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mmnar.errors import StoreError
-from mmnar.files import write_text
+from mmnar.files import read_json, read_sealed, write_text
+from mmnar.lock import alone, contents
 from mmnar.study.data import store_of
 from mmnar.study.engines.base import Engine
 from mmnar.study.plan import Job, Plan, Stores, plan_runs, plan_searches
 from mmnar.study.progress import Progress
 from mmnar.study.spec import StudySpec
+
+FOLDERS: Final = frozenset({"data", "runs", "searches", "slurm"})
+"""What a study makes before it writes ``study.json``."""
 
 
 @dataclass(frozen=True)
@@ -93,15 +96,14 @@ def failure_of(job: Job) -> Failure:
     """What is known of a job without a result."""
     path = Path(job.folder) / "failed.json"
     if not path.is_file():
-        return Failure(job, "its process died without a word (killed, or out of memory)", "")
-    record = json.loads(path.read_text(encoding="utf-8"))
+        return Failure(job, "its process died without a word (killed, out of memory, or the disk is full)", "")
+    record = read_json(path, f"'{path}'", "run the study again")
     return Failure(job, record["error"], record["traceback"])
 
 
 def search_record(job: Job) -> Mapping[str, Any]:
     """What a finished search chose and tried."""
-    record: Mapping[str, Any] = json.loads((Path(job.folder) / "best.json").read_text(encoding="utf-8"))
-    return record
+    return read_sealed(Path(job.folder) / "best.json", f"search '{job.label}'", "delete its folder and run it again")
 
 
 @contextmanager
@@ -111,16 +113,9 @@ def claimed(out: Path) -> Iterator[None]:
     Raises:
         StoreError: Another process holds it, or the folder holds something else.
     """
-    if out.exists() and any(out.iterdir()) and not (out / "lock").exists():
-        raise StoreError(f"study folder '{out}'", "a new folder or a study", "other files", "choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StoreError(
-                f"study folder '{out}'", "nobody else at work on it", "another process", "wait for it, or choose --out"
-            ) from None
+    with alone(out, "study folder"):
+        if set(contents(out)) - FOLDERS and not (out / "study.json").is_file():
+            raise StoreError(f"study folder '{out}'", "a new folder or a study", "other files", "choose another --out")
         yield
 
 

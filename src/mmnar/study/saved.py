@@ -12,7 +12,7 @@ from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
 from mmnar.errors import StoreError
 from mmnar.evaluation.atlas import Atlas
-from mmnar.files import write_text
+from mmnar.files import read_json, write_text
 from mmnar.study.paired import STEPPED
 from mmnar.study.result import FORMAT, StudyResult, Table
 
@@ -29,13 +29,15 @@ def load_result(path: Path) -> StudyResult:
     Raises:
         StoreError: Not a study's result.
     """
-    try:
-        record: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        record = {}
-    if not isinstance(record, dict) or record.pop("format", "") != FORMAT:
+    if not path.is_file():
         raise StoreError(f"'{path}'", "the result of a study", "none", "run `mmnar study` first")
-    result: StudyResult = _as(StudyResult, record)
+    record = read_json(path, f"'{path}'", "run `mmnar study` again")
+    if not isinstance(record, dict) or record.pop("format", "") != FORMAT:
+        raise StoreError(f"'{path}'", "the result of a study", "something else", "run `mmnar study` first")
+    try:
+        result: StudyResult = _as(StudyResult, record)
+    except (TypeError, ValueError, KeyError, AttributeError):
+        raise StoreError(f"'{path}'", "the result of a study", "a damaged one", "run `mmnar study` again") from None
     return result
 
 

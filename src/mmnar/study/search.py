@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -18,7 +17,7 @@ from mmnar.estimators.base import Estimator, Predictor
 from mmnar.estimators.fusion import FusionEstimator
 from mmnar.estimators.registry import build_estimator, resolve_run
 from mmnar.evaluation.metrics import log_terms
-from mmnar.files import write_text
+from mmnar.files import write_sealed
 from mmnar.roles import Tune
 from mmnar.schema import Schema
 from mmnar.study.plan import as_words
@@ -59,7 +58,7 @@ def search(task: Mapping[str, Any], folder: Path) -> None:
     if not complete:
         raise TrainingError("search", "a trial that can be finished", f"{len(study.trials)} that cannot", "see the log")
     best = min(complete, key=lambda t: (t.value, t.number))
-    write_text(folder / "best.json", json.dumps(_record(best, study.get_trials()), indent=1))
+    write_sealed(folder / "best.json", _record(best, study.get_trials()))
 
 
 def _journal(path: Path, prune: bool) -> Any:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mmnar.faults import told
 from mmnar.files import write_text
 from mmnar.study.plan import Job
 
 
 def do(job: Job, threads: int = 1) -> None:
-    """Make a job's result. Never raises: an exception becomes ``failed.json`` with its traceback.
+    """Make a job's result. Never raises: an exception becomes ``failed.json``, told as ``faults`` tells it.
 
     Args:
         threads: For torch; BLAS and OpenMP take theirs from the environment the process was started with.
@@ -28,12 +29,14 @@ def do(job: Job, threads: int = 1) -> None:
         torch.set_num_threads(threads)
         _WORK[job.kind](job.task, folder)
     except Exception as error:
+        line, places = told(error)
         record = {
-            "error": f"{type(error).__name__}: {error}",
-            "traceback": traceback.format_exc(),
+            "error": f"{type(error).__name__}: {line}",
+            "traceback": places,
             "seconds": round(time.time() - started, 1),
         }
-        write_text(folder / "failed.json", json.dumps(record, indent=1))
+        with suppress(OSError):  # a full disk: the driver says that there is no word
+            write_text(folder / "failed.json", json.dumps(record, indent=1))
 
 
 def _run(task: dict[str, Any], folder: Path) -> None:
