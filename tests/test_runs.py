@@ -90,7 +90,7 @@ def test_a_run_killed_before_its_first_word_can_be_begun(store: Path, tmp_path: 
             (out / name / ".tmp-calibration.parquet-89abcdef").write_text("rows of patients")
     run = train_run(store, "pattern-only", out, ("rectifier.rule=none",), resume=True)
     assert run.name == "pattern-only"
-    assert [p for p in out.rglob(".*")] == []
+    assert list(out.rglob(".*")) == []
 
 
 def test_a_finished_run_is_not_trained_anew(run: Run, store: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from mmnar.posthoc.base import Correction
 from mmnar.posthoc.platt import Platt
 from mmnar.posthoc.rectify import LatticeRectifier, ThresholdRectifier
 from mmnar.predictions import Predictions
+from mmnar.progress import say
 from mmnar.roles import Test, Train, Tune
 from mmnar.training.monitor import Monitor, Recorder, Silent
 from mmnar.workflow.cost import Clock, size_of
@@ -104,6 +105,7 @@ def _fit(
         proper: Whether the training loss is a proper score; where it is not, Platt's line becomes part of the model.
     """
     train, tune, test = folds
+    say(f"{recipe.name}: fitting")
     work = out / WORK
     predictor = fit_or_load(recipe, train, tune, config.seed, work / "final", recorder)
     clock.note()
@@ -111,6 +113,7 @@ def _fit(
     scored.refuse_overlap()
     rule = rectifier_for(config.rectifier)
     if rule is not None or not proper:
+        say(f"{recipe.name}: {config.rectifier.folds} fits more, for out-of-fold risks")
         calibration = cross_predict(recipe, train, tune, config.rectifier.folds, config.seed, work / "cross", recorder)
         clock.note()
         if not proper:
