@@ -15,6 +15,8 @@ FEW: Final = f"fewer than {SMALL_CELL} patients"
 FEW_OUTCOMES: Final = f"fewer than {SMALL_CELL} patients with or without the event"
 FEW_ON_A_SIDE: Final = f"fewer than {SMALL_CELL} patients with or without it"
 COMPLEMENT: Final = "withheld: with the total it would give a small count away"
+UNASKED: Final = "withheld: of fewer than 10 patients the outcome is not known"
+BY_GROUP: Final = "withheld: risks that are the same for all of a group would give small counts away"
 
 
 def hidden_cells(counts: Sequence[int]) -> list[bool]:
@@ -82,13 +84,58 @@ def refusals_by_group(
     return count_refusals(*(patients_by_group(group[side], subject[side], groups) for side in sides))
 
 
+def rows_of_groups(
+    group: NDArray[Any], subject: NDArray[Any], event: NDArray[np.bool_], groups: int
+) -> tuple[NDArray[np.int64], int]:
+    """Table row of each group, and how many rows hold one group alone: those of ten patients with the event and ten
+    without, the largest first. All other groups share the row after them, which takes in the smallest of the rows
+    until it holds as many, or everyone.
+
+    Args:
+        group, subject, event: (n,) group number, subject and outcome of rows.
+
+    >>> group = np.repeat([0, 1, 2], [40, 30, 6])
+    >>> rows_of_groups(group, np.arange(76), np.arange(76) % 2 == 0, 3)
+    (array([0, 1, 1]), 1)
+    """
+    size = np.bincount(group, minlength=groups)
+    sides = [patients_by_group(group[side], subject[side], groups) for side in (event, ~event)]
+    alone = [g for g in range(groups) if min(side[g] for side in sides) >= SMALL_CELL]
+    alone.sort(key=lambda g: -size[g])
+    while alone:
+        rest = ~np.isin(group, alone)
+        with_event, without = (len(np.unique(subject[rest & side])) for side in (event, ~event))
+        if not rest.any() or min(with_event, without) >= SMALL_CELL:
+            break
+        alone.pop()  # what the total leaves over must not be a small cell
+    row = np.full(groups, len(alone))
+    row[alone] = np.arange(len(alone))
+    return row, len(alone)
+
+
+def in_tens(count: int) -> int:
+    """To the nearest ten, halves up: what is subtracted from it is known to plus or minus five.
+
+    >>> in_tens(1234), in_tens(15)
+    (1230, 20)
+    """
+    return (count + 5) // 10 * 10
+
+
+def few(patients: int) -> bool:
+    """Whether so many patients are a small cell."""
+    return 0 < patients < SMALL_CELL
+
+
 def briefly(reason: str) -> str:
     """A refusal in two words where a table or chart has no room for more.
 
     >>> briefly(FEW_OUTCOMES)
     'few outcomes'
     """
-    words = {FEW: "few patients", FEW_OUTCOMES: "few outcomes", FEW_ON_A_SIDE: "few patients", COMPLEMENT: "withheld"}
+    words = {FEW: "few patients", FEW_OUTCOMES: "few outcomes", FEW_ON_A_SIDE: "few patients"}
+    if reason.startswith("withheld"):
+        return "withheld"
     return words.get(reason, reason)
 
 
@@ -99,3 +146,13 @@ def counted(n: int) -> str:
     ('0', 'fewer than 10', '12,345')
     """
     return f"fewer than {SMALL_CELL}" if 0 < n < SMALL_CELL else f"{n:,}"
+
+
+def counted_of(n: int, total: int) -> str:
+    """A part of a total in words that hide a small part and a small rest.
+
+    >>> counted_of(95, 100), counted_of(3, 100), counted_of(60, 100), counted_of(100, 100)
+    ('all but fewer than 10 of 100', 'fewer than 10 of 100', '60 of 100', '100 of 100')
+    """
+    part = f"all but fewer than {SMALL_CELL}" if few(total - n) and not few(n) else counted(n)
+    return f"{part} of {counted(total)}"

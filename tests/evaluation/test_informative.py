@@ -211,7 +211,7 @@ def test_the_anchor_may_be_a_set_that_most_samples_have() -> None:
     data = dataset_of(rng.normal(size=(1000, 4, 2)), present, rng.random(1000) < 0.3)
     found = informativeness(data, permutations=200, resamples=20)
     assert found.always == ("m0", "m1")  # .97 x .96 = .93; with m2 it would be .87
-    assert found.kept == pytest.approx(present[:, :2].all(axis=1).mean())
+    assert found.kept == pytest.approx(present[:, :2].all(axis=1).mean(), abs=0.0051)
     assert "90%" in found.rule
 
 

@@ -132,7 +132,7 @@ def test_differences_that_do_not_survive_are_said_plainly(page: Path) -> None:
 def test_a_leakage_alarm_is_seen(inputs: ReportInputs, tmp_path: Path) -> None:
     models = dict(inputs.result.tasks["mortality"])
     entry = models["crl-mmnar+rectifier"]
-    bound = OracleBound(Estimate(0.003, 0.001, 0.005), 0.093, True, 900, "Look for labels of scored patients.")
+    bound = OracleBound(Estimate(0.003, 0.001, 0.005), 0.093, True, "Look for labels of scored patients.")
     models["crl-mmnar+rectifier"] = replace(entry, oracle=bound)
     result = replace(inputs.result, tasks={**inputs.result.tasks, "mortality": models})
     text = render_report(replace(inputs, result=result), tmp_path).read_text()

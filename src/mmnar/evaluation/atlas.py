@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mmnar.dataset.content import Content, SeriesArrays
 from mmnar.dataset.store import PatientDataset
-from mmnar.evaluation.result import Estimate
-from mmnar.privacy import COMPLEMENT, FEW_ON_A_SIDE, SMALL_CELL, count_refusals, hidden_cells
+from mmnar.evaluation.result import COARSE, Estimate
+from mmnar.privacy import COMPLEMENT, FEW_ON_A_SIDE, SMALL_CELL, count_refusals, few, hidden_cells, in_tens
 from mmnar.schema import ModalitySpec
 
 Z_95: Final = 1.959963984540054
@@ -25,7 +25,10 @@ ITEMS: Final = {"embedding": "vectors", "hashed": "word counts", "image": "image
 
 @dataclass(frozen=True)
 class OutcomeRate:
-    """Share of the samples asked that had the outcome; counts under SMALL_CELL are None."""
+    """Share of the samples asked that had the outcome.
+
+    Counts under SMALL_CELL are None, and both are where they would tell of how few patients the outcome is not known.
+    """
 
     n: int | None
     events: int | None
@@ -206,10 +209,13 @@ def _outcomes(dataset: PatientDataset, groups: Sequence[NDArray[np.int64]]) -> l
         totals, with_event, without = (
             [_patients(dataset, rows) for rows in sides] for sides in (asked, positive, negative)
         )
+        unknown = hidden_cells([_patients(dataset, rows[~dataset.label_mask[rows, k]]) for rows in groups])
         for g, (no_size, no_events) in enumerate(count_refusals(totals, with_event, without)):
             n, events = len(asked[g]), len(positive[g])
             rate = Estimate(None, reason=no_events) if no_events else Estimate(events / n, *wilson(events, n))
             found[g][task] = OutcomeRate(None if no_size else n, None if no_events else events, rate)
+            if unknown[g]:  # all samples less those asked would tell of how few it is not known
+                found[g][task] = OutcomeRate(None, None, rate.rounded(COARSE))
     return found
 
 
@@ -220,10 +226,15 @@ def _modality_rows(dataset: PatientDataset) -> Iterator[ModalityRow]:
     for i, spec in enumerate(dataset.schema.modalities):
         has = dataset.present[:, i]
         unseen = _unseen(dataset.values[spec.name], spec)
-        missing = _share(has, dataset, unseen[has].mean() if has.any() and spec.features else None)
+        missing = _share(has, dataset, _missing(unseen[has]) if has.any() and spec.features else None)
         yield ModalityRow(
             spec.name, ITEMS.get(spec.kind, ""), len(spec.features), _share(has, dataset, has.mean()), missing
         )
+
+
+def _missing(unseen: NDArray[np.bool_]) -> float:
+    """Share of values not observed. Less what single features show it would tell a small count: rounded to tens."""
+    return in_tens(int(unseen.sum())) / unseen.size
 
 
 def _share(has: NDArray[np.bool_], dataset: PatientDataset, value: np.floating[Any] | float | None) -> Estimate:
@@ -302,7 +313,7 @@ def _unseen(content: Content, spec: ModalitySpec) -> NDArray[np.bool_]:
 def _pattern_rows(dataset: PatientDataset) -> Iterator[PatternRow]:
     names = dataset.schema.modality_names
     patterns, which = np.unique(dataset.present, axis=0, return_inverse=True)
-    groups, rest = _pooled(dataset, which.reshape(-1), len(patterns))
+    groups, rest = _pooled(dataset, which.reshape(-1), len(patterns), bits=patterns)
     members = [np.flatnonzero(which.reshape(-1) == g) for g in groups] + ([rest] if len(rest) else [])
     for i, (rows, outcomes) in enumerate(zip(members, _outcomes(dataset, members), strict=True)):
         present = (
@@ -315,18 +326,31 @@ def _pattern_rows(dataset: PatientDataset) -> Iterator[PatternRow]:
 
 
 def _pooled(
-    dataset: PatientDataset, which: NDArray[np.int64], groups: int, most: int | None = None
+    dataset: PatientDataset,
+    which: NDArray[np.int64],
+    groups: int,
+    most: int | None = None,
+    bits: NDArray[np.bool_] | None = None,
 ) -> tuple[list[int], NDArray[np.int64]]:
     """Groups to show, the largest first, and the rows of all others: none, or those of at least ten patients.
 
     Args:
         which: (N,) group of each row.
         most: Show at most so many.
+        bits: (G, M) which modalities a group has. How many have each is known: of the rows left over at least ten
+            patients have it, or none, and likewise for those who lack it.
     """
     order = np.argsort(-np.bincount(which, minlength=groups), kind="stable").tolist()
     shown = [g for g in order if _patients(dataset, which == g) >= SMALL_CELL][:most]
-    while shown and _small(dataset, ~np.isin(which, shown)):
-        shown.pop()  # what the total leaves over must not be a small cell
+    sides = np.ones((groups, 1), dtype=bool) if bits is None else np.column_stack([bits, ~bits, np.ones(groups, bool)])
+    while shown:
+        rest = ~np.isin(which, shown)
+        small = [s for s in range(sides.shape[1]) if _small(dataset, rest & sides[which, s])]
+        # what a total leaves over must not be a small cell; where no group shown could add to it, no total is shown
+        victims = [g for g in shown if sides[g, small].any()]
+        if not victims:
+            break
+        shown.remove(victims[-1])
     return shown, np.flatnonzero(~np.isin(which, shown))
 
 
@@ -436,23 +460,35 @@ def _shares(dataset: PatientDataset, members: Sequence[NDArray[np.int64]], modal
     return shares
 
 
-def pooled_steps(steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Attrition steps in which no step leaves out 1 to 9 stays or patients: such a step is merged with the next.
-
-    The last one is merged with the step before it. Without this the difference of two counts shows a small cell.
+def pooled_flows(manifest: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Attrition in which no step leaves out 1 to 9 stays or patients, nor differs by so few from a number that another
+    flow shows: such a step is merged with the next, and the last one with the step before it.
 
     >>> flow = [{"rule": r, "kept": k, "subjects": k} for r, k in [("all", 90), ("a", 85), ("b", 60), ("c", 58)]]
-    >>> [(s["rule"], s["kept"]) for s in pooled_steps(flow)]
-    [('all', 90), ('a; b; c', 58)]
+    >>> other = [{"rule": r, "kept": k, "subjects": k} for r, k in [("cohort", 58), ("d", 40), ("e", 20)]]
+    >>> flows = {"cohort": flow, "task": other, "twin": [*other[:1], {"rule": "f", "kept": 43, "subjects": 43}]}
+    >>> shown = pooled_flows({"samples": 58, "attrition": flows})
+    >>> {name: [(s["rule"], s["kept"]) for s in steps] for name, steps in shown.items()}
+    {'cohort': [('all', 90), ('a; b; c', 58)], 'task': [('cohort', 58), ('d', 40), ('e', 20)], 'twin': [('cohort', 58)]}
     """
+    flows: dict[str, list[dict[str, Any]]] = {}
+    known = [{"kept": int(manifest["samples"])}] if "samples" in manifest else []
+    for name, steps in manifest.get("attrition", {}).items():
+        flows[name] = _pooled_steps(steps, known)
+        known += flows[name]
+    return flows
+
+
+def _pooled_steps(steps: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     shown: list[dict[str, Any]] = []
     waiting: dict[str, Any] | None = None
     for step in steps:
         merged = _merged(waiting, step) if waiting else dict(step)
-        waiting = merged if shown and _leaves_out_few(shown[-1], merged) else None
+        near = any(_few_between(other, merged) for other in (*shown, *known))
+        waiting = merged if near else None
         if waiting is None:
             shown.append(merged)
-    if waiting and len(shown) > 1:
+    if waiting and shown and not any(_few_between(other, waiting) for other in (*shown[:-1], *known)):
         shown[-1] = _merged(shown[-1], waiting)
     return shown
 
@@ -462,5 +498,5 @@ def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     return {**second, "rule": f"{first['rule']}; {second['rule']}", "hindsight": hindsight}
 
 
-def _leaves_out_few(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    return any(0 < before[key] - after[key] < SMALL_CELL for key in ("kept", "subjects"))
+def _few_between(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return any(few(abs(one[key] - other[key])) for key in ("kept", "subjects") if key in one)

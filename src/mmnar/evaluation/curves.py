@@ -1,7 +1,13 @@
-"""Curves of a report: ROC, precision-recall, reliability. Coarse on purpose: no point belongs to one patient."""
+"""Curves of a report: ROC, precision-recall, reliability, in pieces of which none tells a small count.
+
+The three curves of a model have their corners at the same risks. Between two corners lie at least ten patients with the
+event and ten without, and at least one fiftieth of either: from the slope of a piece and the totals follows no smaller
+count.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -13,67 +19,105 @@ from mmnar.privacy import SMALL_CELL
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
-GRID: Final = np.linspace(0, 1, 101)
+PIECES: Final = 50
+"""At most; more cannot be seen."""
 BINS: Final = 10
+DIGITS: Final = 4
 Z95: Final = 1.959963984540054
 
 
-def roc_curve(y: Float, p: Float, fold: Int) -> Curve | None:
-    """True positive rate at 101 false positive rates, the mean over folds; None where a fold lacks a class."""
-    curves = []
-    for k in np.unique(fold):
-        positive, negative = _counts(y[fold == k], p[fold == k])
-        if not positive[-1] or not negative[-1]:
-            return None
-        curves.append(np.interp(GRID, negative / negative[-1], positive / positive[-1]))
-    return _mean_curve(curves)
+@dataclass(frozen=True)
+class Curves:
+    """What is drawn of a model on a task; None where there are too few events or non-events for two pieces."""
+
+    roc: Curve | None = None
+    pr: Curve | None = None
+    calibration: Curve | None = None
 
 
-def pr_curve(y: Float, p: Float, fold: Int) -> Curve | None:
-    """Precision at the smallest recall >= each of 101, the mean over folds; None where a fold lacks a class."""
-    curves = []
-    for k in np.unique(fold):
-        positive, negative = _counts(y[fold == k], p[fold == k])
-        if not positive[-1] or not negative[-1]:
-            return None
-        recall, precision = positive[1:] / positive[-1], positive[1:] / (positive[1:] + negative[1:])
-        curves.append(precision[np.searchsorted(recall, GRID - 1e-12)])
-    return _mean_curve(curves)
+def curves(y: Float, p: Float, fold: Int, subject: Int, row: Int | None = None) -> Curves:
+    """ROC, precision-recall and reliability of n rows.
 
+    Over several folds, whose models are not comparable, corners lie at the same share of each fold's patients and rates
+    are those of all folds together (threshold averaging, Fawcett 2006).
 
-def calibration_curve(y: Float, p: Float, subject: Int) -> Curve | None:
-    """Observed rate over mean risk in 10 bins of equal size, with Wilson's (1927) 95 % interval.
-
-    Bins of fewer than 10 patients are left out; None if none is left. The interval takes rows as independent.
+    Args:
+        y, p, fold, subject: (n,) outcome, risk, fold, patient.
+        row: (n,) row of the table by group, where the model gives everybody of a group one risk. The groups that share
+            a row there share their mean risk here, or a piece minus a row would tell a small count.
     """
-    rank = np.searchsorted(np.sort(p), p, side="left") + np.searchsorted(np.sort(p), p, side="right")
-    bins = np.minimum(BINS * rank // max(2 * len(p), 1), BINS - 1)
+    if row is not None:
+        p = _row_means(p, row)
+        fold = np.zeros_like(fold)
+    score = _rank_share(p, fold)
+    piece = pieces(score, y, subject)
+    last = int(piece.max(initial=0))
+    if last < 1:
+        return Curves()
+    events, n = np.bincount(piece, y), np.bincount(piece).astype(np.float64)
+    hit, seen = np.cumsum(events), np.cumsum(n)
+    recall, false = hit / hit[-1], (seen - hit) / (seen - hit)[-1]
+    precision = hit / seen
+    return Curves(
+        roc=_curve([0.0, *false], [0.0, *recall]),
+        pr=_curve([0.0, *recall], [precision[0], *precision]),
+        calibration=_reliability(piece, y, p),
+    )
+
+
+def pieces(score: Float, y: Float, subject: Int) -> Int:
+    """(n,) piece of each row, 0 = the highest scores; equal scores are never parted.
+
+    A piece is closed as soon as it holds enough patients with the event and enough without; what is left over joins the
+    last one closed.
+    """
+    sides = [np.unique(subject[y == side]) for side in (1, 0)]
+    least = [max(SMALL_CELL, -(-len(side) // PIECES)) for side in sides]
+    order = np.argsort(-score, kind="stable")
+    starts = np.flatnonzero(np.diff(score[order], prepend=np.inf))
+    found = np.zeros(len(score), dtype=np.int64)
+    seen: tuple[set[int], set[int]] = (set(), set())
+    number = 0
+    for tie in np.split(order, starts[1:]):
+        found[tie] = number
+        for side in (1, 0):
+            seen[1 - side].update(subject[tie[y[tie] == side]].tolist())
+        if all(len(who) >= need for who, need in zip(seen, least, strict=True)):
+            number, seen = number + 1, (set(), set())
+    return np.minimum(found, max(number - 1, 0))
+
+
+def _row_means(p: Float, row: Int) -> Float:
+    return np.asarray((np.bincount(row, p) / np.maximum(np.bincount(row), 1))[row])
+
+
+def _rank_share(p: Float, fold: Int) -> Float:
+    """(n,) share of its fold with a lower risk, ties in the middle."""
+    share = np.empty_like(p)
+    for k in np.unique(fold):
+        mine = fold == k
+        ordered = np.sort(p[mine])
+        rank = np.searchsorted(ordered, p[mine], side="left") + np.searchsorted(ordered, p[mine], side="right")
+        share[mine] = rank / (2 * len(ordered))
+    return share
+
+
+def _reliability(piece: Int, y: Float, p: Float) -> Curve:
+    """Observed rate over mean risk with Wilson's (1927) 95 % interval, from the lowest risk: about ten bins of equal
+    size, whole pieces each. The interval takes rows as independent.
+    """
+    size = np.bincount(piece)
+    middle = (np.cumsum(size) - size / 2) / size.sum()
+    bins = np.minimum((BINS * (1 - middle)).astype(np.int64), BINS - 1)[piece]
     points = []
-    for b in range(BINS):
+    for b in np.unique(bins):
         rows = bins == b
-        n = int(rows.sum())
-        if len(np.unique(subject[rows])) < SMALL_CELL:
-            continue
-        rate = float(y[rows].mean())
+        n, rate = int(rows.sum()), float(y[rows].mean())
         centre = (rate + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
         half = Z95 / (1 + Z95**2 / n) * np.sqrt(rate * (1 - rate) / n + Z95**2 / (4 * n**2))
         points.append((float(p[rows].mean()), rate, max(0.0, centre - float(half)), min(1.0, centre + float(half))))
-    if not points:
-        return None
-    x, observed, low, high = (tuple(column) for column in zip(*points, strict=True))
-    return Curve(x, observed, low, high)
+    return _curve(*zip(*points, strict=True))
 
 
-def _counts(y: Float, p: Float) -> tuple[Float, Float]:
-    """Events and non-events at or above each distinct risk, from the highest; starts at (0, 0)."""
-    order = np.argsort(-p, kind="stable")
-    last = np.append(p[order][1:] != p[order][:-1], True)
-    positive = np.cumsum(y[order])[last]
-    total = np.flatnonzero(last) + 1.0
-    return np.concatenate([[0.0], positive]), np.concatenate([[0.0], total - positive])
-
-
-def _mean_curve(curves: list[Float]) -> Curve | None:
-    if not curves:
-        return None
-    return Curve(tuple(GRID.tolist()), tuple(np.mean(curves, axis=0).tolist()))
+def _curve(*columns: Float | list[float] | tuple[float, ...]) -> Curve:
+    return Curve(*(tuple(round(float(v), DIGITS) for v in column) for column in columns))

@@ -9,17 +9,17 @@ import numpy as np
 
 from mmnar.errors import ConfigError, LeakageError, SchemaError, nearest
 from mmnar.evaluation.compare import compare, correct, same_sample
-from mmnar.evaluation.curves import calibration_curve, pr_curve, roc_curve
+from mmnar.evaluation.curves import curves
 from mmnar.evaluation.intervals import Resampling
 from mmnar.evaluation.metrics import LOG_CLIP
 from mmnar.evaluation.oracle import oracle_bound
 from mmnar.evaluation.patterns import pattern_rows, split_metrics
-from mmnar.evaluation.result import Comparison, ModelTask, OracleBound, Result, TaskCounts
+from mmnar.evaluation.result import Comparison, ModelTask, OracleBound, Result, TaskCounts, decimals
 from mmnar.evaluation.scored import Scored, score
 from mmnar.evaluation.simulated import simulated_metrics
-from mmnar.evaluation.subgroups import subgroup_rows
+from mmnar.evaluation.subgroups import subgroup_rows, tied_rows
 from mmnar.predictions import Predictions
-from mmnar.privacy import SMALL_CELL
+from mmnar.privacy import FEW, FEW_OUTCOMES, SMALL_CELL, UNASKED, few
 from mmnar.roles import Test
 
 RECTIFIED: Final = "+rectifier"
@@ -122,27 +122,40 @@ def _bounds(
     for name in models:
         base = name.removesuffix(RECTIFIED)
         rectified = scores[name] if name != base else None
-        bounds[name] = oracle_bound(models[base], scores[base], resampling, rectified)
+        digits = decimals("auroc", is_coarse(models[base], scores[base]))
+        bounds[name] = oracle_bound(models[base], scores[base], resampling, rectified, digits)
     return bounds
 
 
 def _model_task(predictions: Predictions[Any], scored: Scored, bound: OracleBound, resampling: Resampling) -> ModelTask:
-    y, p, rows, fold = scored.y, scored.p, scored.rows, scored.fold
+    y, p, rows = scored.y, scored.p, scored.rows
+    drawn = curves(y, p, scored.fold, resampling.subject[rows], tied_rows(predictions, rows, y, p))
     return ModelTask(
         metrics=scored.metrics,
         patterns=pattern_rows(predictions, rows, y, p, resampling),
         subgroups=subgroup_rows(predictions, rows, y, p, resampling),
-        roc=roc_curve(y, p, fold),
-        pr=pr_curve(y, p, fold),
-        calibration=calibration_curve(y, p, resampling.subject[rows]),
+        roc=drawn.roc,
+        pr=drawn.pr,
+        calibration=drawn.calibration,
         oracle=bound,
+        coarse=is_coarse(predictions, scored),
     )
+
+
+def is_coarse(predictions: Predictions[Any], scored: Scored) -> bool:
+    """Whether rank metrics of a model on a task would tell small counts; see ``ModelTask.coarse``."""
+    rare = _counts(predictions, scored.task).reason in (FEW, FEW_OUTCOMES)
+    return rare or tied_rows(predictions, scored.rows, scored.y, scored.p) is not None
 
 
 def _counts(predictions: Predictions[Any], task: str) -> TaskCounts:
     _, labels, asked = predictions.task(task)
     subject, y = predictions.subject_id[asked], labels[asked]
     patients, with_event, without = (len(np.unique(of)) for of in (subject, subject[y], subject[~y]))
-    events = None if min(with_event, without) < SMALL_CELL else int(y.sum())
-    few = 0 < patients < SMALL_CELL
-    return TaskCounts(None if few else int(asked.sum()), events, None if few else patients)
+    if few(patients):
+        return TaskCounts(None, None, None, FEW)
+    rare = min(with_event, without) < SMALL_CELL
+    if few(len(np.unique(predictions.subject_id[~asked]))):
+        # with the events and the rate the size could be computed
+        return TaskCounts(None, None, None, FEW_OUTCOMES if rare else UNASKED)
+    return TaskCounts(int(asked.sum()), None if rare else int(y.sum()), patients, FEW_OUTCOMES if rare else "")

@@ -31,8 +31,8 @@ from mmnar.errors import ConfigError, RequirementError
 from mmnar.evaluation.compare import holm
 from mmnar.evaluation.intervals import Resampling, interval, point
 from mmnar.evaluation.metrics import Auroc
-from mmnar.evaluation.result import Estimate
-from mmnar.privacy import FEW_OUTCOMES, SMALL_CELL
+from mmnar.evaluation.result import COARSE, DIGITS, Estimate
+from mmnar.privacy import FEW_OUTCOMES, SMALL_CELL, few, in_tens
 from mmnar.schema import ModalitySpec
 
 Float = NDArray[np.float64]
@@ -97,7 +97,7 @@ class TaskSignal:
     """One task.
 
     Args:
-        samples, patients: Asked, among those used.
+        samples, patients: Asked, among those used; None where all but fewer than ten patients were.
         pattern_auroc: Of the pattern's cross-fitted outcome rate, pairs of one fold only.
         pattern_p: One-sided, patients permuted.
         conditional: None where not testable; ``reason`` says why.
@@ -113,6 +113,14 @@ class TaskSignal:
     reason: str = ""
     left_out: tuple[str, ...] = ()
 
+    def disclosed(self) -> TaskSignal:
+        """The digits that may be saved or shown."""
+        c = self.conditional
+        if c is not None:
+            z = tuple(replace(m, z=round(m.z, COARSE)) for m in c.modalities)
+            c = replace(c, statistic=round(c.statistic, COARSE), modalities=z, gain=c.gain.rounded(DIGITS + 2))
+        return replace(self, pattern_auroc=self.pattern_auroc.rounded(COARSE), conditional=c)
+
 
 @dataclass(frozen=True)
 class Informativeness:
@@ -122,7 +130,7 @@ class Informativeness:
         tasks: task → answers.
         always: Modalities of x₀.
         rule: In words, how they were chosen.
-        kept: Share of samples that have all of x₀ and were used for the tests given x₀.
+        kept: Share of samples that have all of x₀ and were used for the tests given x₀, to the nearest ten samples.
         subjects_used, subjects: Patients used, and in the dataset; fewer where it is very large.
         permutations: Behind ``pattern_p``.
     """
@@ -134,6 +142,10 @@ class Informativeness:
     subjects_used: int
     subjects: int
     permutations: int
+
+    def disclosed(self) -> Informativeness:
+        """The digits that may be saved or shown: more of a pattern's AUROC would tell how few events are spread."""
+        return replace(self, tasks={task: answer.disclosed() for task, answer in self.tasks.items()})
 
 
 READABLE: Final = ("static", "series")
@@ -237,11 +249,15 @@ def informativeness(
             continue
         signal = _pattern_signal(y, dataset.present[at], subject, fold[at], resampling, inside, permutations, seed)
         usable = has[at]
+        if few(len(np.unique(dataset.subject_id[rows[~asked]]))):
+            signal = replace(signal, samples=None, patients=None)
         others = [m for m in dataset.schema.modality_names if m not in always]
         tasks[task] = _with_conditional(signal, dataset, at[usable], k, x, fold, others, bool(always))
     subjects = len(np.unique(dataset.subject_id))
     used = len(np.unique(dataset.subject_id[rows]))
-    return Informativeness(_corrected(tasks), always, rule, float(has.mean()), used, subjects, permutations)
+    return Informativeness(
+        _corrected(tasks), always, rule, in_tens(int(has.sum())) / max(len(has), 1), used, subjects, permutations
+    )
 
 
 def choose_anchor(dataset: PatientDataset, able: Sequence[str]) -> tuple[tuple[str, ...], str]:

@@ -76,13 +76,14 @@ def interval(value: float, values: Float, undefined: str) -> Estimate:
     >>> interval(.5, np.linspace(0, 1, 1001), "").low
     0.025
     >>> interval(.5, np.full(10, np.nan), "")
-    Estimate(value=0.5, low=None, high=None, reason='undefined in 10 of 10 resamples')
+    Estimate(value=0.5, low=None, high=None, reason='undefined in more than 5 % of resamples')
     """
     if not np.isfinite(value):
         return Estimate(None, reason=undefined)
     kept = values[np.isfinite(values)]
     if len(values) - len(kept) > LOST * len(values):
-        return Estimate(value, reason=f"undefined in {len(values) - len(kept)} of {len(values)} resamples")
+        # how many would tell how few events there are
+        return Estimate(value, reason=f"undefined in more than {LOST:.0%} of resamples".replace("%", " %"))
     low, high = np.quantile(kept, [0.025, 0.975])
     return Estimate(value, float(low), float(high))
 

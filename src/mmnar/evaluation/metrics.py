@@ -33,15 +33,15 @@ def refusal(y: Float, w: Float | None = None) -> str:
     """Why no metric is computed on these rows, or "".
 
     >>> refusal(np.array([0., 0.])), refusal(np.array([0., 1.])), refusal(np.array([]))
-    ('no events among 2', '', 'no rows')
+    ('no events', '', 'no rows')
     """
-    counted = y if w is None else y[w > 0]
-    if len(counted) == 0:
+    weighed = y if w is None else y[w > 0]
+    if len(weighed) == 0:
         return "no rows"
-    if not counted.any():
-        return f"no events among {len(counted)}"
-    if counted.all():
-        return f"only events, {len(counted)} of {len(counted)}"
+    if not weighed.any():
+        return "no events"
+    if weighed.all():
+        return "only events"
     return ""
 
 
@@ -234,7 +234,7 @@ def auroc(y: ArrayLike, p: ArrayLike, weights: ArrayLike | None = None) -> float
     0.875
     >>> auroc([0, 0], [.1, .4])
     Traceback (most recent call last):
-    mmnar.evaluation.metrics.UndefinedMetricError: auroc: expected both classes, got no events among 2; show counts only
+    mmnar.evaluation.metrics.UndefinedMetricError: auroc: expected both classes, got no events; show counts only
     """
     return _value("auroc", y, p, weights)
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from mmnar.evaluation.intervals import Resampling, estimate
 from mmnar.evaluation.metrics import Auroc, Average, Difference, FoldMean
-from mmnar.evaluation.result import Estimate, OracleBound
+from mmnar.evaluation.result import DIGITS, Estimate, OracleBound
 from mmnar.evaluation.scored import Scored
 from mmnar.posthoc.base import MINIMUM_EVENTS
 from mmnar.posthoc.rectify import LARGEST, fit_lattice, lattice_design, shift
 from mmnar.predictions import Predictions
-from mmnar.privacy import SMALL_CELL
+from mmnar.privacy import SMALL_CELL, counted
 from mmnar.roles import subject_keys
 
 Float = NDArray[np.float64]
@@ -57,7 +57,11 @@ def corrected_by_halves(predictions: Predictions[Any], scored: Scored) -> tuple[
 
 
 def oracle_bound(
-    predictions: Predictions[Any], base: Scored, resampling: Resampling, rectified: Scored | None = None
+    predictions: Predictions[Any],
+    base: Scored,
+    resampling: Resampling,
+    rectified: Scored | None = None,
+    digits: int = DIGITS,
 ) -> OracleBound:
     """AUROC after the exact population pattern correction, minus AUROC before; and the alarm.
 
@@ -73,26 +77,29 @@ def oracle_bound(
         base: The same, scored.
         resampling: Patients' resamples.
         rectified: The base model after a rectifier, whose gain is to be judged.
+        digits: Decimals in words.
     """
     gain = _gain(base, rectified)
     refused = _refusal(predictions, base)
     if refused:
-        return OracleBound(Estimate(None, reason=refused), gain, False, len(base.rows), f"No bound: {refused}.")
+        return OracleBound(Estimate(None, reason=refused), gain, False, f"No bound: {refused}.")
     other, own, half = corrected_by_halves(predictions, base)
     part = base.fold * 2 + half
     before, low, high = (FoldMean(Auroc, part, base.y, p) for p in (base.p, other, own))
     metric = Difference(Average(low, high), before)
     bound, draws = estimate(metric, base.rows, resampling, "half of the patients lacks events or non-events")
     if bound.value is None or gain is None or rectified is None:
-        words = _bound_words(bound)
-        return OracleBound(bound, gain, False, len(base.rows), words)
+        words = _bound_words(bound, digits)
+        return OracleBound(bound, gain, False, words)
     excess = rectified.draws["auroc"] - base.draws["auroc"] - draws
     se = float(np.nanstd(excess, ddof=1)) if np.isfinite(excess).sum() > 1 else 0.0
     alarm = gain > max(bound.value, 0.0) + 2 * se + 1e-12
-    words = f"{_bound_words(bound)} Reported {gain:+.4f}, standard error of the difference {se:.4f}."
+    words = (
+        f"{_bound_words(bound, digits)} Reported {gain:+.{digits}f}, standard error of the difference {se:.{digits}f}."
+    )
     if alarm:
         words += " More than the patterns can give: look for labels that reached the rectifier."
-    return OracleBound(bound, gain, alarm, len(base.rows), words)
+    return OracleBound(bound, gain, alarm, words)
 
 
 def _gain(base: Scored, rectified: Scored | None) -> float | None:
@@ -107,13 +114,13 @@ def _refusal(predictions: Predictions[Any], base: Scored) -> str:
         return base.refused
     events, patients = int(base.y.sum()), len(np.unique(predictions.subject_id[base.rows]))
     if patients < 2 * SMALL_CELL:
-        return f"{patients} patients, at least {2 * SMALL_CELL} needed for two halves"
+        return f"{counted(patients)} patients, at least {2 * SMALL_CELL} needed for two halves"
     if events < 2 * MINIMUM_EVENTS:
-        return f"{events} events, at least {2 * MINIMUM_EVENTS} needed for two halves"
+        return f"{counted(events)} events, at least {2 * MINIMUM_EVENTS} needed for two halves"
     return ""
 
 
-def _bound_words(bound: Estimate) -> str:
+def _bound_words(bound: Estimate, digits: int) -> str:
     if bound.value is None:
         return f"No bound: {bound.reason}."
-    return f"The exact pattern correction would change AUROC by about {bound.value:+.4f}."
+    return f"The exact pattern correction would change AUROC by about {bound.value:+.{digits}f}."

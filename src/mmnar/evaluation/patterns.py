@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmnar.evaluation.groups import group_rows
+from mmnar.evaluation.groups import Grouping, group_rows, same_within
 from mmnar.evaluation.intervals import Resampling
 from mmnar.evaluation.metrics import Auroc, FoldMean, Metric, ratio
 from mmnar.evaluation.result import GroupRow
@@ -62,13 +62,20 @@ def split_metrics(y: Float, p: Float, pattern: Int, fold: Int) -> dict[str, Metr
     return {name: FoldMean(prepare, fold, y, p, pattern) for name, prepare in parts.items()}
 
 
+def pattern_grouping(predictions: Predictions[Any], rows: Int, y: Float) -> Grouping:
+    """Observation patterns among (n,) rows, named by the modalities present."""
+    index, patterns = predictions.pattern_ids()
+    names = [" + ".join(np.array(predictions.modalities)[row]) or "nothing observed" for row in patterns]
+    return Grouping.of(names, index, predictions.subject_id, rows, y, "other patterns")
+
+
 def pattern_rows(
     predictions: Predictions[Any], rows: Int, y: Float, p: Float, resampling: Resampling
 ) -> tuple[GroupRow, ...]:
-    """One row per observation pattern among (n,) rows, named by the modalities present.
+    """One row per observation pattern among (n,) rows; those with few outcomes share one.
 
     ``calibration_bias`` is observed rate − mean risk: positive where risks are too low.
     """
-    index, patterns = predictions.pattern_ids()
-    names = [" + ".join(np.array(predictions.modalities)[row]) or "nothing observed" for row in patterns]
-    return group_rows(names, index[rows], rows, y, p, predictions.fold[rows], resampling, "other patterns")
+    fold = predictions.fold[rows]
+    tied = same_within(p, predictions.pattern_ids()[0][rows], fold)
+    return group_rows(pattern_grouping(predictions, rows, y), rows, y, p, fold, resampling, tied)

@@ -1,12 +1,26 @@
-"""Result: every number of a report, with its interval or the reason it is refused. Plain data, JSON both ways."""
+"""Result: every number of a report, with its interval or the reason it is refused. Plain data, JSON both ways.
+
+``disclosed`` gives a number the digits that may leave the house: fifteen digits of a mean over n patients tell n and
+the sum, so that counts that no table shows could be computed. What is saved or shown is disclosed first.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+DIGITS: Final = 4
+"""Decimals of a metric that is saved or shown."""
+COARSE: Final = 2
+"""Decimals of a rank metric where it would tell how few events are spread over groups: see ``ModelTask.coarse``."""
+RANKING: Final = ("auroc", "auprc", "auroc_within_pattern", "auroc_between_pattern", "auroc_gap_to_bayes")
+PAIR_SHARE: Final = "pattern_pair_share"
+"""Always coarse: it is the sum over patterns of events times non-events."""
+EXACT_RISKS: Final = ("kl_to_bayes", "brier_to_bayes")
+"""Of simulated patients alone, and small."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +41,11 @@ class Estimate:
         if self.value is None and not self.reason:
             raise ValueError("a refused Estimate needs a reason")
 
+    def rounded(self, digits: int) -> Estimate:
+        """With so many decimals."""
+        value, low, high = (None if v is None else round(v, digits) for v in (self.value, self.low, self.high))
+        return Estimate(value, low, high, self.reason)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -40,12 +59,17 @@ class Comparison:
     p: float | None
     p_holm: float | None
 
+    def disclosed(self, coarse: bool) -> Comparison:
+        """With the digits that may be shown; ``coarse``: of one of the two models the metric is."""
+        return replace(self, difference=self.difference.rounded(decimals(self.metric, coarse)))
+
 
 @dataclass(frozen=True)
 class GroupRow:
-    """One observation pattern or subgroup.
+    """One observation pattern or subgroup, or several that share a row.
 
-    Counts under SMALL_CELL are None, and so are those that would tell one; ``observed_rate.reason`` says which.
+    A row of fewer than SMALL_CELL patients with or without the event has no figures; ``observed_rate.reason`` says why.
+    ``n`` and ``events`` alone are None where they would tell of how few patients the outcome is not known.
     """
 
     group: str
@@ -55,6 +79,16 @@ class GroupRow:
     mean_risk: Estimate
     auroc: Estimate
     calibration_bias: Estimate
+
+    def disclosed(self, coarse: bool) -> GroupRow:
+        """With the digits that may be shown."""
+        return replace(
+            self,
+            observed_rate=self.observed_rate.rounded(DIGITS),
+            mean_risk=self.mean_risk.rounded(DIGITS),
+            auroc=self.auroc.rounded(COARSE if coarse else DIGITS),
+            calibration_bias=self.calibration_bias.rounded(DIGITS),
+        )
 
 
 @dataclass(frozen=True)
@@ -77,13 +111,16 @@ class OracleBound:
     bound: Estimate
     reported_gain: float | None
     alarm: bool
-    n: int
     words: str
 
 
 @dataclass(frozen=True)
 class ModelTask:
-    """One model on one task."""
+    """One model on one task.
+
+    ``coarse``: the risk is a name of the patient's group (a control that sees the pattern alone), or fewer than ten
+    patients have the event or lack it. Rank metrics are then rational numbers of a few small counts.
+    """
 
     metrics: dict[str, Estimate]
     patterns: tuple[GroupRow, ...] = ()
@@ -92,6 +129,22 @@ class ModelTask:
     pr: Curve | None = None
     calibration: Curve | None = None
     oracle: OracleBound | None = None
+    coarse: bool = False
+
+    def disclosed(self) -> ModelTask:
+        """With the digits that may be shown."""
+        oracle = self.oracle
+        if oracle is not None:
+            digits = decimals("auroc", self.coarse)
+            gain = None if oracle.reported_gain is None else round(oracle.reported_gain, digits)
+            oracle = replace(oracle, bound=oracle.bound.rounded(digits), reported_gain=gain)
+        return replace(
+            self,
+            metrics=disclosed_metrics(self.metrics, self.coarse),
+            patterns=tuple(row.disclosed(self.coarse) for row in self.patterns),
+            subgroups={name: tuple(r.disclosed(self.coarse) for r in rows) for name, rows in self.subgroups.items()},
+            oracle=oracle,
+        )
 
 
 @dataclass(frozen=True)
@@ -99,12 +152,13 @@ class TaskCounts:
     """Whom the task was asked of in the test fold.
 
     ``events`` is None where fewer than ten patients have it, or lack it; ``n`` and ``subjects`` where it was asked of
-    fewer than ten.
+    fewer than ten, or of all but fewer than ten; ``reason`` says which, "" where all are given.
     """
 
     n: int | None
     events: int | None
     subjects: int | None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,8 +175,24 @@ class Result:
     comparisons: tuple[Comparison, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    def disclosed(self) -> Result:
+        """The digits that may be saved or shown."""
+        coarse = {(task, name) for task, models in self.tasks.items() for name, of in models.items() if of.coarse}
+        return replace(
+            self,
+            tasks={task: {name: of.disclosed() for name, of in models.items()} for task, models in self.tasks.items()},
+            comparisons=tuple(
+                c.disclosed(bool({(c.task, c.model), (c.task, c.control)} & coarse)) for c in self.comparisons
+            ),
+        )
+
     def to_dict(self) -> dict[str, Any]:
-        """JSON with ``tasks.<task>.<model>.<metric> = {value, low, high}``; everything else under ``details``."""
+        """JSON with ``tasks.<task>.<model>.<metric> = {value, low, high}``; everything else under ``details``. Numbers
+        have the digits that may be shown (``disclosed``).
+        """
+        return self.disclosed()._plain()
+
+    def _plain(self) -> dict[str, Any]:
         return {
             "tasks": {
                 task: {model: {name: asdict(e) for name, e in entry.metrics.items()} for model, entry in models.items()}
@@ -141,3 +211,19 @@ class Result:
 
     def save(self, path: Path) -> None:
         Path(path).write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def decimals(metric: str, coarse: bool) -> int:
+    """How many decimals of a metric may be shown.
+
+    >>> decimals("auroc", False), decimals("auroc", True), decimals("brier", True), decimals(PAIR_SHARE, False)
+    (4, 2, 4, 2)
+    """
+    if metric in EXACT_RISKS:
+        return DIGITS + 2
+    return COARSE if metric == PAIR_SHARE or (coarse and metric in RANKING) else DIGITS
+
+
+def disclosed_metrics(metrics: dict[str, Estimate], coarse: bool) -> dict[str, Estimate]:
+    """Metrics with the digits that may be shown."""
+    return {name: of.rounded(decimals(name, coarse)) for name, of in metrics.items()}

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from mmnar.errors import LeakageError, SchemaError
 from mmnar.predictions import Predictions
+from mmnar.privacy import counted
 from mmnar.roles import Calibration, R
 
 MINIMUM_EVENTS: Final = 40
@@ -138,9 +139,11 @@ def too_few(events: int) -> str:
 
     >>> too_few(12)
     '12 events, at least 40 needed: risks left as they are'
+    >>> too_few(3)
+    'fewer than 10 events, at least 40 needed: risks left as they are'
     >>> too_few(40)
     ''
     """
     if events >= MINIMUM_EVENTS:
         return ""
-    return f"{events} events, at least {MINIMUM_EVENTS} needed: risks left as they are"
+    return f"{counted(events)} events, at least {MINIMUM_EVENTS} needed: risks left as they are"

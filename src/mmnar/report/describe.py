@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmnar.dataset.store import PatientDataset, open_store
-from mmnar.evaluation.atlas import Atlas, Breakdown, OutcomeRate, availability, pooled_steps
+from mmnar.evaluation.atlas import Atlas, Breakdown, OutcomeRate, availability, pooled_flows
 from mmnar.evaluation.informative import Informativeness, TaskSignal, informativeness
 from mmnar.evaluation.result import Estimate, Result
 from mmnar.privacy import SMALL_CELL, briefly, counted
@@ -53,7 +53,7 @@ def describe_text(atlas: Atlas, dataset: PatientDataset, signal: Informativeness
         f"{source or 'unnamed source'}: {atlas.samples:,} samples of {atlas.patients:,} patients"
         f"\nfingerprint {dataset.fingerprint or 'none (not stored)'}"
     ]
-    for flow, steps in manifest.get("attrition", {}).items():
+    for flow, steps in pooled_flows(manifest).items():
         blocks.append(_section(f"Attrition: {flow}", ("rule", "kept", "patients", ""), _attrition_cells(steps)))
     blocks.append(_section("Modalities", ("modality", "features", "present", "values missing"), _modality_cells(atlas)))
     blocks += [_breakdown_text(b, dataset) for b in atlas.breakdowns if b.over_time or b.name in IN_TEXT]
@@ -108,7 +108,7 @@ def _signal_cells(answer: TaskSignal) -> tuple[str, ...]:
 def _attrition_cells(steps: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [
         (s["rule"], f"{s['kept']:,}", f"{s['subjects']:,}", "uses hindsight" if s.get("hindsight") else "")
-        for s in pooled_steps(steps)
+        for s in steps
     ]
 
 

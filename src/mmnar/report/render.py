@@ -11,11 +11,12 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from mmnar.errors import StoreError
-from mmnar.evaluation.atlas import Atlas, ModalityRow, pattern_label, pooled_steps
+from mmnar.evaluation.atlas import Atlas, ModalityRow, pattern_label, pooled_flows
 from mmnar.evaluation.informative import Informativeness
 from mmnar.evaluation.result import Comparison, Curve, Estimate, GroupRow, ModelTask, Result
 from mmnar.evaluation.simulated import TO_BAYES
 from mmnar.files import write_text, write_whole
+from mmnar.privacy import in_tens
 from mmnar.report import figures, summary, wording
 from mmnar.report.inputs import ATLAS, ReportInputs, RunRecord
 from mmnar.report.template import filled
@@ -48,6 +49,9 @@ def render_report(inputs: ReportInputs, out_dir: Path, name: str = "report") -> 
         StoreError: The folder cannot be written.
     """
     out_dir = Path(out_dir)
+    signal = inputs.informative
+    signal = None if signal is None else signal.disclosed()
+    inputs = replace(inputs, result=inputs.result.disclosed(), informative=signal)
     shown = shown_data(inputs)
     result = replace(inputs.result, provenance={**inputs.result.provenance, "report": shown})
     html = render_html(inputs, shown)
@@ -68,7 +72,7 @@ def render_report(inputs: ReportInputs, out_dir: Path, name: str = "report") -> 
 
 def shown_data(inputs: ReportInputs) -> dict[str, Any]:
     """What the report shows beside the Result, as plain JSON with small cells removed."""
-    flows = {flow: _with_left_out(pooled_steps(steps)) for flow, steps in inputs.manifest.get("attrition", {}).items()}
+    flows = {flow: _with_left_out(steps) for flow, steps in pooled_flows(inputs.manifest).items()}
     return {
         "title": inputs.title,
         "manifest": {k: v for k, v in inputs.manifest.items() if k not in ("files", "attrition")},
@@ -106,8 +110,14 @@ def _shown_run(run: RunRecord, result: Result) -> dict[str, Any]:
 def _shown_rectifier(fitted: dict[str, Any]) -> dict[str, Any]:
     """Offsets of patterns with enough patients; how many patterns were withheld is said, not which."""
     offsets = fitted.get("offsets", [])
-    shown = sorted((o for o in offsets if o["n"] is not None), key=lambda o: -int(o["n"]))
+    told = sorted((o for o in offsets if o["n"] is not None and o["events"] is not None), key=lambda o: -int(o["n"]))
+    # counts of the training fold, less those of the test fold and from everyone's, would tell the tune fold's
+    shown = [{**_in_tens(o), **{k: round(o[k], 3) for k in ("value", "low", "high")}} for o in told]
     return {**fitted, "offsets": shown, "withheld": len(offsets) - len(shown)}
+
+
+def _in_tens(offset: dict[str, Any]) -> dict[str, Any]:
+    return {**offset, "n": in_tens(offset["n"]), "events": in_tens(offset["events"])}
 
 
 def render_html(inputs: ReportInputs, shown: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mmnar.evaluation.result import Comparison, Estimate, ModelTask, Result
 from mmnar.privacy import FEW_OUTCOMES
-from mmnar.report.wording import RECTIFIED, count, favours_model, interval, number, p_value, percent, survives
+from mmnar.report.wording import RECTIFIED, asked, count, favours_model, interval, number, p_value, percent, survives
 
 Pair = tuple[str, str | None]
 
@@ -65,10 +65,10 @@ def _asked(result: Result, task: str) -> str:
     c = result.counts.get(task)
     if c is None:
         return "How many test patients were asked is not recorded."
-    patients = f"{count(c.n)} samples of {count(c.subjects)} patients"
     if not c.n or c.events is None:
-        return f"The test fold held {patients}. How often the outcome occurred is withheld: {FEW_OUTCOMES}."
-    return f"The test fold held {patients}. The outcome occurred in {count(c.events)} ({percent(c.events / c.n)})."
+        reason = (c.reason or FEW_OUTCOMES).removeprefix("withheld: ")
+        return f"The test fold held {asked(c)}. How often the outcome occurred is withheld: {reason}."
+    return f"The test fold held {asked(c)}. The outcome occurred in {count(c.events)} ({percent(c.events / c.n)})."
 
 
 def _refusals(models: dict[str, ModelTask]) -> list[str]:

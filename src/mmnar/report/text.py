@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from mmnar.evaluation.result import Result
-from mmnar.report.wording import count, events, interval, p_value
+from mmnar.report.wording import asked, events, interval, p_value
 
 METRICS = ("auroc", "auprc", "brier", "log_loss", "ece", "auroc_gap_to_bayes")
 
 
 def result_text(result: Result) -> str:
     """Tables of metrics with 95 % intervals per task, and the paired comparisons of AUROC."""
+    result = result.disclosed()
     lines: list[str] = []
     for task, models in result.tasks.items():
         counts = result.counts[task]
-        asked = f"{count(counts.n)} samples of {count(counts.subjects)} patients, events: {events(counts.events)}"
-        lines += [f"{task}: {asked}"]
+        lines += [f"{task}: {asked(counts)}, events: {events(counts.events)}"]
         shown = [m for m in METRICS if any(m in entry.metrics for entry in models.values())]
         rows = [["", *shown]]
         for name, entry in models.items():

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from mmnar.evaluation.informative import TaskSignal
-from mmnar.evaluation.result import Comparison, Estimate, GroupRow
-from mmnar.privacy import FEW, SMALL_CELL
+from mmnar.evaluation.result import Comparison, Estimate, GroupRow, TaskCounts
+from mmnar.privacy import FEW, SMALL_CELL, counted
 
 ALPHA: Final = 0.05
 RECTIFIED: Final = "+rectifier"
@@ -117,6 +117,19 @@ def count(n: int | None) -> str:
     ('12,345', '<10', '<10')
     """
     return f"<{SMALL_CELL}" if n is None or n < SMALL_CELL else f"{n:,}"
+
+
+def asked(counts: TaskCounts) -> str:
+    """How many samples of how many patients a task was asked of.
+
+    >>> asked(TaskCounts(900, 70, 850)), asked(TaskCounts(None, None, None, "withheld"))
+    ('900 samples of 850 patients', 'all but fewer than 10 patients')
+    >>> asked(TaskCounts(None, None, None, FEW))
+    '<10 samples of <10 patients'
+    """
+    if counts.n is None and counts.reason != FEW:
+        return f"all but {counted(1)} patients"
+    return f"{count(counts.n)} samples of {count(counts.subjects)} patients"
 
 
 def events(n: int | None) -> str:

@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 
 from mmnar.evaluation.audit.findings import Finding
 from mmnar.evaluation.metrics import auroc
-from mmnar.privacy import SMALL_CELL
+from mmnar.privacy import SMALL_CELL, few
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -103,7 +103,10 @@ def told_by(name: str, flag: Bool, y: Bool, subject: Ids, task: str, what: str) 
     if min(patients(subject[side]) for side in sides) < SMALL_CELL:
         return
     a = 0.5 + abs(float(flag[y].mean()) - float(flag[~y].mean())) / 2
-    words = f"{what} alone has AUROC {a:.3f} for '{task}'"
+    corners = [patients(subject[f & side]) for f in (flag, ~flag) for side in (y, ~y)]
+    # with how many have it, and how many the outcome, the AUROC would tell how many have both
+    exact = f"AUROC {a:.2f}" if not any(few(n) for n in corners) else f"an AUROC above {NEARLY_TOLD_BY_ABSENCE}"
+    words = f"{what} alone has {exact} for '{task}'"
     if a > TOLD_BY_ABSENCE:
         yield Finding("leak", "missingness gives a label away", name, words)
     elif a > NEARLY_TOLD_BY_ABSENCE:

@@ -15,7 +15,7 @@ import polars as pl
 
 from mmnar.errors import SourceError
 from mmnar.evaluation.audit.findings import Audit, Finding, gravest_first
-from mmnar.privacy import counted
+from mmnar.privacy import counted, counted_of
 
 BIRTH: Final = "MEDS_BIRTH"
 DEATH: Final = "MEDS_DEATH"
@@ -82,10 +82,10 @@ def _availability(events: pl.LazyFrame) -> Iterator[Finding]:
         .row(0)
     )
     if early:
-        words = f"{counted(early)} of {counted(total)} events are known before they happen"
+        words = f"{counted_of(early, total)} events are known before they happen"
         yield Finding("suspect", "when events were known", "available_time", words)
     if unknown:
-        words = f"{counted(unknown)} of {counted(total)} events do not say when they were known"
+        words = f"{counted_of(unknown, total)} events do not say when they were known"
         yield Finding("note", "when events were known", "available_time", words)
 
 
@@ -155,5 +155,5 @@ def split_findings(rows: pl.DataFrame, where: str) -> Iterator[Finding]:
     parts = rows.drop_nulls().group_by("subject_id").agg(parts=pl.col("split").n_unique())
     torn = parts.filter(pl.col("parts") > 1).height
     if torn:
-        words = f"{counted(torn)} of {counted(parts.height)} subjects are in more than one part"
+        words = f"{counted_of(torn, parts.height)} subjects are in more than one part"
         yield Finding("leak", "subjects across folds", where, words)

@@ -17,7 +17,7 @@ from mmnar.dataset.table import SUMMARIES, series_columns
 from mmnar.evaluation.audit.columns import category_rates, label_copies, repeated_patients, row_keys, told_by
 from mmnar.evaluation.audit.findings import Audit, Finding, gravest_first
 from mmnar.evaluation.audit.meds import event_findings, event_looks
-from mmnar.privacy import counted
+from mmnar.privacy import SMALL_CELL, counted, in_tens
 from mmnar.schema import ModalitySpec
 
 
@@ -118,8 +118,13 @@ def _hindsight(data: PatientDataset) -> Iterator[Finding]:
         for before, step in pairwise(steps):
             left_out = before["kept"] - step["kept"]
             if step.get("hindsight"):
-                words = f"'{step['rule']}' is known only afterwards; it leaves out {counted(left_out)}"
+                words = f"'{step['rule']}' is known only afterwards; it leaves out {_about(left_out)}"
                 yield Finding("suspect" if left_out else "note", "hindsight in the cohort", flow, words)
+
+
+def _about(left_out: int) -> str:
+    """In tens: less what the merged steps of an attrition table show, more would tell a small step."""
+    return counted(left_out) if left_out < SMALL_CELL else f"about {in_tens(left_out):,}"
 
 
 def _duplicates(data: PatientDataset) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from mmnar.errors import SourceError
-from mmnar.privacy import counted
+from mmnar.privacy import counted_of
 from mmnar.sources.mimic_iv.people import SmallTables
 
 _COUNTS: Final[dict[tuple[int, int], tuple[str, ...]]] = {
@@ -64,9 +64,7 @@ def _check_joins(small: SmallTables) -> None:
     keys = ["subject_id", "hadm_id"]
     strangers = small.icustays.join(small.admissions, on=keys, how="anti").height
     if strangers > max(1, _STRANGERS * small.icustays.height):
-        raise _mixed(
-            f"{counted(strangers)} of {counted(small.icustays.height)} unit stays whose admission is not in hosp"
-        )
+        raise _mixed(f"{counted_of(strangers, small.icustays.height)} unit stays whose admission is not in hosp")
 
 
 def _named(folder: Path) -> str:
