@@ -33,9 +33,9 @@ demo: setup
 
 bench: setup
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script --smallest || exit 1; done
-	@for study in $(filter-out table1,$(basename $(notdir $(wildcard studies/*.yaml)))); do \
-		echo "== studies/$$study.yaml"; \
-		$(BIN)/mmnar study studies/$$study.yaml --demo --jobs 2 --out $$(mktemp -d)/$$study || exit 1; \
+	@for study in $(filter-out table1,$(basename $(notdir $(wildcard src/mmnar/shipped/studies/*.yaml)))); do \
+		echo "== study $$study"; \
+		$(BIN)/mmnar study $$study --demo --jobs 2 --out $$(mktemp -d)/$$study || exit 1; \
 	done
 
 clean:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mmnar.dataset.store import open_store, write_store
 from mmnar.errors import ConfigError, LeakageError, StoreError
 from mmnar.predictions import Predictions
 from mmnar.simulation.planted import planted
+from mmnar.study.spec import read_study
 from mmnar.training.monitor import Silent
 from mmnar.workflow import open_run, scored_predictions, train_run
 
@@ -185,6 +187,7 @@ def test_the_command_prints_one_line_and_exit_status_2(tmp_path: Path) -> None:
 
 HEAVY = """
 import sys
+import tomllib
 from mmnar.cli import main
 try:
     main(sys.argv[1:])
@@ -272,3 +275,55 @@ def test_every_configuration_key_is_written_into_the_run(runs: list[Path]) -> No
     assert record["config"]["train"]["max_epochs"] == 2
     assert record["data"] == open_store(runs[0].parent / "store").fingerprint
     assert record["versions"]["torch"]
+
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def test_every_file_beside_the_code_is_in_the_wheel() -> None:
+    patterns = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["mmnar"]
+    package = REPOSITORY / "src" / "mmnar"
+    packed = {path for pattern in patterns for path in package.glob(pattern)}
+    beside = {p for p in package.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")}
+    assert {path.name for path in beside} >= {
+        "table1.yaml",
+        "crl_mmnar_table1.csv",
+        "diabetes130.yaml",
+        "constraints.txt",
+    }
+    assert beside == packed
+
+
+def test_studies_and_examples_are_found_by_name_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table1").mkdir()  # the results of an earlier run are not the study
+    cli.study.study()
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert listed == sorted(path.stem for path in (REPOSITORY / "studies").glob("*.yaml"))
+    assert "table1" in listed
+    for name in listed:
+        cli.study.study(name, show=True)
+        Path(f"my_{name}.yaml").write_text(capsys.readouterr().out)
+        assert read_study(Path(f"my_{name}.yaml")) == read_study(REPOSITORY / "studies" / f"{name}.yaml")
+    cli.prepare.table()
+    assert "diabetes130" in capsys.readouterr().out
+    cli.prepare.table("diabetes130", show=True)
+    assert capsys.readouterr().out == (REPOSITORY / "examples" / "diabetes130.yaml").read_text()
+    for call, said in (
+        (lambda: cli.study.study("tabel1", out=Path("o")), "did you mean 'table1'"),
+        (lambda: cli.study.study("table1"), "--out"),
+        (lambda: cli.prepare.table("diabetes130", out=Path("o")), "--root"),
+        (lambda: cli.prepare.table("diabetes130", root=Path()), "--dry-run"),
+        (lambda: cli.prepare.table("diabtes130", out=Path("o")), "did you mean 'diabetes130'"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            call()
+
+
+def test_a_shipped_study_runs_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli.study.study("figure1", demo=True, out=Path("figure1"))
+    cli.study.study("figure1", demo=True, out=Path("figure1"))
+    assert (tmp_path / "figure1" / "report.html").is_file()

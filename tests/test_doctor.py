@@ -117,6 +117,20 @@ def test_what_to_do_where_no_release_is_found(tmp_path: Path, folder: str, hint:
     assert any(hint.format(tmp_path) in line for line in lines)
 
 
+def test_versions_other_than_the_tested_ones_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"numpy": "1.0", "torch": f"{pinned('torch')}+cpu"}
+    monkeypatch.setattr("mmnar.doctor.version", lambda name: found.get(name, "0"))
+    lines, healthy = examine()
+    assert healthy
+    assert f"ok    numpy 1.0 (tested with {pinned('numpy')})" in lines
+    assert f"ok    torch {pinned('torch')}+cpu" in lines
+
+
+def pinned(name: str) -> str:
+    lines = (Path(__file__).parents[1] / "constraints.txt").read_text().splitlines()
+    return next(line.partition("==")[2] for line in lines if line.startswith(f"{name}=="))
+
+
 def test_rows_of_a_large_table_are_estimated_from_its_beginning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmnar.errors import MmnarError
+from mmnar.shipped import CONSTRAINTS
 
 if TYPE_CHECKING:
     from mmnar.sources.reading.recognise import Records
@@ -37,9 +38,12 @@ def examine(root: Path | None = None, store: Path | None = None) -> tuple[list[s
 
 def _packages() -> tuple[list[str], bool]:
     lines, healthy = [], True
+    tested = dict(line.split("==") for line in CONSTRAINTS.read_text("utf-8").split() if "==" in line)
     for name in PACKAGES:
         try:
-            lines.append(f"ok    {name} {version(name)}")
+            there = version(name)
+            other = name in tested and there.partition("+")[0] != tested[name]
+            lines.append(f"ok    {name} {there}" + (f" (tested with {tested[name]})" if other else ""))
         except PackageNotFoundError:
             lines.append(f"FAIL  {name} is not installed; run pip install mmnar")
             healthy = False

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mmnar.cli.apps import prepare, writes_out
+from mmnar.errors import ConfigError
 from mmnar.progress import Pace
+from mmnar.shipped import FOLDER, listing, named
 
 if TYPE_CHECKING:
     import polars as pl
@@ -127,26 +129,42 @@ def physionet2012(*, root: Path, out: Path, bin_hours: float = 0.0) -> None:
 
 @prepare.command
 @writes_out
-def table(spec: Path, *, out: Path, root: Path | None = None, dry_run: bool = False) -> None:
-    """A table of your own: one row a sample, columns grouped into modalities by a YAML spec (docs/own-tables.md).
+def table(
+    spec: str = "", *, out: Path | None = None, root: Path | None = None, dry_run: bool = False, show: bool = False
+) -> None:
+    """A table of your own: one row a sample, columns grouped into modalities by a spec in YAML. Without a spec: the
+    examples that come with the package.
 
     Args:
-        spec: What the columns mean. How they are understood is printed before anything is written.
+        spec: What the columns mean: the path of a YAML file, or the name of an example. How the columns are understood
+            is printed before anything is written.
         out: The store to write; an older store there is replaced only when the new one is whole.
         root: Folder the spec's files are relative to; by default the spec's own. Never written to.
         dry_run: Print how the columns are understood, and stop.
+        show: Print the spec, to copy and edit, and stop.
     """
+    if not spec:
+        print(listing("examples"))
+        return
+    path = named("examples", spec)
+    if show:
+        print(path.read_text(encoding="utf-8"), end="")
+        return
+    if out is None and not dry_run:
+        raise ConfigError("--out", "the store to write", "none", "add --out store, or --dry-run to look first")
+    if root is None and path.is_relative_to(FOLDER):
+        raise ConfigError("--root", f"the folder with the tables of '{path.stem}'", "none", "add it")
     from mmnar.cli.inspect import describe
     from mmnar.cohort.table import table_criteria, table_questions
     from mmnar.dataset.prepare import prepare as write
     from mmnar.sources.table import plan_table
     from mmnar.sources.table.spec import load_spec
 
-    understood = load_spec(spec)
-    plan = plan_table(understood, root or spec.parent)
+    understood = load_spec(path)
+    plan = plan_table(understood, root or path.parent)
     print(plan.text(), flush=True)
     extract = plan.extract()
-    if not dry_run:
+    if out is not None and not dry_run:
         write(extract, table_criteria(understood), table_questions(understood), out)
         describe(out)
 

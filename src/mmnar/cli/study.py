@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mmnar.cli.apps import app, writes_out
 from mmnar.errors import ConfigError
+from mmnar.shipped import listing, named
 
 if TYPE_CHECKING:
     from mmnar.study.result import StudyResult
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
 @app.command
 @writes_out
 def study(
-    spec: Path,
+    spec: str = "",
     *,
-    out: Path,
+    out: Path | None = None,
+    show: bool = False,
     data: tuple[str, ...] = (),
     only: tuple[str, ...] = (),
     demo: bool = False,
@@ -28,10 +30,12 @@ def study(
     mirror: tuple[str, ...] = (),
 ) -> None:
     """A table of runs – data × method × setting × fold × seed – and its report. Started again, it goes on.
+    Without a name: the studies that come with the package.
 
     Args:
-        spec: The study, a YAML file; see studies/.
+        spec: The study: the path of a YAML file, or the name of one that comes with the package, e.g. table1.
         out: Folder of the study: its runs, searches and report.
+        show: Print the study's file, to copy and edit, and stop.
         data: NAME=PATH of a prepared store for a data set that the study names.
         only: Data sets to run on; all where none is named.
         demo: The study's smallest honest size, on simulated patients.
@@ -41,6 +45,15 @@ def study(
         mirror: tensorboard=FOLDER (needs mmnar[tensorboard]) or mlflow=ADDRESS (needs mmnar[mlflow]): finished runs are
             shown there too, their settings, losses and cost, never their test scores.
     """
+    if not spec:
+        print(listing("studies"))
+        return
+    path = named("studies", spec)
+    if show:
+        print(path.read_text(encoding="utf-8"), end="")
+        return
+    if out is None:
+        raise ConfigError("--out", "a folder for the study's runs and report", "none", f"add --out {path.stem}")
     from mmnar.study.driver import run_study
     from mmnar.study.engines.registry import engine_of
     from mmnar.study.mirrors import Mirrored, mirror_of
@@ -51,7 +64,7 @@ def study(
     from mmnar.study.text import study_text
 
     stores = dict(_named("--data", word) for word in data)
-    asked = read_study(spec, demo=demo, stores=stores, only=only)
+    asked = read_study(path, demo=demo, stores=stores, only=only)
     options = dict(_named("--option", word) for word in option)
     progress = Mirrored(Console(), [mirror_of(*_named("--mirror", word), asked.title) for word in mirror])
     done = run_study(asked, out, engine_of(engine, jobs, out, options), progress)

@@ -15,6 +15,7 @@ from mmnar.estimators.registry import model_names
 from mmnar.evaluation.metrics import METRICS
 from mmnar.evaluation.simulated import TO_BAYES
 from mmnar.models.registry import MODELS
+from mmnar.shipped import FOLDER
 
 Layout = Literal["comparison", "ladder", "sensitivity", "configurations", "cost", "embedding", "availability"]
 
@@ -154,7 +155,9 @@ def read_study(
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"study '{path.name}'", "a YAML file", str(error), "correct the file") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"study '{path.name}'", "keys and values", type(raw).__name__, "see studies/ for examples")
+        raise ConfigError(
+            f"study '{path.name}'", "keys and values", type(raw).__name__, "see `mmnar study table1 --show`"
+        )
     small = raw.pop("demo", {})
     if demo:
         if not small:
@@ -171,7 +174,9 @@ def read_study(
 
 
 def _figures(path: Path) -> tuple[dict[str, str], ...]:
-    """Published figures of a CSV file."""
+    """Published figures of a CSV file: beside the study or, of a copy of one of ours, beside ours."""
+    if not path.is_file() and (FOLDER / "studies" / "reference" / path.name).is_file():
+        path = FOLDER / "studies" / "reference" / path.name
     try:
         with path.open(encoding="utf-8", newline="") as handle:
             return tuple(csv.DictReader(handle))
@@ -188,7 +193,7 @@ def study_of(raw: Mapping[str, Any], stores: Mapping[str, str] | None = None) ->
     _known("study", raw, _TOP)
     for key in ("title", "data"):
         if not raw.get(key):
-            raise ConfigError("study", f"the key '{key}'", "none", "see studies/ for examples")
+            raise ConfigError("study", f"the key '{key}'", "none", "see `mmnar study table1 --show`")
     layout = raw.get("layout", "comparison")
     _one_of("layout", [layout], get_args(Layout))
     data = tuple(_data(name, of or {}, stores or {}) for name, of in raw["data"].items())
@@ -289,7 +294,7 @@ def _can_be_sampled(key: str, values: Any, sampler: str) -> None:
 
 def _known(what: str, raw: Any, keys: Sequence[str]) -> None:
     if not isinstance(raw, Mapping):
-        raise ConfigError(what, "keys and values", repr(raw), "see studies/ for examples")
+        raise ConfigError(what, "keys and values", repr(raw), "see `mmnar study table1 --show`")
     for key in raw:
         if key not in keys:
             raise ConfigError(f"{what}: key '{key}'", "a known key", "an unknown one", nearest(str(key), keys))
