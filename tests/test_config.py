@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from mmnar.config import RunConfig, TrainConfig, override, parse_words, to_plain
 from mmnar.errors import ConfigError
-from mmnar.estimators.registry import build_estimator, resolve_run
+from mmnar.estimators.registry import build_estimator, estimator, resolve_run
+from mmnar.models.registry import MODELS, model_class
+from mmnar.training.loop import _set_rate
 
 
 def test_words_override_and_types_are_kept() -> None:
@@ -21,11 +24,9 @@ def test_words_override_and_types_are_kept() -> None:
     assert RunConfig().train.lr != 3e-4
 
 
-def test_the_paper_preset_yields_to_explicit_words() -> None:
-    config = override(RunConfig(), parse_words(["preset=paper", "train.lr=1e-3"]))
-    assert (config.train.batch_size, config.train.weight_decay, config.train.label_loss) == (32, 1e-6, "focal")
-    assert config.train.lr == 1e-3
-    assert override(RunConfig(), parse_words(["train.lr=1e-3", "preset=paper"])).train.lr == 1e-3
+def test_a_preset_yields_to_explicit_words_wherever_they_stand() -> None:
+    for words in (["preset=original", "train.lr=1e-3"], ["train.lr=1e-3", "preset=original"]):
+        assert resolve_run("crl-mmnar", words)[0].train.lr == 1e-3
 
 
 @pytest.mark.parametrize(
@@ -42,14 +43,14 @@ def test_the_paper_preset_yields_to_explicit_words() -> None:
         ("train.random_state=3", "did you mean 'seed'"),
         ("split.validation=.1", "did you mean 'split.tune'"),
         ("split.n_splits=5", "did you mean 'split.folds'"),
-        ("rectifier.zzz=5", "known: rectifier.folds, rectifier.prior_no_effect, rectifier.rule"),
+        ("rectifier.zzz=5", "known: rectifier.folds, rectifier.kappas, rectifier.prior_no_effect, rectifier.rule"),
         ("zzz=5", "known: ensemble, rectifier.…, seed, split.…, train.…"),
         ("split=5", "known: split.seed"),
         ("train.task_weights=2", "train.task_weights.NAME=2"),
         ("train.lr=fast", "type float"),
         ("train.max_epochs=2.5", "type int"),
         ("seed", "no '='"),
-        ("preset=papper", "preset"),
+        ("preset=paper", "expected original, got 'paper'"),
         ("rectifier.rule=latice", "lattice"),
         ("seed.x=1", "a single value"),
     ],
@@ -89,8 +90,42 @@ def test_round_trip_through_plain_json() -> None:
 
 
 def test_preset_original_is_the_methods_own_published_settings() -> None:
-    config, model = resolve_run("crl-mmnar", ["preset=original", "train.lr=1e-3", "model.width=64"])
-    assert (config.train.batch_size, config.train.label_loss, config.train.lr) == (32, "focal", 1e-3)
-    assert model == {"width": "64"}
-    with pytest.raises(ConfigError, match="expected paper, got 'original'"):
-        resolve_run("pattern-only", ["preset=original"])
+    config, model = resolve_run("crl-mmnar", ["preset=original", "model.width=64"])
+    t = config.train
+    assert (t.batch_size, t.lr, t.weight_decay, t.patience, t.label_loss) == (32, 2e-4, 1e-6, 30, "focal")  # its 4.2
+    assert (t.schedule, t.warmup, t.clip_norm, t.min_steps) == ("constant", 0, 0, 0)  # of which it says nothing
+    assert (config.rectifier.rule, config.rectifier.folds) == ("threshold", 2)  # its 3.3
+    assert model == {"holdout": "all", "width": "64"}  # its 3.2.2: each observed modality
+    assert resolve_run("drfuse", ["preset=original"])[0].train.label_loss == "bce"  # not those of CRL-MMNAR
+    # a recipe by itself has no rectifier
+    assert estimator("crl-mmnar", "preset=original").train == t  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["hgmf", "missmodal", "zero-fill", "logistic-pattern"])
+def test_a_preset_is_refused_where_nothing_is_published_and_the_others_are_named(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"preset=original of '{name}'.*crl-mmnar.*smil"):
+        resolve_run(name, ["preset=original"])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_published_settings_are_settings_of_the_method(name: str) -> None:
+    original = model_class(name).card.original
+    if original:
+        config, model = resolve_run(name, ["preset=original"])
+        assert config.train.min_steps in (0, 600, 8000)
+        build_estimator(name, model, config.train)
+        assert not original.get("train.max_epochs") or config.train.patience <= config.train.max_epochs
+
+
+def test_a_constant_rate_stays_where_a_cosine_falls() -> None:
+    rates = {}
+    for schedule in ("cosine", "constant"):
+        optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=1.0)
+        config = TrainConfig(lr=2e-3, warmup=0.1, schedule=schedule)  # type: ignore[arg-type]
+        rates[schedule] = []
+        for done in (0.0, 0.1, 0.5, 0.999):
+            _set_rate(optimizer, config, done)
+            rates[schedule].append(optimizer.param_groups[0]["lr"])
+    assert rates["constant"][0] < 1e-4
+    assert rates["constant"][1:] == [2e-3] * 3
+    assert rates["cosine"][3] < 1e-6

@@ -61,10 +61,11 @@ class TrainConfig:
     """How a deep model is trained. One loop, one configuration, for all of them.
 
     Args:
-        max_epochs: Passes over the training fold; the learning rate decays to zero over them (cosine).
+        max_epochs: Passes over the training fold.
         min_steps: Small folds get more passes, until this many steps are made.
         batch_size: Patients per step.
         lr: Peak learning rate of AdamW.
+        schedule: The rate falls to zero as a ``cosine``, or stays ``constant``.
         warmup: Share of all steps in which the rate rises linearly.
         weight_decay: Of AdamW.
         patience: Epochs, of ``max_epochs``, without a better tune log loss before stopping; a small fold, which gets
@@ -82,6 +83,7 @@ class TrainConfig:
     min_steps: int = 600
     batch_size: int = 256
     lr: float = 5e-4
+    schedule: Literal["cosine", "constant"] = "cosine"
     warmup: float = 0.05
     weight_decay: float = 1e-2
     patience: int = 6
@@ -157,42 +159,43 @@ class RunConfig:
     rectifier: RectifierConfig = field(default_factory=RectifierConfig)
 
 
-PAPER_PRESET: dict[str, Any] = {
-    "train.batch_size": 32,
-    "train.lr": 2e-4,
-    "train.weight_decay": 1e-6,
-    "train.patience": 30,
-    "train.max_epochs": 200,
-    "train.label_loss": "focal",
+PLAIN_TRAINING: Final[Mapping[str, Any]] = {
+    "train.schedule": "constant",
+    "train.warmup": 0.0,
+    "train.clip_norm": 0.0,
+    "train.weight_decay": 0.0,
+    "train.min_steps": 0,
 }
-"""``preset=paper``: what section 4.2 of the CRL-MMNAR paper states."""
+"""What a publication means that names an optimizer and a rate: no warm-up, no schedule, no clipping, no weight decay,
+and as many epochs as it says. Part of the published settings of most methods (``ModelCard.original``)."""
 
 
 def parse_words(words: Iterable[str], original: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """``["train.lr=3e-4"]`` → ``{"train.lr": "3e-4"}``; ``preset=…`` expands in place, other words override it.
+    """``["train.lr=3e-4"]`` → ``{"train.lr": "3e-4"}``; ``preset=original`` expands in place, other words override it.
 
     Args:
         words: ``key=value``.
         original: What ``preset=original`` stands for: the published settings of the method in question.
 
     Raises:
-        ConfigError: Not ``key=value``, or no such preset.
+        ConfigError: Not ``key=value``, no such preset, or none of this method.
 
     >>> parse_words(["train.lr=3e-4", "seed=2"])
     {'train.lr': '3e-4', 'seed': '2'}
     """
     out: dict[str, Any] = {}
-    presets = {"paper": PAPER_PRESET, **({"original": dict(original)} if original else {})}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise ConfigError(f"override '{word}'", "key=value", "no '='", "write for example train.lr=3e-4")
         if key != "preset":
             out[key] = value
-        elif value in presets:
-            out = {**presets[value], **out}
+        elif value != "original":
+            raise ConfigError("preset", "original", repr(value), "leave it out for our defaults")
+        elif original is None:
+            raise ConfigError("preset=original", "a method with published settings", "one without", "leave it out")
         else:
-            raise ConfigError("preset", " | ".join(presets), repr(value), "leave it out for our defaults")
+            out = {**original, **out}
     return out
 
 

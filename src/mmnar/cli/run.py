@@ -54,7 +54,7 @@ def train(store: Path, *words: str, model: str, out: Path, resume: bool = False)
 
     Args:
         store: A prepared store.
-        words: Overrides, e.g. train.lr=3e-4 model.width=64 ensemble=5 split.folds=5 split.fold=0 preset=paper.
+        words: Overrides, e.g. train.lr=3e-4 model.width=64 ensemble=5 split.folds=5 split.fold=0 preset=original.
         model: A name from `mmnar models`.
         out: The run's folder.
         resume: Continue an interrupted run, to the same numbers; a finished one stays as it is.

@@ -40,7 +40,7 @@ def estimator(name: str, *words: str, ensemble: int = 1) -> Estimator:
     Raises:
         ConfigError: An unknown name or key; the nearest one is offered.
     """
-    changes, model = _parsed(name, words)
+    changes, model = _parsed(name, words, published=("model.", "train."))
     train = {key.removeprefix("train."): changes.pop(key) for key in list(changes) if key.startswith("train.")}
     for key in changes:
         raise ConfigError(f"key '{key}'", "model.… or train.…", "another key", "split and seed are arguments of fit")
@@ -100,17 +100,38 @@ def resolve_run(name: str, words: Sequence[str]) -> tuple[RunConfig, dict[str, A
     return override(RunConfig(), changes, known=lambda: keys(name)), model
 
 
-def _parsed(name: str, words: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Overrides, those of the method's own configuration apart."""
+def _parsed(
+    name: str, words: Sequence[str], published: tuple[str, ...] = ("",)
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Overrides, those of the method's own configuration apart.
+
+    Args:
+        published: How the keys begin that ``preset=original`` may set: a recipe alone has no rectifier.
+    """
     check_name(name)
     original = None
-    if "preset=original" in words and name in MODELS:
-        from mmnar.models.registry import model_class
-
-        original = model_class(name).card.original
+    if "preset=original" in words:
+        original = {key: value for key, value in _original(name).items() if key.startswith(published)}
     changes = parse_words(words, original)
     model = {key.removeprefix("model."): changes.pop(key) for key in list(changes) if key.startswith("model.")}
     return changes, model
+
+
+def _original(name: str) -> Mapping[str, Any]:
+    """What ``preset=original`` of a method stands for.
+
+    Raises:
+        ConfigError: Its published settings are not known, or it is no published method.
+    """
+    from mmnar.models.registry import model_class
+
+    settings = model_class(name).card.original if name in MODELS else {}
+    if not settings:
+        known = ", ".join(other for other in MODELS if model_class(other).card.original)
+        raise ConfigError(
+            f"preset=original of '{name}'", f"one of {known}", "a method without", "leave it out for our defaults"
+        )
+    return settings
 
 
 def model_settings(recipe: Estimator) -> dict[str, Any]:

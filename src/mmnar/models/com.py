@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.contrast import supcon
@@ -85,6 +86,7 @@ class COM(Model):
             "Negatives are the patients of a batch in one process, also where several devices train.",
         ),
         original={
+            **PLAIN_TRAINING,
             "model.hidden": 1024,
             "model.hidden_layers": 3,
             "model.layers": 3,
@@ -94,6 +96,7 @@ class COM(Model):
             "model.weight_across": 1e-4,
             "train.lr": 1e-4,
             "train.max_epochs": 300,
+            "train.patience": 300,
         },
     )
     Config = COMConfig

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.bernoulli import jensen_shannon, pooled_logit
@@ -76,10 +77,10 @@ class DrFuse(Model):
             "L_distinct is the sum over modalities: with more of them it weighs more beside the others.",
         ),
         original={
+            **PLAIN_TRAINING,
             "model.width": 256,
             "model.dropout": 0.3,
             "train.lr": 1e-4,
-            "train.weight_decay": 0.0,
             "train.batch_size": 16,
             "train.max_epochs": 100,
             "train.patience": 10,

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.errors import ConfigError
 from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase
@@ -96,12 +97,14 @@ class FlexMoE(Model):
             "Each token is sent to its k experts by plain tensor operations; the release needs FastMoE.",
         ),
         original={
+            **PLAIN_TRAINING,
             "model.patches": 16,
             "model.top_k": 4,
             "model.warmup_epochs": 5,
             "train.lr": 1e-4,
             "train.batch_size": 8,
-            "train.max_epochs": 50,
+            "train.max_epochs": 45,  # 50 with those of the first phase
+            "train.patience": 45,
         },
     )
     Config = FlexMoEConfig

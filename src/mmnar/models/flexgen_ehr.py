@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.plain import PlainVectors
 from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase
 from mmnar.ops.alignment import procrustes, require_transport, transported
@@ -94,6 +95,7 @@ class FlexGenEHR(Model):
             "One learning rate in all phases.",
         ),
         original={
+            **PLAIN_TRAINING,
             "train.batch_size": 512,
             "train.lr": 1e-3,
             "model.width": 256,

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.encoders.plain import PlainVectors
 from mmnar.models.base import Model, ModelCard, Phase
@@ -70,11 +71,11 @@ class GRAPE(Model):
             "The edge states that the release also updates after the last layer are read by nobody and left out.",
         ),
         original={
+            **PLAIN_TRAINING,
             "model.width": 16,
             "model.dropout": 0.0,
             "model.weight_imp": 0.0,
             "train.lr": 1e-3,
-            "train.weight_decay": 0.0,
             "train.batch_size": 1_000_000,  # the whole fold
             "train.max_epochs": 20_000,
             "train.patience": 20_000,

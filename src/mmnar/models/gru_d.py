@@ -21,6 +21,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.context import Context, How
 from mmnar.encoders.plain import PlainVectors
 from mmnar.models.base import Model, ModelCard
@@ -82,7 +83,7 @@ class GRUD(Model):
             "(preset=original: width 64, dropout 0.3, batch 32).",
         ),
         needs=("series",),
-        original={"model.width": 64, "model.dropout": 0.3, "train.batch_size": 32},
+        original={**PLAIN_TRAINING, "model.width": 64, "model.dropout": 0.3, "train.batch_size": 32},
     )
     Config = GRUDConfig
 

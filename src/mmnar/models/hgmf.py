@@ -78,7 +78,8 @@ class HGMF(Model):
         paper="Chen, Zhang (2020), KDD",
         missing="what a patient has is their type in a graph of neighbours; nothing is filled in",
         deviations=(
-            "The paper's abstract and no code were at hand; the equations are as we understand it.",
+            "The paper's abstract and no code were at hand; the equations are as we understand it, and there is no "
+            "preset=original.",
             "Inductive, where the paper is transductive: neighbours are training patients, at most 4,096 by default (a "
             "random choice of a larger fold), and nobody is their own neighbour in training.",
             "Edges point from a patient to their k nearest in each modality (cosine of untrained vectors) and are not "

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.heads import TaskHead
@@ -70,12 +71,14 @@ class M3Care(Model):
         ),
         keeps_patients=True,
         original={
+            **PLAIN_TRAINING,
             "model.width": 256,
             "model.dropout": 0.5,
             "train.batch_size": 32,
             "train.lr": 1e-4,
             "train.weight_decay": 1e-5,
             "train.max_epochs": 100,
+            "train.patience": 100,
             "train.clip_norm": 20.0,
         },
     )

@@ -65,7 +65,8 @@ class MissModal(Model):
             "Few patients are complete, so the complete view is all that a patient has; patients with one modality "
             "or none contribute the label loss alone.",
             "One fusion network that is told the subset (an embedding of A) in place of one network per missing case.",
-            "We hold the abstract only: the exact form of the three losses, τ and the weights are ours.",
+            "We hold the abstract only: the exact form of the three losses, τ and the weights are ours, and there is "
+            "no preset=original.",
             "Views: one random proper subset per patient and step; where there are at most four modalities, every "
             "single one, and a random subset of at least two for the patients with three or more.",
             "All views of a patient share the encoders' dropout.",

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.bipartite import BipartiteSage
@@ -70,11 +71,12 @@ class MUSE(Model):
             "Encoders are those of all methods here, so there is no mapper after them and no frozen language model.",
         ),
         original={
+            **PLAIN_TRAINING,
             "model.dropout": 0.25,
             "train.batch_size": 512,
             "train.lr": 2e-4,
-            "train.weight_decay": 0.0,
             "train.max_epochs": 100,
+            "train.patience": 100,
         },
     )
     Config = MUSEConfig

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.context import Context, How
 from mmnar.encoders.plain import PlainVectors
 from mmnar.models.base import Model, ModelCard, Phase
@@ -88,10 +89,17 @@ class Raindrop(Model):
             "Every key weighs the same in the temporal attention (k̄ is their mean): a learned weight per position has "
             "no meaning where times differ between patients.",
             "Time is encoded as by the shared series encoder.",
-            "Batches are not balanced by class.",
+            "Batches are not balanced by class and the rate does not fall where the tune fold stands still, also in "
+            "preset=original; the release does both.",
         ),
         needs=("series",),
-        original={"train.lr": 1e-4, "train.batch_size": 128, "train.max_epochs": 20},
+        original={
+            **PLAIN_TRAINING,
+            "train.lr": 1e-4,
+            "train.batch_size": 128,
+            "train.max_epochs": 20,
+            "train.patience": 20,
+        },
     )
     Config = RaindropConfig
     config: RaindropConfig

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.heads import TaskHead
@@ -68,7 +69,13 @@ class SimMLM(Model):
             "preset=original is the joint stage of the segmentation release; its experts were trained with a learning "
             "rate of 0.01, where the loop has one rate for both stages.",
         ),
-        original={"train.lr": 1e-3, "model.expert_epochs": 500, "train.max_epochs": 300},
+        original={
+            **PLAIN_TRAINING,
+            "train.lr": 1e-3,
+            "model.expert_epochs": 500,
+            "train.max_epochs": 300,
+            "train.patience": 300,
+        },
     )
     Config = SimMLMConfig
 

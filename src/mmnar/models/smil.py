@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
+from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.errors import SchemaError
 from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase
@@ -99,13 +100,17 @@ class SMIL(Model):
             "Pretraining uses the patients with the most modalities. While there are no centroids, what they lack is "
             "zeros, and nobody is perturbed.",
             "k-means is by mini-batches, on at most 16,384 patients by default.",
+            "preset=original keeps the rate constant; the release divides it by ten after 5,000 of 8,000 steps.",
         ),
         original={
+            **PLAIN_TRAINING,
             "model.dropout": 0.5,
             "train.lr": 1e-3,
             "train.weight_decay": 1e-4,
             "train.batch_size": 128,
-            "train.min_steps": 8000,
+            "train.min_steps": 8000,  # and no more
+            "train.max_epochs": 1,
+            "train.patience": 1,
         },
     )
     Config = SMILConfig

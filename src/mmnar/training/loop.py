@@ -324,9 +324,11 @@ def _label_loss(logits: Tensor, batch: PatientBatch, weights: Tensor, gamma: flo
 
 
 def _set_rate(optimizer: Any, config: TrainConfig, done: float) -> None:
-    """Linear warm-up, then cosine decay to zero; ``done`` in [0, 1)."""
+    """Linear warm-up, then cosine decay to zero or nothing more; ``done`` in [0, 1)."""
     if done < config.warmup:
         factor = (done + 1e-3) / (config.warmup + 1e-3)
+    elif config.schedule == "constant":
+        factor = 1.0
     else:
         factor = 0.5 * (1 + math.cos(math.pi * (done - config.warmup) / (1 - config.warmup)))
     for group in optimizer.param_groups:
