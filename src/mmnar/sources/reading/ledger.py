@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
+from mmnar.errors import SourceError
 from mmnar.files import write_text
 from mmnar.privacy import counted
+
+_ENOUGH: Final = 100_000
+"""Cells after which a column is judged before its table is read to the end."""
 
 
 class Ledger:
@@ -25,6 +31,7 @@ class Ledger:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._dropped: Counter[tuple[str, str]] = Counter()
+        self._cells: dict[tuple[str, str], _Cells] = {}
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -34,6 +41,39 @@ class Ledger:
 
     def drop(self, table: str, count: int, reason: str) -> None:
         self._dropped[table, reason] += count
+
+    def read(self, table: str, column: str, words: str, given: int, unread: int, compared: int = 0) -> None:
+        """Count the cells of a column that were read.
+
+        Args:
+            table, column: Named in the counts.
+            words: What its cells should be.
+            given: Cells that are not blank.
+            unread: Of these, cells of another form.
+            compared: Of these, comparisons (``<``, ``>``).
+
+        Raises:
+            SourceError: Most of very many cells are of another form.
+        """
+        cells = self._cells.setdefault((table, column), _Cells(words))
+        cells.given += given
+        cells.unread += unread
+        cells.compared += compared
+        if cells.given >= _ENOUGH:
+            _refuse_unreadable(table, column, cells)
+
+    def judge(self, table: str) -> None:
+        """Say of each column of a table that was read to its end how many cells could not be read.
+
+        Raises:
+            SourceError: Half of a column's cells or more.
+        """
+        for of, column in [key for key in self._cells if key[0] == table]:
+            cells = self._cells.pop((of, column))
+            _refuse_unreadable(table, column, cells)
+            self.drop(table, cells.compared, f"cells of column '{column}' taken as unknown: comparisons (< or >)")
+            others = cells.unread - cells.compared
+            self.drop(table, others, f"cells of column '{column}' taken as unknown: not {cells.words}")
 
     def sift(self, table: str, frame: pl.DataFrame, checks: Mapping[str, pl.Series]) -> pl.DataFrame:
         """Rows that pass every check; each of the others is counted once, under the first check that it fails.
@@ -53,6 +93,7 @@ class Ledger:
         """Forget what was counted for a table that is read again."""
         for key in [key for key in self._dropped if key[0] == table]:
             del self._dropped[key]
+        self._cells = {key: cells for key, cells in self._cells.items() if key[0] != table}
 
     def close(self, table: str, fingerprint: str) -> None:
         """Keep the counts of a table that was read to its end."""
@@ -69,3 +110,22 @@ class Ledger:
         if record.get("fingerprint") == fingerprint:
             for reason, count in record["dropped"].items():
                 self._dropped[table, reason] = count
+
+
+@dataclass
+class _Cells:
+    words: str
+    given: int = 0
+    unread: int = 0
+    compared: int = 0
+
+
+def _refuse_unreadable(table: str, column: str, cells: _Cells) -> None:
+    if cells.unread and 2 * cells.unread >= cells.given:
+        compared = f", comparisons (< or >) among them: {counted(cells.compared)}" if cells.compared else ""
+        raise SourceError(
+            f"table '{table}', column '{column}'",
+            cells.words,
+            f"{counted(cells.unread)} of {counted(cells.given)} cells of another form{compared}",
+            "write the column in that form",
+        )
