@@ -267,7 +267,7 @@ def test_every_rule_finds_its_codes() -> None:
 
 def test_repeated_stay_is_refused(tmp_path: Path) -> None:
     tables = {"patient": full_rows("patient", [*tiny_patients(), tiny_patients()[0]])}
-    with pytest.raises(SourceError, match=r"patientunitstayid.*1 repeated"):
+    with pytest.raises(SourceError, match=r"patientunitstayid.*fewer than 10 repeated"):
         read_eicu(write_tables(tmp_path, tables))
 
 

@@ -270,6 +270,7 @@ def test_rows_that_cannot_be_placed_are_counted_by_reason(tmp_path: Path) -> Non
         "14 rows dropped: no usable time",
         "13 rows dropped: before the subject's birth",
         "16 rows dropped: after the subject's death",
+        "fewer than 10 cells of column 'charttime' taken as unknown: not times of the form 2180-07-23 12:36:00",
     ]
     assert dropped(extract, "chartevents") == ["17 rows dropped: no such unit stay of the subject"]
     assert len(found(events, "LAB//CREATININE")) == 3 + 1 + 1

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
 
 from mmnar.sources.mimic_iv import concepts as codes
 from mmnar.sources.mimic_iv import tables
-from mmnar.sources.mimic_iv.register import Register, moment
+from mmnar.sources.mimic_iv.register import Register
 from mmnar.sources.reading.ledger import Ledger
 from mmnar.sources.reading.positions import Positions
 
@@ -117,10 +115,3 @@ def test_each_item_and_unit_finds_its_conversion(name: str) -> None:
     assert known["factor"].gather(found).equals(joined["factor"])
     assert 100 < found.null_count() < 3900
     assert tables._ways(known, rows["itemid"][:0], rows["unit"][:0]).is_empty()
-
-
-def test_a_time_with_fractions_among_times_without(tmp_path: Path) -> None:
-    written = ["2150-03-01 04:05:06", "2150-03-01 04:05:06.250", "2150-03-01T04:05:06", None, "2150-03-01 24:00:00"]
-    times = pl.DataFrame({"t": written}).select(moment("t"))["t"]
-    second = np.datetime64("2150-03-01T04:05:06", "us").astype(object)
-    assert times.to_list() == [second, second.replace(microsecond=250_000), second, None, None]

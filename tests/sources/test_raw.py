@@ -133,17 +133,16 @@ def test_unparseable_cells_are_counted_not_shown(tmp_path: Path, column: str, wo
     write_tables(tmp_path, {"nursecharting": [*ROWS_LOWER, bad, bad]})
     with pytest.raises(SourceError) as caught:
         _read(tmp_path)
-    assert f"column '{column}': expected {words}, got 2 of 4 cells of another form" in str(caught.value)
+    assert f"column '{column}': expected {words}, got most cells of another form" in str(caught.value)
     assert SECRET not in str(caught.value)
 
 
 ROWS_LOWER = [{key.lower(): value for key, value in row.items()} for row in ROWS]
 
 
-@pytest.mark.parametrize("cell", ["inf", "nan"])
-def test_numbers_are_finite(tmp_path: Path, cell: str) -> None:
-    write_tables(tmp_path, {"nursecharting": [{"id": 1, "value": cell, "at": None, "word": None}]})
-    with pytest.raises(SourceError, match="1 of 1 cells"):
+def test_numbers_are_finite(tmp_path: Path) -> None:
+    write_tables(tmp_path, {"nursecharting": [{"id": 1, "value": "inf", "at": None, "word": None}]})
+    with pytest.raises(SourceError, match="most cells"):
         _read(tmp_path)
 
 
@@ -160,7 +159,7 @@ def test_large_identifiers_are_exact(tmp_path: Path) -> None:
 
 def test_duplicate_and_missing_keys(tmp_path: Path) -> None:
     write_tables(tmp_path, {"nursecharting": [*ROWS_LOWER, *ROWS_LOWER, {"id": None, "value": 1}]})
-    with pytest.raises(SourceError, match="each identifier once, none missing, got 2 repeated, 1 missing"):
+    with pytest.raises(SourceError, match="got fewer than 10 repeated, fewer than 10 missing"):
         _read(tmp_path, key="id")
 
 
@@ -294,23 +293,26 @@ def test_both_forms_of_dates(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("date", ["17/12/2132", "2180-13-01", SECRET, "2199"])
+@pytest.mark.parametrize("date", ["17/12/32", "2180-13-01", SECRET, "2199"])
 def test_what_is_no_date_is_counted_not_shown(tmp_path: Path, date: str) -> None:
     (tmp_path / "omr.csv").write_text(f"chartdate,x\n{date},1\n2180-05-07,1\n{date},1\n")
-    with pytest.raises(SourceError, match=r"'chartdate': expected dates .*got 2 of 3 cells of another form") as caught:
+    with pytest.raises(SourceError, match=r"'chartdate': expected dates .*got most cells of another form") as caught:
         list(DataRoot(tmp_path).chunks("omr", {"chartdate": pl.Datetime("us")}))
     assert date not in str(caught.value)
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_a_bad_cell_far_down_stops_the_reading(tmp_path: Path) -> None:
-    lines = [f"{n},1.5" for n in range(400)] + [f"{SECRET},2"] + ["12.0, 3 "] * 5
+def test_bad_cells_far_down_are_counted_and_a_column_of_them_is_refused(tmp_path: Path) -> None:
+    columns = {"id": pl.Int64(), "value": pl.Float64()}
+    lines = [f"{n},1.5" for n in range(400)] + [f"{SECRET},2"] * 12 + ["12.0, 3 "] * 5
     (tmp_path / "lab.csv").write_text("id,value\n" + "\n".join(lines))
-    blocks = DataRoot(tmp_path).chunks("lab", {"id": pl.Int64(), "value": pl.Float64()})
-    seen: list[int] = []
-    with pytest.raises(SourceError, match="whole numbers, got 1 of 4") as caught:
-        seen.extend(block.height for block in blocks)
-    assert 300 < sum(seen) <= 400
+    root = DataRoot(tmp_path)
+    whole = pl.concat(root.chunks("lab", columns))
+    assert whole["id"].to_list() == [*range(400), *[None] * 12, *[12] * 5]
+    assert root.ledger.notes == ("table 'lab': 12 cells of column 'id' taken as unknown: not whole numbers",)
+    (tmp_path / "lab.csv").write_text("id,value\n" + "\n".join([*lines, *[f"{SECRET},2"] * 400]))
+    with pytest.raises(SourceError, match=r"whole numbers, got 412 of 817 cells of another form") as caught:
+        list(DataRoot(tmp_path).chunks("lab", columns))
     assert SECRET not in str(caught.value)
 
 

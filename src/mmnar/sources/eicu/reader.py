@@ -16,12 +16,13 @@ from mmnar.sources.eicu.rules import feature_rules
 from mmnar.sources.eicu.stays import ATTRIBUTES, PATIENT, unit_stays
 from mmnar.sources.eicu.tables import KEYS, TABLES, TOGETHER
 from mmnar.sources.events import EVENT_SCHEMA, Events, Extract
+from mmnar.sources.reading.cells import ABSENT_TEXT
 from mmnar.sources.reading.code_tables import digest
 from mmnar.sources.reading.ledger import Ledger
 from mmnar.sources.reading.raw import DataRoot
 from mmnar.sources.reading.shards import EventFolder, EventWriter
 
-_FORM: Final = "1"
+_FORM: Final = "2"
 """Changes when a change of code makes other events of the same rows: an unfinished folder of before is not resumed."""
 
 
@@ -41,13 +42,14 @@ def read_eicu(root: str | Path, *, work: Path | None = None, apache_prediction: 
         SourceError: ``patient`` is absent, or a table is damaged, renamed or not what its columns promise.
         StoreError: ``work`` cannot be written or holds events of other records.
     """
-    data = DataRoot(root)
+    ledger = Ledger(work / "dropped" if work else None)
+    data = DataRoot(root, ledger=ledger, blanks=ABSENT_TEXT)
     patient = data.read("patient", PATIENT, key="patientunitstayid")
     if patient is None or patient.is_empty():
         raise SourceError("table 'patient'", "at least one unit stay", "none", "check the data root")
     notes: list[str] = []
     stays = unit_stays(patient, notes)
-    register = Register(stays, Ledger(work / "dropped" if work else None))
+    register = Register(stays, ledger)
     tables = [table for table in TABLES if data.has(table)]
     for table in TABLES:
         if table not in tables:
@@ -100,11 +102,12 @@ def _on_disk(register: Register, data: DataRoot, tables: Sequence[str], work: Pa
 
 def _table_events(register: Register, data: DataRoot, table: str, fingerprint: str) -> Iterator[pl.DataFrame]:
     """Events of one table, block by block where its rows can be read apart."""
-    register.ledger.begin(table)
     if table == "patient":
+        # its cells were counted when it was read
         add_patient(register)
         add_outcomes(register)
     else:
+        register.ledger.begin(table)
         columns, add = TABLES[table]
         for block in _blocks(data, table, columns):
             add(register, table, block)

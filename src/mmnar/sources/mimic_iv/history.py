@@ -9,7 +9,8 @@ import polars as pl
 
 from mmnar.sources.events import FeatureRule
 from mmnar.sources.mimic_iv.concepts import feature_name
-from mmnar.sources.mimic_iv.register import Register, as_events, moment
+from mmnar.sources.mimic_iv.register import Register, as_events
+from mmnar.sources.reading.cells import DAY_OR_TIME
 from mmnar.sources.reading.code_tables import code_table
 
 CODING_DELAY: Final = pl.duration(days=1, time_unit="us")
@@ -20,7 +21,7 @@ _DAY: Final = pl.duration(days=1, time_unit="us")
 _I, _S = pl.Int64(), pl.String()
 
 DIAGNOSES: Final[dict[str, pl.DataType]] = {"subject_id": _I, "hadm_id": _I, "icd_code": _S, "icd_version": _I}
-OMR: Final[dict[str, pl.DataType]] = {"subject_id": _I, "chartdate": _S, "result_name": _S, "result_value": _S}
+OMR: Final[dict[str, pl.DataType]] = {"subject_id": _I, "chartdate": DAY_OR_TIME, "result_name": _S, "result_value": _S}
 
 _OMR: Final = (
     # result_name begins with, code, factor, unit, plausible range
@@ -99,7 +100,7 @@ def omr_events(register: Register, frame: pl.DataFrame) -> pl.DataFrame:
     number = pl.col("result_value").cast(pl.Float64, strict=False)
     numeric = wanted.with_columns(number=number).filter(pl.col("number").is_finite())
     register.ledger.drop(table, wanted.height - numeric.height, "rows dropped: no number")
-    placed = register.place(table, numeric, moment("chartdate"), moment("chartdate") + _DAY)
+    placed = register.place(table, numeric, pl.col("chartdate"), pl.col("chartdate") + _DAY)
     return pl.concat(
         as_events(placed.filter(name == words), table, pl.lit(code), pl.col("number") * factor)
         for words, code, factor, *_ in _OMR

@@ -7,7 +7,8 @@ from typing import Final
 import polars as pl
 
 from mmnar.sources.events import TextRule
-from mmnar.sources.mimic_iv.register import Register, as_events, moment
+from mmnar.sources.mimic_iv.register import Register, as_events
+from mmnar.sources.reading.cells import DAY_OR_TIME, TIME
 
 REPORT_TURNAROUND: Final = pl.duration(days=1, time_unit="us")
 """From examination to report where ``storetime`` is null."""
@@ -16,8 +17,8 @@ _I, _S = pl.Int64(), pl.String()
 COLUMNS: Final[dict[str, pl.DataType]] = {
     "subject_id": _I,
     "hadm_id": _I,
-    "charttime": _S,
-    "storetime": _S,
+    "charttime": DAY_OR_TIME,
+    "storetime": TIME,
     "text": _S,
 }
 RULES: Final = {
@@ -37,12 +38,12 @@ def note_events(register: Register, table: str, frame: pl.DataFrame) -> pl.DataF
     written = ours.filter(pl.col("text").str.contains(r"\S").fill_null(False))
     register.ledger.drop(table, ours.height - written.height, "notes dropped: no text")
     if table == "radiology":
-        stored = pl.coalesce(moment("storetime"), moment("charttime") + REPORT_TURNAROUND)
+        stored = pl.coalesce(pl.col("storetime"), pl.col("charttime") + REPORT_TURNAROUND)
     else:
         left = register.admissions.select("subject_id", "hadm_id", "dischtime")
         written = written.join(left, on=["subject_id", "hadm_id"], how="left", maintain_order="left")
         stay_over = written.filter(pl.col("dischtime").is_not_null())
         register.ledger.drop(table, written.height - stay_over.height, "notes dropped: no discharge to belong to")
-        written, stored = stay_over, pl.max_horizontal(moment("storetime"), "dischtime")
-    placed = register.place(table, written, moment("charttime"), stored)
+        written, stored = stay_over, pl.max_horizontal(pl.col("storetime"), "dischtime")
+    placed = register.place(table, written, pl.col("charttime"), stored)
     return as_events(placed, table, pl.lit(f"NOTE//{table.upper()}"), text=pl.col("text"))

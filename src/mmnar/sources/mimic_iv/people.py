@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import polars as pl
 
 from mmnar.errors import SourceError
 from mmnar.sources.events import FeatureRule
-from mmnar.sources.mimic_iv.register import Register, as_events, moment
+from mmnar.sources.mimic_iv.register import Register, as_events
 from mmnar.sources.reading.ages import age_group
+from mmnar.sources.reading.cells import DAY_OR_TIME, TIME
 from mmnar.sources.reading.ledger import Ledger
 from mmnar.sources.reading.raw import DataRoot
 
@@ -28,22 +28,22 @@ _PATIENTS: Final[dict[str, pl.DataType]] = {
     "anchor_age": _I,
     "anchor_year": _I,
     "anchor_year_group": _S,
-    "dod": _S,
+    "dod": DAY_OR_TIME,
 }
 _ADMISSIONS: Final[dict[str, pl.DataType]] = {
     "subject_id": _I,
     "hadm_id": _I,
-    "admittime": _S,
-    "dischtime": _S,
-    "deathtime": _S,
+    "admittime": TIME,
+    "dischtime": TIME,
+    "deathtime": TIME,
     "admission_type": _S,
     "admission_location": _S,
     "insurance": _S,
     "language": _S,
     "marital_status": _S,
     "race": _S,
-    "edregtime": _S,
-    "edouttime": _S,
+    "edregtime": TIME,
+    "edouttime": TIME,
     "hospital_expire_flag": _I,
 }
 _ICUSTAYS: Final[dict[str, pl.DataType]] = {
@@ -51,8 +51,8 @@ _ICUSTAYS: Final[dict[str, pl.DataType]] = {
     "hadm_id": _I,
     "stay_id": _I,
     "first_careunit": _S,
-    "intime": _S,
-    "outtime": _S,
+    "intime": TIME,
+    "outtime": TIME,
 }
 
 _RACES: Final = ("white", "black", "hispanic", "asian", "other")
@@ -103,7 +103,7 @@ _UNSAID: Final = "unknown|unable to obtain|declined|information not available|^\
 
 @dataclass(frozen=True)
 class SmallTables:
-    """Patients, admissions and unit stays as they are on disk (times still text)."""
+    """Patients, admissions and unit stays as they are on disk."""
 
     patients: pl.DataFrame
     admissions: pl.DataFrame
@@ -127,7 +127,7 @@ def read_small(data: DataRoot) -> SmallTables:
     return SmallTables(patients, admissions, icustays)
 
 
-def admit(small: SmallTables, work: Path) -> tuple[Register, pl.DataFrame]:
+def admit(small: SmallTables, ledger: Ledger) -> tuple[Register, pl.DataFrame]:
     """Join the three tables.
 
     Returns:
@@ -135,13 +135,10 @@ def admit(small: SmallTables, work: Path) -> tuple[Register, pl.DataFrame]:
         ``age`` (years at admission), ``admittime, dischtime, deathtime`` (datetime[us]), ``died`` (null = unknown),
         ``icu_admission`` (1 = the subject's first admission with a unit stay), ``icu_stay`` (1 = the first of it).
     """
-    ledger = Ledger(work / "dropped")
-    patients = small.patients.with_columns(dod=moment("dod"))
-    times = ("admittime", "dischtime", "deathtime", "edregtime", "edouttime")
-    admissions = small.admissions.with_columns(moment(c) for c in times).join(patients, on="subject_id", how="inner")
+    admissions = small.admissions.join(small.patients, on="subject_id", how="inner")
     ledger.drop("admissions", small.admissions.height - admissions.height, "rows dropped: no such patient")
     admissions = _histories(admissions.with_columns(_described()))
-    stays = small.icustays.with_columns(moment(c) for c in ("intime", "outtime"))
+    stays = small.icustays
     joined = stays.join(admissions, on=["subject_id", "hadm_id"], how="inner")
     ledger.drop("icustays", stays.height - joined.height, "rows dropped: no such admission of the subject")
     ours = admissions.join(joined, on="subject_id", how="semi")

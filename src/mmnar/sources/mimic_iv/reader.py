@@ -18,13 +18,15 @@ from mmnar.sources.mimic_iv.register import Register
 from mmnar.sources.mimic_iv.release import release_of
 from mmnar.sources.mimic_iv.tables import STREAMED, read_concepts
 from mmnar.sources.mimic_iv.xray import Embeddings
+from mmnar.sources.reading.cells import ABSENT_TEXT
 from mmnar.sources.reading.code_tables import digest
+from mmnar.sources.reading.ledger import Ledger
 from mmnar.sources.reading.raw import DataRoot
 from mmnar.sources.reading.shards import EventWriter
 
 Structured = Literal["aggregates", "series"]
 
-_FORM: Final = "1"
+_FORM: Final = "2"
 """Changes when a change of code makes other events of the same rows: an unfinished folder of before is not resumed."""
 
 
@@ -57,10 +59,11 @@ def read_mimic_iv(
         SourceError: ``patients``, ``admissions`` or ``icustays`` is absent; a table is damaged or lacks a column;
             ``hosp`` and ``icu`` are of different releases; embeddings are given without the images' times.
     """
-    data = _opened(Path(root))
+    ledger = Ledger(work / "dropped")
+    data = _opened(Path(root), ledger)
     small = people.read_small(data)
     version = release_of(Path(root), small) + (" simulated" if data.simulated else "")
-    register, stays = people.admit(small, work)
+    register, stays = people.admit(small, ledger)
     if stays.is_empty():
         raise SourceError("table 'icustays'", "a unit stay of a known admission", "none", "check the data root")
     writer = EventWriter(work / "meds", stays["subject_id"].unique().sort(), "subject")
@@ -89,7 +92,7 @@ def read_mimic_iv(
     )
 
 
-def _opened(root: Path) -> DataRoot:
+def _opened(root: Path, ledger: Ledger) -> DataRoot:
     absent = [module for module in ("hosp", "icu") if not (root / module).is_dir()]
     if absent:
         raise SourceError(
@@ -98,7 +101,7 @@ def _opened(root: Path) -> DataRoot:
             f"no {' and no '.join(absent)}",
             "give the folder that holds both; `mmnar doctor --root` finds it",
         )
-    return DataRoot(root, ("hosp", "icu"))
+    return DataRoot(root, ("hosp", "icu"), ledger, ABSENT_TEXT)
 
 
 _STAY_COLUMNS: Final = (
@@ -173,7 +176,7 @@ class _Build:
 
     def notes(self, root: Path) -> DataRoot:
         """Discharge summaries and radiology reports."""
-        data = DataRoot(root, ("note", ""))
+        data = DataRoot(root, ("note", ""), self.register.ledger, ABSENT_TEXT)
         if not any(data.has(table) for table in notes.RULES):
             raise SourceError(
                 f"notes root '{root}'", "a table 'discharge' or 'radiology'", "neither", "check the folder of the notes"
@@ -191,7 +194,7 @@ class _Build:
 
     def xrays(self, root: Path, embeddings: Embeddings | None) -> DataRoot:
         """Images or their embeddings."""
-        data = DataRoot(root)
+        data = DataRoot(root, ledger=self.register.ledger)
         events, dropped = xray.xray_events(self.register, data, embeddings)
         made_from = _hashed(_FORM, data.fingerprint(), embeddings.fingerprint if embeddings else "", self.joined_with)
         self.writer.table(xray.TABLE, made_from, [events])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
 
 import numpy as np
 import polars as pl
@@ -14,39 +13,6 @@ from numpy.typing import NDArray
 from mmnar.sources.events import EVENT_SCHEMA
 from mmnar.sources.reading.ledger import Ledger
 from mmnar.sources.reading.positions import Positions
-
-_FORMS: Final = (
-    *("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S%.f"),
-    *("%Y-%m-%dT%H:%M:%S%.f", "%m/%d/%Y %H:%M"),
-)
-"""The release's own form, which without fractions is read six times as fast; that of parquet conversions; and that of
-copies of the demo saved by a spreadsheet."""
-_DAYS: Final = ("%Y-%m-%d", "%m/%d/%Y")
-
-
-def moment(column: str) -> pl.Expr:
-    """A text column as datetime[us]; a bare date is its midnight; anything else is null.
-
-    >>> times = ["2150-03-01 04:05:06", "3/1/2150 4:05", "2150-03-01", "soon"]
-    >>> [str(t) for t in pl.DataFrame({"t": times}).select(moment("t"))["t"]]
-    ['2150-03-01 04:05:06', '2150-03-01 04:05:00', '2150-03-01 00:00:00', 'None']
-    """
-    return pl.col(column).map_batches(_parsed, return_dtype=pl.Datetime("us"))
-
-
-def _parsed(text: pl.Series) -> pl.Series:
-    """Form after form, until nothing is left to read: most tables have one form."""
-    found = pl.Series(text.name, [None] * len(text), pl.Datetime("us"))
-    for form in (*_FORMS, *_DAYS):
-        if found.null_count() == text.null_count():
-            break
-        if form in _DAYS:
-            read = text.str.to_date(form, strict=False).cast(pl.Datetime("us"))
-        else:
-            # to keep the times seen costs more than to read one again
-            read = text.str.to_datetime(form, strict=False, time_unit="us", cache=False)
-        found = found.fill_null(read)
-    return found
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,15 @@ import polars as pl
 
 from mmnar.sources.mimic_iv import concepts as codes
 from mmnar.sources.mimic_iv.concepts import Concept
-from mmnar.sources.mimic_iv.register import Register, as_events, moment
+from mmnar.sources.mimic_iv.register import Register, as_events
+from mmnar.sources.reading.cells import TIME
 
 LAB_TURNAROUND: Final = pl.duration(hours=1, time_unit="us")
 """From specimen to result where ``storetime`` is null."""
 
 _I, _F, _S = pl.Int64(), pl.Float64(), pl.String()
 _IDS: Final[dict[str, pl.DataType]] = {"subject_id": _I, "hadm_id": _I}
-_ICU: Final[dict[str, pl.DataType]] = _IDS | {"stay_id": _I, "itemid": _I, "storetime": _S}
+_ICU: Final[dict[str, pl.DataType]] = _IDS | {"stay_id": _I, "itemid": _I, "storetime": TIME}
 
 Turn = Callable[[Register, str, pl.DataFrame, tuple[Concept, ...]], pl.DataFrame]
 """One block of a raw table → events."""
@@ -87,35 +88,34 @@ def _ways(ways: pl.DataFrame, item: pl.Series, unit: pl.Series) -> pl.Series:
 
 def _lab(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
     rows = _measured(register, table, frame.rename({"valuenum": "number", "valueuom": "unit"}), known)
-    rows = rows.with_columns(moment("charttime"))
-    stored = pl.coalesce(moment("storetime"), pl.col("charttime") + LAB_TURNAROUND)
+    stored = pl.coalesce(pl.col("storetime"), pl.col("charttime") + LAB_TURNAROUND)
     placed = register.place(table, rows, pl.col("charttime"), stored)
     return as_events(placed, table, pl.col("code"), pl.col("number"))
 
 
 def _chart(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
     rows = _measured(register, table, frame.rename({"valuenum": "number", "valueuom": "unit"}), known)
-    placed = register.place(table, rows, moment("charttime"), moment("storetime"))
+    placed = register.place(table, rows, pl.col("charttime"), pl.col("storetime"))
     return as_events(placed, table, pl.col("code"), pl.col("number"))
 
 
 def _output(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
     rows = _measured(register, table, frame.rename({"value": "number", "valueuom": "unit"}), known)
-    placed = register.place(table, rows, moment("charttime"), moment("storetime"))
+    placed = register.place(table, rows, pl.col("charttime"), pl.col("storetime"))
     return as_events(placed, table, pl.col("code"), pl.col("number"))
 
 
 def _begun(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
     """Infusions and procedures: that one began. The row is written, or rewritten, when it ends."""
     rows = register.of_subjects(frame.join(codes.coded(known), on="itemid", how="inner"))
-    placed = register.place(table, rows, moment("starttime"), pl.coalesce(moment("storetime"), moment("endtime")))
+    placed = register.place(table, rows, pl.col("starttime"), pl.coalesce(pl.col("storetime"), pl.col("endtime")))
     # two infusions of one class begun in one minute stay two
     return as_events(placed, table, pl.col("code"), pl.lit(1.0), text=pl.col("itemid"))
 
 
 def _prescribed(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
     rows = register.of_subjects(frame.rename({"drug": "name", "starttime": "at"}))
-    return _of_classes(register, table, rows.with_columns(stored=pl.lit(None, pl.String)), known)
+    return _of_classes(register, table, rows.with_columns(stored=pl.lit(None, pl.Datetime("us"))), known)
 
 
 def _given(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
@@ -130,7 +130,7 @@ def _of_classes(register: Register, table: str, rows: pl.DataFrame, known: tuple
     classes = tuple(c for c in known if c.names)
     name = pl.col("name").str.to_lowercase()
     rows = rows.filter(name.str.contains("|".join(c.names for c in classes)))
-    placed = register.place(table, rows, moment("at"), moment("stored"))
+    placed = register.place(table, rows, pl.col("at"), pl.col("stored"))
     return pl.concat(
         as_events(placed.filter(name.str.contains(c.names)), table, pl.lit(c.code), pl.lit(1.0), text=name)
         for c in classes
@@ -138,16 +138,16 @@ def _of_classes(register: Register, table: str, rows: pl.DataFrame, known: tuple
 
 
 STREAMED: Final[Mapping[str, Streamed]] = {
-    "chartevents": Streamed(_ICU | {"charttime": _S, "valuenum": _F, "valueuom": _S}, "chart", _chart),
+    "chartevents": Streamed(_ICU | {"charttime": TIME, "valuenum": _F, "valueuom": _S}, "chart", _chart),
     "labevents": Streamed(
-        _IDS | {"itemid": _I, "charttime": _S, "storetime": _S, "valuenum": _F, "valueuom": _S}, "labs", _lab
+        _IDS | {"itemid": _I, "charttime": TIME, "storetime": TIME, "valuenum": _F, "valueuom": _S}, "labs", _lab
     ),
-    "outputevents": Streamed(_ICU | {"charttime": _S, "value": _F, "valueuom": _S}, "outputs", _output),
-    "inputevents": Streamed(_ICU | {"starttime": _S, "endtime": _S}, "inputs", _begun, "INPUT//"),
-    "procedureevents": Streamed(_ICU | {"starttime": _S, "endtime": _S}, "procedures", _begun),
-    "prescriptions": Streamed(_IDS | {"starttime": _S, "drug": _S}, "inputs", _prescribed, "DRUG//"),
+    "outputevents": Streamed(_ICU | {"charttime": TIME, "value": _F, "valueuom": _S}, "outputs", _output),
+    "inputevents": Streamed(_ICU | {"starttime": TIME, "endtime": TIME}, "inputs", _begun, "INPUT//"),
+    "procedureevents": Streamed(_ICU | {"starttime": TIME, "endtime": TIME}, "procedures", _begun),
+    "prescriptions": Streamed(_IDS | {"starttime": TIME, "drug": _S}, "inputs", _prescribed, "DRUG//"),
     "emar": Streamed(
-        _IDS | {"charttime": _S, "storetime": _S, "medication": _S, "event_txt": _S}, "inputs", _given, "EMAR//"
+        _IDS | {"charttime": TIME, "storetime": TIME, "medication": _S, "event_txt": _S}, "inputs", _given, "EMAR//"
     ),
 }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import polars as pl
 
+from mmnar.errors import SourceError
 from mmnar.sources.reading.ledger import Ledger
+from mmnar.sources.reading.times import Order, has_order, in_other_forms, in_release_form, order_of, without_zone
 
 ABSENT: Final = (
     *("null", "none", "nil", "nan", "na", "n/a", "#n/a", "<na>", "nat", "\\n", "missing", "not measured", "unknown"),
@@ -16,24 +17,16 @@ ABSENT: Final = (
 )
 """Lower-case words that stand for "not measured" where a number or a time is expected."""
 
-_ABSENT_TEXT: Final = ("NULL", "Null", "null", "\\N", "NaN", "nan", "NAN", "<NA>", "#N/A", "NaT")
+ABSENT_TEXT: Final = ("NULL", "Null", "null", "\\N", "NaN", "nan", "NAN", "<NA>", "#N/A", "NaT")
 """Words that databases and data frames write for an empty cell of text; others may be text."""
 
+_NO_TEXT: Final = "(neither text nor number)"
+"""What a list or structure in a cell is read as."""
+
 _EXACT: Final = 2**53
-"""Whole numbers beyond this are not told apart by a float."""
+"""Whole numbers from here on are not told apart by a float."""
 
 _CLOCKS: Final = ("%H:%M:%S", "%H:%M", "%H:%M:%S%.f", "%I:%M:%S %p", "%I:%M %p")
-
-
-@dataclass(frozen=True)
-class Form:
-    """What the cells of a column should be, in words, and how they are read from text.
-
-    ``read``: a column of text without blank cells → the same length, null where a cell is of another form.
-    """
-
-    words: str
-    read: Callable[[pl.Series], pl.Series]
 
 
 def whole_numbers(text: pl.Series) -> pl.Series:
@@ -48,7 +41,7 @@ def whole_numbers(text: pl.Series) -> pl.Series:
     numbers = text.cast(pl.Float64(), strict=False)
     decimals = text.str.extract(r"^[+-]?\d(?:\.(\d*))?[eE]", 1).str.len_chars().fill_null(0)
     exponent = text.str.extract(r"[eE]\+?(\d{1,3})$", 1).cast(pl.Int64, strict=False).fill_null(0)
-    return exact.fill_null(numbers.set(decimals.cast(pl.Int64) < exponent, None).pipe(_whole))
+    return exact.fill_null(_whole(numbers.set(decimals.cast(pl.Int64) < exponent, None)))
 
 
 def numbers(text: pl.Series) -> pl.Series:
@@ -69,46 +62,112 @@ def clocks(text: pl.Series) -> pl.Series:
     return found
 
 
-FORMS: Final[dict[pl.DataType, Form]] = {
-    pl.Int64(): Form("whole numbers", whole_numbers),
-    pl.Float64(): Form("numbers", numbers),
-    pl.Time(): Form("times of the form HH:MM:SS", clocks),
+_FORMS: Final[dict[pl.DataType, tuple[str, Callable[[pl.Series], pl.Series]]]] = {
+    pl.Int64(): ("whole numbers", whole_numbers),
+    pl.Float64(): ("numbers", numbers),
+    pl.Time(): ("times of the form HH:MM:SS", clocks),
+}
+"""What cells should be, in words; cells that are not blank → the same length, null where one is of another form."""
+
+TIME: Final = pl.Datetime("ms")
+"""Asks for dates with a time of day; what is read is datetime[us], as of ``DAY_OR_TIME``."""
+
+DAY_OR_TIME: Final = pl.Datetime("us")
+"""Asks for dates with or without a time of day: a bare date is its midnight."""
+
+_TIMES: Final[dict[pl.DataType, str]] = {
+    TIME: "times of the form 2180-07-23 12:36:00",
+    DAY_OR_TIME: "dates of the form 2180-07-23 12:36:00 or 7/23/2180 12:36",
 }
 
 
-def typed(ledger: Ledger, table: str, column: pl.Series, dtype: pl.DataType) -> pl.Series:
-    """A column of a raw table in ``dtype``.
+class CellReader:
+    """Reads the columns of the tables of one folder, block by block.
 
     Args:
         ledger: Counts the cells that cannot be read; it refuses a column most of whose cells cannot.
-        table: Named in the counts.
-        column: As the file has it.
-        dtype: Text, or one of ``FORMS``.
-
-    Returns:
-        Null where a cell is blank, holds a word for "not measured", or is of another form.
+        blanks: Words that stand for an empty cell in columns of text.
     """
-    if dtype == pl.String():
-        return _text(_as_text(column))
-    form = FORMS[dtype]
-    if column.dtype == dtype and dtype != pl.Float64():
-        read, given = column, len(column) - column.null_count()
-    elif column.dtype.is_numeric() and not column.dtype.is_decimal():
-        given = len(column) - column.null_count()
-        if column.dtype.is_float():
-            given -= int(column.is_nan().sum())
-        read = _number(column, dtype)
-    else:
-        text = _as_text(column)
-        read = form.read(text)
-        if read.null_count() > text.null_count():
-            text = blanked(text)
-            read = form.read(text)
-            compared = text.filter(read.is_null()).str.contains(r"^\s*[<>≤≥]")
-            ledger.compare(table, column.name, int(compared.sum() or 0))
-        given = len(text) - text.null_count()
-    ledger.read(table, column.name, form.words, given, given - (len(read) - read.null_count()))
-    return read
+
+    def __init__(self, ledger: Ledger, blanks: Sequence[str] = ()) -> None:
+        self._ledger, self._blanks = ledger, list(blanks)
+        self._orders: dict[str, Order] = {}
+        self._unproved: set[str] = set()
+
+    def typed(self, table: str, column: pl.Series, dtype: pl.DataType) -> pl.Series:
+        """A column as the file has it → what is asked for.
+
+        Args:
+            table: Named in the counts.
+            dtype: Text, whole or other numbers, a time of day, ``TIME`` or ``DAY_OR_TIME``.
+
+        Returns:
+            Null where a cell is blank, holds a word for "not measured", or is of another form.
+
+        Raises:
+            SourceError: Most cells of very many are of another form, or dates are month/day and day/month.
+        """
+        if dtype == pl.String():
+            return self._text(column)
+        words = _TIMES[dtype] if dtype in _TIMES else _FORMS[dtype][0]
+        given, compared = len(column) - column.null_count(), 0
+        if dtype in _TIMES and isinstance(column.dtype, pl.Datetime):
+            read = self._local(table, column)
+        elif column.dtype.is_numeric() and not column.dtype.is_decimal() and dtype not in _TIMES:
+            given -= int(column.is_nan().sum()) if column.dtype.is_float() else 0
+            read = _number(column, dtype)
+        else:
+            text = _as_text(column)
+            read = in_release_form(text) if dtype in _TIMES else _FORMS[dtype][1](text)
+            if read.null_count() > text.null_count():
+                text, left = blanked(text), read.is_null()
+                rest = text.filter(left)
+                read = read.scatter(left.arg_true(), self._leftover(table, rest, dtype))
+                compared = int(rest.str.contains(r"^[<>≤≥]").sum() or 0) if dtype not in _TIMES else 0
+            given = len(text) - text.null_count()
+        unread = given - (len(read) - read.null_count())
+        self._ledger.read(table, column.name, words, given, unread, min(compared, unread))
+        return read
+
+    def _leftover(self, table: str, rest: pl.Series, dtype: pl.DataType) -> pl.Series:
+        """Cells not read at once, without white space and words for "not measured"."""
+        if dtype not in _TIMES:
+            return _FORMS[dtype][1](rest)
+        rest, zoned = without_zone(rest)
+        self._ledger.drop(table, zoned, _zoned(rest))
+        return in_other_forms(rest, self._order(table, rest), days=dtype == DAY_OR_TIME)
+
+    def _local(self, table: str, times: pl.Series) -> pl.Series:
+        """Times of parquet: the clock time where they were taken."""
+        if isinstance(times.dtype, pl.Datetime) and times.dtype.time_zone:
+            self._ledger.drop(table, len(times) - times.null_count(), _zoned(times))
+            times = times.dt.replace_time_zone(None)
+        return times.cast(pl.Datetime("us"))
+
+    def _order(self, table: str, text: pl.Series) -> Order:
+        """Of day and month: as the table shows, else month first."""
+        if not has_order(text):
+            return "month"
+        proof = order_of(text) | ({self._orders[table]} if table in self._orders else set())
+        if len(proof) > 1 or (proof == {"day"} and table in self._unproved):
+            raise SourceError(
+                f"table '{table}', column '{text.name}'",
+                _TIMES[DAY_OR_TIME],
+                "dates with the day before the month beside others that can be read either way",
+                "write the dates as year-month-day",
+            )
+        if not proof:
+            self._unproved.add(table)
+            return "month"
+        self._orders[table] = proof.pop()
+        return self._orders[table]
+
+    def _text(self, column: pl.Series) -> pl.Series:
+        column = _as_text(column).str.strip_chars()
+        short = column.str.len_bytes() <= max(map(len, self._blanks), default=0)
+        if not short.any():
+            return column
+        return column.set(short & ((column == "") | column.is_in(self._blanks)), None)
 
 
 def blanked(text: pl.Series) -> pl.Series:
@@ -117,12 +176,8 @@ def blanked(text: pl.Series) -> pl.Series:
     return text.set((text == "") | text.str.to_lowercase().is_in(ABSENT), None)
 
 
-def _text(column: pl.Series) -> pl.Series:
-    column = column.str.strip_chars()
-    short = column.str.len_bytes() <= max(map(len, _ABSENT_TEXT))
-    if not short.any():
-        return column
-    return column.set(short & ((column == "") | column.is_in(_ABSENT_TEXT)), None)
+def _zoned(column: pl.Series) -> str:
+    return f"times of column '{column.name}' name a zone: it is left out, the clock time kept"
 
 
 def _as_text(column: pl.Series) -> pl.Series:
@@ -130,10 +185,11 @@ def _as_text(column: pl.Series) -> pl.Series:
     if column.dtype == pl.String:
         return column
     try:
-        return column.cast(pl.String, strict=False)
+        return (
+            column.cast(pl.Int8).cast(pl.String) if column.dtype == pl.Boolean else column.cast(pl.String, strict=False)
+        )
     except pl.exceptions.PolarsError:
-        # lists, structs, bytes: the message may quote cells
-        return pl.Series(column.name, [""] * len(column)).set(column.is_null(), None)
+        return pl.Series(column.name, [_NO_TEXT] * len(column)).set(column.is_null(), None)
 
 
 def _number(column: pl.Series, dtype: pl.DataType) -> pl.Series:
@@ -141,8 +197,9 @@ def _number(column: pl.Series, dtype: pl.DataType) -> pl.Series:
         return _finite(column.cast(pl.Float64(), strict=False))
     if dtype == pl.Int64() and column.dtype.is_float():
         return _whole(column.cast(pl.Float64()))
-    # a time of day is no number
-    return column.cast(dtype, strict=False) if dtype == pl.Int64() else pl.Series(column.name, [None] * len(column), dtype)
+    # a number is no time of day
+    nothing = pl.Series(column.name, [None] * len(column), dtype)
+    return column.cast(dtype, strict=False) if dtype == pl.Int64() else nothing
 
 
 def _finite(numbers: pl.Series) -> pl.Series:
@@ -150,5 +207,5 @@ def _finite(numbers: pl.Series) -> pl.Series:
 
 
 def _whole(numbers: pl.Series) -> pl.Series:
-    exact = numbers.is_finite() & (numbers == numbers.floor()) & (numbers.abs() <= _EXACT)
+    exact = numbers.is_finite() & (numbers == numbers.floor()) & (numbers.abs() < _EXACT)
     return numbers.set(~exact, None).cast(pl.Int64(), strict=False)

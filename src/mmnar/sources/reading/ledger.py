@@ -13,7 +13,7 @@ import polars as pl
 
 from mmnar.errors import SourceError
 from mmnar.files import write_text
-from mmnar.privacy import counted
+from mmnar.privacy import SMALL_CELL, counted
 
 _ENOUGH: Final = 100_000
 """Cells after which a column is judged before its table is read to the end."""
@@ -126,6 +126,12 @@ def _refuse_unreadable(table: str, column: str, cells: _Cells) -> None:
         raise SourceError(
             f"table '{table}', column '{column}'",
             cells.words,
-            f"{counted(cells.unread)} of {counted(cells.given)} cells of another form{compared}",
+            f"{_most(cells)} of another form{compared}",
             "write the column in that form",
         )
+
+
+def _most(cells: _Cells) -> str:
+    if cells.given < SMALL_CELL:
+        return "most cells"
+    return f"{counted(cells.unread)} of {counted(cells.given)} cells"

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
@@ -22,6 +22,9 @@ from isal import isal_zlib
 
 from mmnar.errors import RequirementError, SourceError, nearest
 from mmnar.files import sha256_of
+from mmnar.privacy import counted
+from mmnar.sources.reading.cells import CellReader
+from mmnar.sources.reading.ledger import Ledger
 
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
 """Of several files with one stem the first suffix wins."""
@@ -51,13 +54,21 @@ class DataRoot:
 
     Args:
         path: Folder that holds ``TABLE.csv``, ``TABLE.csv.gz`` or ``TABLE.parquet`` in any letter case.
-        folders: Subfolders to look into, e.g. ``("hosp", "icu")``; of two tables of one name the first wins.
+        folders: Subfolders to look into, e.g. ``("hosp", "icu")``.
+        ledger: Counts cells that cannot be read; None = its own.
+        blanks: Words that stand for an empty cell in columns of text.
 
     Raises:
         SourceError: The path is not a folder.
     """
 
-    def __init__(self, path: str | Path, folders: tuple[str, ...] = ("",)) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        folders: tuple[str, ...] = ("",),
+        ledger: Ledger | None = None,
+        blanks: Sequence[str] = (),
+    ) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
             raise SourceError(f"data root '{self.path}'", "a folder", "none", "give the folder with the raw tables")
@@ -67,6 +78,8 @@ class DataRoot:
         self._asked: dict[str, Path] = {}
         self._sha256: dict[str, str] = {}
         self._warnings: list[str] = []
+        self.ledger = ledger or Ledger()
+        self._cells = CellReader(self.ledger, blanks)
 
     @property
     def simulated(self) -> bool:
@@ -190,20 +203,18 @@ class DataRoot:
         where: pl.Expr | None,
     ) -> Iterator[pl.DataFrame]:
         deciding = [] if where is None else where.meta.root_names()
-        rows = 0
         waiting: list[pl.DataFrame] = []
 
         def cast() -> pl.DataFrame:
             wanted = pl.concat(waiting)
             waiting.clear()
             return wanted.select(
-                wanted[name] if name in deciding else _typed(table, wanted[name], dtype, rows)
+                wanted[name] if name in deciding else self._cells.typed(table, wanted[name], dtype)
                 for name, dtype in columns.items()
             )
 
         for block in ahead(self._blocks(table, path, columns), _AHEAD):
-            rows += block.height
-            typed = block.with_columns(_typed(table, block[name], columns[name], rows) for name in deciding)
+            typed = block.with_columns(self._cells.typed(table, block[name], columns[name]) for name in deciding)
             wanted = typed if where is None else typed.filter(where)
             # a block with cells of another form was read as text: it cannot lie in one frame with numbers
             if waiting and waiting[-1].schema != wanted.schema:
@@ -214,6 +225,7 @@ class DataRoot:
                 yield cast()
         if waiting:
             yield cast()
+        self.ledger.judge(table)
 
     def _blocks(self, table: str, path: Path, columns: Mapping[str, pl.DataType]) -> Iterator[pl.DataFrame]:
         """The wanted columns under their lower-case names: as text or number from CSV, as they are from parquet."""
@@ -441,96 +453,8 @@ def _parquet_blocks(table: str, path: Path, wanted: list[str]) -> Iterator[pl.Da
             yield frame.select(pl.col(column).alias(name) for name, column in columns.items())
 
 
-def _typed(table: str, column: pl.Series, dtype: pl.DataType, rows: int) -> pl.Series:
-    """Cast a column; count what cannot be cast.
-
-    Args:
-        rows: How many rows were read so far, for the message.
-    """
-    typed = _cast(column, dtype)
-    if column.dtype == pl.String and (dtype == pl.String() or typed.null_count() > column.null_count()):
-        column = column.str.strip_chars()
-        column = column.set(column == "", None)
-        typed = _cast(column, dtype)
-    bad = typed.null_count() - column.null_count()
-    if bad:
-        raise SourceError(
-            f"table '{table}', column '{column.name}'",
-            _WORDS.get(dtype, str(dtype)),
-            f"{bad} of {rows} cells of another form",
-            "repair the raw file",
-        )
-    return typed
-
-
-_WORDS: Final[dict[pl.DataType, str]] = {
-    pl.Int64(): "whole numbers",
-    pl.Float64(): "numbers",
-    pl.Time(): "times of the form HH:MM:SS",
-    pl.Datetime("us"): "dates of the form 2180-07-23 12:36:00 or 7/23/2180 12:36",
-}
-
 _NUMBERS: Final = (pl.Int64(), pl.Float64())
-
-_DATES: Final = (
-    "%Y-%m-%d %H:%M:%S",
-    "%Y-%m-%d",
-    "%Y-%m-%d %H:%M",
-    "%Y-%m-%dT%H:%M:%S",
-    "%Y-%m-%d %H:%M:%S%.f",
-    "%m/%d/%Y %H:%M",
-    "%m/%d/%Y",
-    "%m/%d/%Y %H:%M:%S",
-)
-
-
-def _cast(column: pl.Series, dtype: pl.DataType) -> pl.Series:
-    if column.dtype == pl.String:
-        return _READERS[dtype](column) if dtype in _READERS else column.cast(dtype, strict=False)
-    if dtype == pl.Float64():
-        return _finite(column)
-    if dtype == pl.Int64() and not column.dtype.is_integer():
-        return _whole(column)
-    return column.cast(dtype, strict=False)
-
-
-def _finite(column: pl.Series) -> pl.Series:
-    numbers = column.cast(pl.Float64(), strict=False)
-    return numbers.set(~numbers.is_finite(), None)
-
-
-def _whole(column: pl.Series) -> pl.Series:
-    numbers = _finite(column)
-    return numbers.set(numbers != numbers.floor(), None).cast(pl.Int64(), strict=False)
-
-
-def _int_text(column: pl.Series) -> pl.Series:
-    exact = column.cast(pl.Int64(), strict=False)
-    # tables that went through pandas hold "12.0" where a column has gaps
-    return exact if exact.null_count() == column.null_count() else exact.fill_null(_whole(column))
-
-
-def _datetime_text(column: pl.Series) -> pl.Series:
-    found = pl.Series(column.name, [], pl.Datetime("us"))
-    for form in _DATES:
-        # to keep the times seen costs more than to read one again
-        read = column.str.to_datetime(form, time_unit="us", strict=False, cache=False)
-        found = read if found.is_empty() else found.fill_null(read)
-        if found.null_count() == column.null_count():
-            break
-    return found
-
-
-def _time_text(column: pl.Series) -> pl.Series:
-    return column.str.to_time("%H:%M:%S", strict=False)
-
-
-_READERS: Final[dict[pl.DataType, Callable[[pl.Series], pl.Series]]] = {
-    pl.Int64(): _int_text,
-    pl.Float64(): _finite,
-    pl.Time(): _time_text,
-    pl.Datetime("us"): _datetime_text,
-}
+"""What the reader of text makes itself, faster than from strings."""
 
 
 def _check_key(table: str, key: pl.Series) -> None:
@@ -539,6 +463,6 @@ def _check_key(table: str, key: pl.Series) -> None:
         raise SourceError(
             f"table '{table}', column '{key.name}'",
             "each identifier once, none missing",
-            f"{repeated} repeated, {key.null_count()} missing",
+            f"{counted(repeated)} repeated, {counted(key.null_count())} missing or no whole number",
             "remove the duplicate rows from the raw file",
         )
