@@ -107,9 +107,14 @@ def test_a_column_of_unreadable_cells_is_refused_before_the_end(
 
 @pytest.mark.parametrize("word", ["NULL", "null", "None", r"\N", "nan", "N/A", "<NA>", "#N/A", ".", "-", " "])
 def test_words_for_not_measured(tmp_path: Path, word: str) -> None:
-    assert read(tmp_path, ["1.5", word], pl.Float64()) == ([1.5, None], ())
-    assert read(tmp_path, ["15", word], pl.Int64()) == ([15, None], ())
-    assert read(tmp_path, ["2150-03-01 16:05:06", word], TIME) == ([AT, None], ())
+    notes = (f"table 'lab': 12 cells of column 't' are '{absent_words(word)}': not measured",) if word.strip() else ()
+    assert read(tmp_path, ["1.5", *[word] * 12], pl.Float64()) == ([1.5, *[None] * 12], notes)
+    assert read(tmp_path, ["15", *[word] * 12], pl.Int64()) == ([15, *[None] * 12], notes)
+    assert read(tmp_path, ["2150-03-01 16:05:06", *[word] * 12], TIME) == ([AT, *[None] * 12], notes)
+
+
+def absent_words(word: str) -> str:
+    return {"null": "NULL", "nan": "NaN"}.get(word, word)
 
 
 def test_words_that_may_be_text(tmp_path: Path) -> None:
@@ -136,6 +141,7 @@ def test_comparisons_are_counted_apart(tmp_path: Path) -> None:
         ("0010000001", 10000001),
         (" 10000001 ", 10000001),
         # a spreadsheet has rounded it: it could be any of a million
+        ("1e+07", 10000000),
         ("1E+07", None),
         ("1.00E+07", None),
         ("9223372036854775808", None),

@@ -8,14 +8,10 @@ from typing import Final
 import polars as pl
 
 from mmnar.errors import SourceError
+from mmnar.sources.reading.absent import without_absent
+from mmnar.sources.reading.identifiers import EXACT, spelled
 from mmnar.sources.reading.ledger import Ledger
 from mmnar.sources.reading.times import Order, has_order, in_other_forms, in_release_form, order_of, without_zone
-
-ABSENT: Final = (
-    *("null", "none", "nil", "nan", "na", "n/a", "#n/a", "<na>", "nat", "\\n", "missing", "not measured", "unknown"),
-    *(".", "-", "--", "?"),
-)
-"""Lower-case words that stand for "not measured" where a number or a time is expected."""
 
 ABSENT_TEXT: Final = ("NULL", "Null", "null", "\\N", "NaN", "nan", "NAN", "<NA>", "#N/A", "NaT")
 """Words that databases and data frames write for an empty cell of text; others may be text."""
@@ -23,14 +19,11 @@ ABSENT_TEXT: Final = ("NULL", "Null", "null", "\\N", "NaN", "nan", "NAN", "<NA>"
 _NO_TEXT: Final = "(neither text nor number)"
 """What a list or structure in a cell is read as."""
 
-_EXACT: Final = 2**53
-"""Whole numbers from here on are not told apart by a float."""
-
 _CLOCKS: Final = ("%H:%M:%S", "%H:%M", "%H:%M:%S%.f", "%I:%M:%S %p", "%I:%M %p")
 
 
 def whole_numbers(text: pl.Series) -> pl.Series:
-    """Exact: a float beyond 2^53, or one written with fewer digits than its exponent asks for, could be several.
+    """As ``identifiers`` reads them: what could be several numbers is none.
 
     >>> whole_numbers(pl.Series(["007", "12.0", "1.0000001e7", "1E+07", "9223372036854775808", "1.5"])).to_list()
     [7, 12, 10000001, None, None, None]
@@ -38,10 +31,11 @@ def whole_numbers(text: pl.Series) -> pl.Series:
     exact = text.cast(pl.Int64(), strict=False)
     if exact.null_count() == text.null_count():
         return exact
-    numbers = text.cast(pl.Float64(), strict=False)
-    decimals = text.str.extract(r"^[+-]?\d(?:\.(\d*))?[eE]", 1).str.len_chars().fill_null(0)
-    exponent = text.str.extract(r"[eE]\+?(\d{1,3})$", 1).cast(pl.Int64, strict=False).fill_null(0)
-    return exact.fill_null(_whole(numbers.set(decimals.cast(pl.Int64) < exponent, None)))
+    plain = text.set(~text.str.contains(r"^[+-]?\d{1,15}\.0*$"), None).str.replace(r"\.0*$", "").cast(pl.Int64())
+    powers = text.filter(exact.is_null() & text.str.contains(r"\d[eE]\+?\d")).unique()
+    read = {cell: same for cell, (same, flaw) in zip(powers, map(spelled, powers), strict=True) if not flaw}
+    told = text.replace_strict(read, default=None, return_dtype=pl.String).cast(pl.Int64(), strict=False)
+    return exact.fill_null(plain).fill_null(told)
 
 
 def numbers(text: pl.Series) -> pl.Series:
@@ -114,13 +108,18 @@ class CellReader:
         if dtype in _TIMES and isinstance(column.dtype, pl.Datetime):
             read = self._local(table, column)
         elif column.dtype.is_numeric() and not column.dtype.is_decimal() and dtype not in _TIMES:
-            given -= int(column.is_nan().sum()) if column.dtype.is_float() else 0
+            absent = int(column.is_nan().sum()) if column.dtype.is_float() else 0
+            self._ledger.drop(table, absent, _absent(column, "NaN"))
+            given -= absent
             read = _number(column, dtype)
         else:
             text = _as_text(column)
             read = in_release_form(text) if dtype in _TIMES else _FORMS[dtype][1](text)
             if read.null_count() > text.null_count():
-                text, left = blanked(text), read.is_null()
+                text, found = without_absent(text)
+                left = read.is_null() & text.is_not_null()
+                for word, cells in found.items():
+                    self._ledger.drop(table, cells, _absent(column, word))
                 rest = text.filter(left)
                 read = read.scatter(left.arg_true(), self._leftover(table, rest, dtype))
                 compared = int(rest.str.contains(r"^[<>≤≥]").sum() or 0) if dtype not in _TIMES else 0
@@ -170,10 +169,8 @@ class CellReader:
         return column.set(short & ((column == "") | column.is_in(self._blanks)), None)
 
 
-def blanked(text: pl.Series) -> pl.Series:
-    """Text without white space around it; null where nothing is left, or a word for "not measured"."""
-    text = text.str.strip_chars()
-    return text.set((text == "") | text.str.to_lowercase().is_in(ABSENT), None)
+def _absent(column: pl.Series, word: str) -> str:
+    return f"cells of column '{column.name}' are '{word}': not measured"
 
 
 def _zoned(column: pl.Series) -> str:
@@ -207,5 +204,5 @@ def _finite(numbers: pl.Series) -> pl.Series:
 
 
 def _whole(numbers: pl.Series) -> pl.Series:
-    exact = numbers.is_finite() & (numbers == numbers.floor()) & (numbers.abs() < _EXACT)
+    exact = numbers.is_finite() & (numbers == numbers.floor()) & (numbers.abs() < EXACT)
     return numbers.set(~exact, None).cast(pl.Int64(), strict=False)
