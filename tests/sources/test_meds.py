@@ -26,10 +26,12 @@ from mmnar.simulation.events import read_synthetic
 from mmnar.simulation.population import simulate
 from mmnar.simulation.questions import synthetic_criteria, synthetic_questions
 from mmnar.sources.events import EVENT_SCHEMA, Events, Extract, FeatureRule, SeriesRule, TextRule
+from mmnar.sources.meds import files as meds_files
 from mmnar.sources.meds import read_meds
-from mmnar.sources.meds import reader as meds
 from mmnar.sources.meds import rules as meds_rules
+from mmnar.sources.meds.files import data_files
 from mmnar.sources.meds.labels import read_labels
+from mmnar.sources.meds.survey import survey
 from mmnar.sources.reading.shards import EventWriter
 from tests.records import open_data
 
@@ -235,11 +237,11 @@ def test_small_blocks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     root = write_meds(tmp_path / "meds", frame)
     surveys = []
     for rows in (1, 2, 7, 1000):
-        monkeypatch.setattr(meds, "_ROWS", rows)
-        surveys.append(meds._survey(meds._data_files(root)))
-    for survey in surveys:
-        assert survey.codes.equals(surveys[-1].codes)
-        assert survey.subjects.equals(surveys[-1].subjects)
+        monkeypatch.setattr(meds_files, "_ROWS", rows)
+        surveys.append(survey(data_files(root)))
+    for found in surveys:
+        assert found.codes.equals(surveys[-1].codes)
+        assert found.subjects.equals(surveys[-1].subjects)
     people: dict[str, set[int]] = {}
     for subject, code in frame.select("subject_id", "code").iter_rows():
         people.setdefault(code, set()).add(subject)
@@ -322,7 +324,7 @@ def _swap(rows: list[tuple[Any, ...]], i: int, j: int) -> list[tuple[Any, ...]]:
 def test_what_is_not_meds_is_refused(
     tmp_path: Path, frame: pl.DataFrame, message: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(meds, "_ROWS", block)
+    monkeypatch.setattr(meds_files, "_ROWS", block)
     root = tmp_path / "meds"
     if "subject_id" in frame.columns and frame["subject_id"].dtype.is_integer():
         write_meds(root, frame, first_of_second=100)
@@ -502,13 +504,13 @@ def test_a_yaml_file_names_the_modalities(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("labs: {code: [LAB//NA]}", "did you mean 'codes'"),
+        ("labs: {code: [LAB//NA]}", r"did you mean '(labs\.)?codes'"),
         ("labs: {codes: [LAV//NA]}", "a code like LAV//NA, got none in the data set"),
         ("labs: {}", "expected codes, got none"),
         ("labs: {kind: video, codes: [LAB//NA]}", r"static \| series \| text"),
         ("labs: {codes: [LAB//NA], aggregations: [median]}", "'median'"),
-        ("labs: {features: {x: {codes: [LAB//NA], hihg: 3}}}", "did you mean 'high'"),
-        ("labs: {features: [x]}", "lists and mappings where they belong"),
+        ("labs: {features: {x: {codes: [LAB//NA], hihg: 3}}}", r"did you mean '(labs\.features\.x\.)?high'"),
+        ("labs: {features: [x]}", "lists and mappings where they belong|names with values"),
         ("labs: {codes: 5}", "lists and mappings where they belong"),
         ("labs: [x]", "a mapping"),
         ("[]", "modality: {kind, codes, …}"),

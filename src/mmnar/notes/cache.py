@@ -131,7 +131,7 @@ class _Cache:
         self._places: dict[bytes, tuple[Path, int, int]] = {}
         folder.mkdir(parents=True, exist_ok=True)
         damaged = 0
-        for shard in sorted(folder.glob("*.safetensors")):
+        for shard in sorted(folder.glob("[!.]*.safetensors")):
             written = shard.stat()
             if _is_whole(shard, written.st_size, written.st_mtime_ns):
                 self._index(shard)

@@ -7,8 +7,8 @@ hold together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePath
 from typing import Final
 
 import polars as pl
@@ -16,6 +16,7 @@ import polars as pl
 from mmnar.errors import SourceError
 from mmnar.evaluation.audit.findings import Audit, Finding, gravest_first
 from mmnar.privacy import counted, counted_of
+from mmnar.sources.reading.visible import is_hidden, visible_files
 
 BIRTH: Final = "MEDS_BIRTH"
 DEATH: Final = "MEDS_DEATH"
@@ -55,27 +56,25 @@ def event_findings(folder: Path, samples: pl.DataFrame | None) -> Iterator[Findi
     Raises:
         SourceError: No events, or a table without its columns.
     """
-    files = sorted((folder / "data").rglob("*.parquet"))
-    if not files:
+    events = scanned(
+        visible_files(folder / "data", ".parquet"), f"'{folder.name}/data'", ("subject_id", "time", "code")
+    )
+    if events is None:
         raise SourceError(f"'{folder.name}/data'", "parquet files of events", "none", "check the folder")
-    events = pl.scan_parquet(files)
-    names = events.collect_schema().names()
-    if missing := {"subject_id", "time", "code"} - set(names):
-        raise SourceError(f"'{folder.name}/data'", "the columns of MEDS", f"no {sorted(missing)}", "check the folder")
-    if "available_time" in names:
+    if "available_time" in events.collect_schema().names():
         yield from _availability(events)
     else:
         words = "there is no such column: an event counts as known when it happened, a result when it was drawn"
         yield Finding("suspect", "when events were known", "available_time", words)
     lives = _lives(events)
-    yield from _outside(events.select("subject_id", pl.col("time").cast(pl.Datetime("us"))), lives, "events", "event")
+    yield from _outside(events.select("subject_id", "time"), lives, "events", "event")
     if samples is not None:
         asked = samples.lazy().select("subject_id", time="prediction_time")
         yield from _outside(asked, lives, "prediction times", "prediction")
 
 
 def _availability(events: pl.LazyFrame) -> Iterator[Finding]:
-    known, time = pl.col("available_time").cast(pl.Datetime("us")), pl.col("time").cast(pl.Datetime("us"))
+    known, time = pl.col("available_time"), pl.col("time")
     early, unknown, total = (
         events.select((known < time).sum().alias("early"), known.is_null().sum().alias("unknown"), pl.len())
         .collect()
@@ -91,7 +90,7 @@ def _availability(events: pl.LazyFrame) -> Iterator[Finding]:
 
 def _lives(events: pl.LazyFrame) -> pl.LazyFrame:
     """subject_id, born, died; births are the earliest named, deaths the latest."""
-    code, time = pl.col("code"), pl.col("time").cast(pl.Datetime("us"))
+    code, time = pl.col("code"), pl.col("time")
     return (
         events.filter(code.is_in([BIRTH, DEATH]))
         .group_by("subject_id")
@@ -114,15 +113,9 @@ def _outside(times: pl.LazyFrame, lives: pl.LazyFrame, plural: str, what: str) -
 
 def _labels(folder: Path) -> pl.DataFrame | None:
     """The labels below ``labels``, whole: subject_id, prediction_time and, where it is there, boolean_value."""
-    files = sorted((folder / "labels").rglob("*.parquet"))
-    if not files:
-        return None
-    labels = pl.scan_parquet(files)
-    names = labels.collect_schema().names()
-    if missing := {"subject_id", "prediction_time"} - set(names):
-        raise SourceError(f"'{folder.name}/labels'", "the columns of MEDS labels", f"no {sorted(missing)}", "check it")
-    wanted = [c for c in ("subject_id", "prediction_time", "boolean_value") if c in names]
-    return labels.select(wanted).with_columns(pl.col("prediction_time").cast(pl.Datetime("us"))).collect()
+    files = visible_files(folder / "labels", ".parquet")
+    labels = scanned(files, f"'{folder.name}/labels'", ("subject_id", "prediction_time"))
+    return None if labels is None else labels.collect()
 
 
 def _conflicts(labels: pl.DataFrame) -> Iterator[Finding]:
@@ -137,15 +130,14 @@ def _conflicts(labels: pl.DataFrame) -> Iterator[Finding]:
 
 def _splits(folder: Path) -> Iterator[Finding]:
     named = folder / "metadata" / "subject_splits.parquet"
-    if named.is_file():
-        splits = pl.read_parquet(named, columns=["subject_id", "split"])
-        yield from split_findings(splits, "metadata/subject_splits.parquet")
-    parts = {p.name: sorted(p.rglob("*.parquet")) for p in (folder / "data").iterdir() if p.is_dir()}
-    frames = [
-        pl.scan_parquet(files).select("subject_id").unique().with_columns(split=pl.lit(name)).collect()
-        for name, files in sorted(parts.items())
-        if files
-    ]
+    splits = scanned([named] if named.is_file() else [], "'metadata/subject_splits.parquet'", ("subject_id", "split"))
+    if splits is not None:
+        yield from split_findings(splits.collect(), "metadata/subject_splits.parquet")
+    frames = []
+    for part in sorted(p for p in (folder / "data").iterdir() if p.is_dir() and not is_hidden(PurePath(p.name))):
+        rows = scanned(visible_files(part, ".parquet"), f"'{folder.name}/data'", ("subject_id",))
+        if rows is not None:
+            frames.append(rows.select("subject_id", split=pl.lit(part.name)).unique().collect())
     if len(frames) > 1:
         yield from split_findings(pl.concat(frames), "data")
 
@@ -157,3 +149,59 @@ def split_findings(rows: pl.DataFrame, where: str) -> Iterator[Finding]:
     if torn:
         words = f"{counted_of(torn, parts.height)} subjects are in more than one part"
         yield Finding("leak", "subjects across folds", where, words)
+
+
+_READ: Final = {
+    "subject_id": pl.Int64(),
+    "code": pl.String(),
+    "split": pl.String(),
+    "boolean_value": pl.Boolean(),
+    **dict.fromkeys(("time", "available_time", "prediction_time"), pl.Datetime("us")),
+}
+
+
+def scanned(files: Iterable[Path], where: str, needed: tuple[str, ...]) -> pl.LazyFrame | None:
+    """The rows of parquet files, typed alike; None where no file has any.
+
+    Args:
+        files: Files without rows may have columns without types, or none.
+        where: Named in messages, for a file's name may be a patient's.
+        needed: Columns that must be there. Of the others those of ``_READ`` are read.
+
+    Raises:
+        SourceError: A file is damaged, lacks a column, or has one of another kind.
+    """
+    frames = []
+    for file in files:
+        try:
+            schema = dict(pl.read_parquet_schema(file))
+            rows = pl.scan_parquet(file).select(pl.len()).collect().item()
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+            # the reader's own message may quote cells
+            raise SourceError(where, "readable parquet files", type(error).__name__, "copy it again") from None
+        if not rows or all(dtype == pl.Null() for dtype in schema.values()):
+            continue
+        if missing := set(needed) - set(schema):
+            raise SourceError(where, f"the columns {', '.join(needed)}", f"no {sorted(missing)}", "check the folder")
+        wanted = {column: dtype for column, dtype in _READ.items() if column in schema}
+        for column, dtype in wanted.items():
+            if not _alike(schema[column], dtype):
+                raise SourceError(
+                    f"{where}, column '{column}'", str(dtype), str(schema[column]), "give it as MEDS has it"
+                )
+        columns = (pl.col(column).cast(dtype, strict=False) for column, dtype in wanted.items())
+        frames.append(pl.scan_parquet(file).select(columns))
+    return pl.concat(frames, how="diagonal") if frames else None
+
+
+def _alike(found: pl.DataType, wanted: pl.DataType) -> bool:
+    """Whether a column of a file can be read as what is wanted."""
+    if found == pl.Null():
+        return True
+    if wanted == pl.Int64():
+        return found.is_integer()
+    if wanted == pl.Boolean():
+        return found == pl.Boolean() or found.is_numeric()
+    if wanted == pl.String():
+        return isinstance(found, pl.String | pl.Categorical | pl.Enum)
+    return found.is_temporal()

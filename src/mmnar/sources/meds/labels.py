@@ -11,13 +11,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 import polars as pl
 
 from mmnar.errors import SourceError, nearest
+from mmnar.files import sha256_of
 from mmnar.privacy import counted
+from mmnar.sources.reading.visible import is_hidden, visible_files
 
 LABEL_SCHEMA: Final[dict[str, pl.DataType]] = {
     "task": pl.String(),
@@ -91,8 +93,9 @@ def _files_of(where: str | Path | Mapping[str, str | Path]) -> dict[str, list[Pa
         raise SourceError(
             f"labels '{root}'", "a folder of tasks", "none", "give the folder that holds the task folders"
         )
-    single = {path.stem for path in root.glob("*.parquet")}
-    folders = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    visible = [path for path in root.iterdir() if not is_hidden(PurePath(path.name))]
+    single = {path.stem for path in visible if path.is_file() and path.suffix.lower() == ".parquet"}
+    folders = {path.name for path in visible if path.is_dir()}
     tasks = sorted(folders | single)
     if not tasks:
         raise SourceError(f"labels '{root}'", "a folder or parquet file per task", "none", "extract the labels first")
@@ -104,38 +107,43 @@ def _files_of(where: str | Path | Mapping[str, str | Path]) -> dict[str, list[Pa
             "give the folder above it",
         )
     # aces-cli keeps the logs of TASK.parquet in a folder of the same name
-    return {task: _files(task, root / f"{task}.parquet", root / task) for task in tasks}
+    ends = {path.stem: path for path in visible if path.stem in single and path.is_file()}
+    return {task: _files(task, ends.get(task, root / f"{task}.parquet"), root / task) for task in tasks}
 
 
 def _files(task: str, *places: Path) -> list[Path]:
-    files = [f for place in places for f in ([place] if place.is_file() else sorted(place.rglob("*.parquet")))]
+    files = [f for place in places for f in ([place] if place.is_file() else visible_files(place, ".parquet"))]
     if not files:
         raise SourceError(f"task '{task}'", "parquet files", "none", "extract its labels or leave the task out")
     return files
 
 
 def _read(task: str, path: Path, digest: hashlib._Hash) -> pl.DataFrame:
-    """The three columns of one file, typed."""
+    """The three columns of one file, typed; none of a file without rows, whose columns may have no types."""
     try:
-        digest.update(task.encode() + hashlib.sha256(path.read_bytes()).digest())
-        raw = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
+        digest.update(task.encode() + bytes.fromhex(sha256_of(path)))
+        names = list(pl.read_parquet_schema(path))
+        rows = pl.scan_parquet(path).select(pl.len()).collect().item()
+        found = {name: next((c for c in synonyms if c in names), None) for name, synonyms in _SYNONYMS.items()}
+        raw = pl.read_parquet(path, columns=[column for column in found.values() if column]) if rows else None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         # the reader's own message may quote cells, the path a patient
         raise SourceError(
             f"task '{task}'", "readable parquet files", f"one that is not ({type(error).__name__})", "extract it again"
         ) from None
-    columns = [_column(task, raw, name) for name in _SYNONYMS]
+    if raw is None:
+        return pl.DataFrame(schema=LABEL_SCHEMA)
+    columns = [_column(task, raw, names, name, column) for name, column in found.items()]
     return pl.DataFrame(columns).select(pl.lit(task).alias("task"), pl.all())
 
 
-def _column(task: str, raw: pl.DataFrame, name: str) -> pl.Series:
-    found = next((c for c in _SYNONYMS[name] if c in raw.columns), None)
+def _column(task: str, raw: pl.DataFrame, names: list[str], name: str, found: str | None) -> pl.Series:
     if found is None:
-        instead = [c for c in _OTHER_LABELS if c in raw.columns] if name == "boolean_value" else []
+        instead = [c for c in _OTHER_LABELS if c in names] if name == "boolean_value" else []
         raise SourceError(
             f"task '{task}'",
             f"a column '{name}'",
-            f"only {', '.join(instead)}" if instead else f"none of that name; {nearest(name, raw.columns)}",
+            f"only {', '.join(instead)}" if instead else f"none of that name; {nearest(name, names)}",
             "only yes-or-no tasks can be asked" if instead else "give label files of MEDS 0.4, as ACES writes them",
         )
     column, dtype = raw[found].alias(name), LABEL_SCHEMA[name]
@@ -143,16 +151,33 @@ def _column(task: str, raw: pl.DataFrame, name: str) -> pl.Series:
         raise SourceError(
             f"task '{task}', column '{found}'", str(dtype), str(column.dtype), "give label files of MEDS 0.4"
         )
-    # a count of events, in the table that ACES works with
-    return column > 0 if name == "boolean_value" and column.dtype.is_integer() else column.cast(dtype)
+    # a cast that refuses by itself would show cells
+    typed = _answers(column) if name == "boolean_value" else column.cast(dtype, strict=False)
+    known = column.fill_nan(None) if column.dtype.is_float() else column
+    if lost := typed.null_count() - known.null_count():
+        expected = "yes or no, or a count of events" if name == "boolean_value" else f"what fits {dtype}"
+        raise SourceError(
+            f"task '{task}', column '{found}'", expected, f"{counted(lost)} others", "correct the task's definition"
+        )
+    return typed
+
+
+def _answers(column: pl.Series) -> pl.Series:
+    """Yes or no; a count of events, in the table that ACES works with, is a yes from one event on."""
+    if not column.dtype.is_numeric():
+        return column.cast(pl.Boolean)
+    count = column.cast(pl.Float64)
+    return (count > 0).set(~((count >= 0) & (count == count.floor()) & count.is_finite()).fill_null(False), None)
 
 
 def _fits(dtype: pl.DataType, name: str) -> bool:
+    if dtype == pl.Null():
+        return True
     if name == "subject_id":
         return dtype.is_integer()
     if name == "prediction_time":
         return dtype == pl.Date() or (isinstance(dtype, pl.Datetime) and dtype.time_zone is None)
-    return dtype == pl.Boolean() or dtype.is_integer() or dtype == pl.Null()
+    return dtype == pl.Boolean() or dtype.is_integer() or dtype.is_float()
 
 
 def _once(task: str, raw: pl.DataFrame, warnings: list[str]) -> pl.DataFrame:
