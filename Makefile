@@ -8,6 +8,7 @@ help:
 	@echo "make demo   simulated records -> five models -> demo/report/report.html"
 	@echo "make test   the whole test suite"
 	@echo "make check  ruff, mypy --strict, import-linter"
+	@echo "       TORCH_INDEX=https://download.pytorch.org/whl/cpu: PyTorch without CUDA, .8 GB in place of 6"
 	@echo "make bench  every benchmark and some studies at their smallest size"
 
 setup: .venv/ready
@@ -15,6 +16,7 @@ setup: .venv/ready
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) $$(grep ^torch== constraints.txt))
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	touch .venv/ready
 

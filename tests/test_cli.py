@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -327,3 +328,20 @@ def test_a_shipped_study_runs_from_any_folder(tmp_path: Path, monkeypatch: pytes
     cli.study.study("figure1", demo=True, out=Path("figure1"))
     cli.study.study("figure1", demo=True, out=Path("figure1"))
     assert (tmp_path / "figure1" / "report.html").is_file()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_completion_offers_verbs_and_options(tmp_path: Path) -> None:
+    (tmp_path / "mmnar").write_text(cli.app.generate_completion(shell="bash"))
+    script = """
+source "$1/mmnar"
+words="${2}"; COMP_WORDS=($words); COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 ))
+$(complete -p mmnar | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+echo "${COMPREPLY[@]}"
+"""
+    for typed, wanted in (("mmnar tr", "train"), ("mmnar prepare mi", "mimic-iv"), ("mmnar train --mo", "--model")):
+        done = subprocess.run(
+            ["bash", "-c", script, "-", str(tmp_path), typed], capture_output=True, text=True, check=True
+        )
+        assert wanted in done.stdout.split()
+    assert "--install-completion" in cli.app

@@ -45,7 +45,7 @@ def _packages() -> tuple[list[str], bool]:
             other = name in tested and there.partition("+")[0] != tested[name]
             lines.append(f"ok    {name} {there}" + (f" (tested with {tested[name]})" if other else ""))
         except PackageNotFoundError:
-            lines.append(f"FAIL  {name} is not installed; run pip install mmnar")
+            lines.append(f"FAIL  {name} is not installed; run pip install {name}")
             healthy = False
     return lines, healthy
 

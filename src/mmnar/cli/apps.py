@@ -35,6 +35,7 @@ app = App(
     version=__version__,
     help="Risk per patient when whole modalities are missing because clinicians decided so. Research use only.",
 )
+app.register_install_completion_command(help="Complete verbs and options in this shell: bash, zsh or fish.")
 prepare = App(name="prepare", help="Raw records → a store any model can train on.")
 app.command(prepare)
 simulate = App(name="simulate", help="Raw records that look like a credentialed release, with known risks.")

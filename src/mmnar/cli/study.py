@@ -39,10 +39,10 @@ def study(
         data: NAME=PATH of a prepared store for a data set that the study names.
         only: Data sets to run on; all where none is named.
         demo: The study's smallest honest size, on simulated patients.
-        engine: Processes of this machine, a Slurm cluster (needs mmnar[slurm]) or a Ray cluster (needs mmnar[ray]).
+        engine: Processes of this machine, a Slurm cluster (needs the extra 'slurm') or a Ray cluster (extra 'ray').
         jobs: At the same time, on this machine.
         option: KEY=VALUE of the engine: slurm_partition=gpu timeout_min=120 (Slurm), address=HOST:PORT cpus=2 (Ray).
-        mirror: tensorboard=FOLDER (needs mmnar[tensorboard]) or mlflow=ADDRESS (needs mmnar[mlflow]): finished runs are
+        mirror: tensorboard=FOLDER (needs the extra 'tensorboard') or mlflow=ADDRESS (extra 'mlflow'): finished runs are
             shown there too, their settings, losses and cost, never their test scores.
     """
     if not spec:

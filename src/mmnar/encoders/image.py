@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmnar.errors import ConfigError, RequirementError, SchemaError, nearest
+from mmnar.errors import ConfigError, SchemaError, nearest
+from mmnar.extras import lacking
 from mmnar.ops.packed import TIME_WIDTH, segment_sum, time_features
 from mmnar.types import Items
 
@@ -128,9 +129,7 @@ def _network(backbone: str, width: int) -> nn.Module:
         from monai.networks.nets.densenet import DenseNet
         from monai.networks.nets.resnet import ResNet
     except ImportError:
-        raise RequirementError(
-            "the image encoder", "the package 'monai'", "none", "run pip install 'mmnar[images]'"
-        ) from None
+        raise lacking("the image encoder", "monai", "images") from None
     if backbone == "densenet121":
         return _with_group_norm(DenseNet(2, 1, width, block_config=(6, 12, 24, 16)))
     blocks = {"resnet10": [1, 1, 1, 1], "resnet18": [2, 2, 2, 2]}[backbone]

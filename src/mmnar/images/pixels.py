@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmnar.errors import MmnarError, RequirementError, SourceError
+from mmnar.extras import lacking
 
 PERCENTILES: Final = (0.5, 99.5)
 """Between these, images of more than 8 bits are stretched."""
@@ -135,7 +136,7 @@ def _resizer(side: int) -> Any:
 
 
 def _without_extra(package: str) -> RequirementError:
-    return RequirementError("reading images", f"the package '{package}'", "none", "run pip install 'mmnar[images]'")
+    return lacking("reading images", package, "images")
 
 
 def _is_dicom(path: Path) -> bool:

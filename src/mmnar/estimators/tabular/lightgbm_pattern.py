@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mmnar.dataset.store import Fold
-from mmnar.errors import ConfigError, RequirementError, StoreError
+from mmnar.errors import ConfigError, StoreError
 from mmnar.estimators.base import Estimator, Predictor, save_arrays
 from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, asked_tasks, load_view, seen_subjects
 from mmnar.estimators.tabular.trees import TreeDesign, boosting_record
+from mmnar.extras import lacking
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
 from mmnar.training.monitor import Monitor, Silent
@@ -182,9 +183,7 @@ def _lightgbm() -> ModuleType:
     try:
         import lightgbm
     except ImportError:
-        raise RequirementError(
-            "model 'lightgbm-pattern'", "the package 'lightgbm'", "none", "run pip install 'mmnar[lightgbm]'"
-        ) from None
+        raise lacking("model 'lightgbm-pattern'", "lightgbm", "lightgbm") from None
     return lightgbm
 
 

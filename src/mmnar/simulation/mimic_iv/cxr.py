@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from mmnar.errors import RequirementError
+from mmnar.extras import lacking
 from mmnar.simulation.files import Ids, Times, frame, minutes, shuffled_ids, write_table
 from mmnar.simulation.images import chest_images
 from mmnar.simulation.mimic_iv.columns import CXR_CHEXPERT, CXR_METADATA, CXR_SPLIT
@@ -179,9 +179,7 @@ def _jpeg(pixels: np.ndarray[tuple[int, int], np.dtype[np.uint8]]) -> bytes:
     try:
         from PIL import Image
     except ImportError:
-        raise RequirementError(
-            "simulated X-ray images", "Pillow", "no such package", "pip install 'mmnar[images]', or leave --images out"
-        ) from None
+        raise lacking("simulated X-ray images", "pillow", "images", "leave --images out") from None
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from mmnar.errors import ConfigError, RequirementError, nearest
+from mmnar.extras import lacking
 from mmnar.study.engines.base import Ended
 from mmnar.study.plan import Job
 from mmnar.study.work import do
@@ -30,9 +31,7 @@ class RayEngine:
         try:
             import ray
         except ImportError:
-            raise RequirementError(
-                "engine 'ray'", "the package 'ray'", "none", "run pip install 'mmnar[ray]'"
-            ) from None
+            raise lacking("engine 'ray'", "ray", "ray") from None
         for key in options:
             if key not in ("address", "cpus", "gpus"):
                 hint = nearest(key, ("address", "cpus", "gpus"))

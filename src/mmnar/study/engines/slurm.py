@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmnar.errors import RequirementError
+from mmnar.extras import lacking
 from mmnar.study.engines.base import Ended
 from mmnar.study.plan import Job
 from mmnar.study.work import do
@@ -30,9 +31,7 @@ class SlurmEngine:
         try:
             import submitit
         except ImportError:
-            raise RequirementError(
-                "engine 'slurm'", "the package 'submitit'", "none", "run pip install 'mmnar[slurm]'"
-            ) from None
+            raise lacking("engine 'slurm'", "submitit", "slurm") from None
         own = {**_DEFAULTS, **{key: _plain(value) for key, value in options.items()}}
         try:
             self.executor = submitit.AutoExecutor(folder=folder, cluster=str(own.pop("cluster", "slurm")))
