@@ -66,7 +66,7 @@ def main() -> None:
         controls = {n: fit_gap(n, train, test, 1, *(words if n == "zero-fill" else ()))[0][0] for n in CONTROLS}
         train0, test0 = population(patients, m, 1, 0.0, 0.0), population(fresh, m, 2, 0.0, 0.0)
         aware, _ = fit_gap("crl-mmnar", train0, test0, 1, *words)
-        blind, _ = fit_gap("crl-mmnar", train0, test0, 1, *words, "model.pattern_input=none")
+        blind, _ = fit_gap("crl-mmnar", train0, test0, 1, *words, "model.pattern_input=blind")
         best = min(controls, key=lambda name: controls[name])
         bars = BARS[m]
         print(f"M = {m}")

@@ -48,7 +48,9 @@ class FusionEstimator(Estimator):
 
     @property
     def card(self) -> dict[str, Any]:
-        return asdict(self.model_type.card)
+        card = self.model_type.card
+        keeps = card.keeps_patients or getattr(self.model, "keeps_patients", False)
+        return {**asdict(card), "keeps_patients": keeps}
 
     def refuses(self, schema: Schema) -> str | None:
         return self.model_type.card.refuses(schema)

@@ -28,7 +28,8 @@ class ModelCard:
         control: True for the plain controls that every method is compared with.
         needs: Kinds of modality of which the data set must have at least one each.
         keeps_patients: The fitted model holds vectors of training patients (a bank of neighbours): its file is patient
-            data and goes nowhere that the records may not go.
+            data and goes nowhere that the records may not go. A ``Config`` with a property of this name says so of some
+            settings only.
         original: The published settings, as overrides: ``preset=original``.
     """
 

@@ -14,7 +14,7 @@ separate, post-hoc object: ``mmnar.posthoc.rectify``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +22,18 @@ from torch import Tensor, nn
 
 from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
+from mmnar.errors import ConfigError
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.losses import info_nce
 from mmnar.ops.masked import FusionLayer, masked_mean
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
+
+DONORS: Final = 1024
+"""Training patients who may stand in for an absent modality of the blind ablation. A few would not do: their mean is
+not that of all who have it, and would mark whoever lacks it."""
+DRAWS: Final = 8
+"""Donors of each patient; the logits are the mean over them."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +45,12 @@ class CRLMMNARConfig:
         layers, heads: Of the fusion.
         dropout: Table 4: 0.2.
         pattern_hidden: Hidden width of z = MLP(δ).
-        pattern_input: ``gate`` (3.2.1), ``none`` (δ-blind ablation: no z, no gate; the attention still masks absent
-            tokens), ``concat`` (gate, and z also enters the heads: the general form of equation 3).
+        pattern_input: What knows of δ. ``gate``: mask, z and gates (3.2.1). ``concat``: these, and z enters the heads,
+            too (the general form of equation 3). ``mask``: the attention alone, which still says which tokens there
+            are. ``blind``: nothing. An absent modality is that of another patient who has it, drawn anew each step,
+            so that no function of what the network sees tells an absent modality from a present one. At prediction
+            the logits are the mean over eight training patients, drawn by the row's number in its store; the model
+            keeps the embeddings of those who may be drawn.
         holdout: ``one`` hides one random present modality per patient and step, at about half the cost of ``all``,
             which hides each in turn in one batched pass.
         schedule: ``joint`` (3.4) or ``pretrain`` (C.2: representation losses first, then the tasks).
@@ -54,7 +65,7 @@ class CRLMMNARConfig:
     heads: int = 4
     dropout: float = 0.2
     pattern_hidden: int = 64
-    pattern_input: Literal["gate", "none", "concat"] = "gate"
+    pattern_input: Literal["gate", "concat", "mask", "blind"] = "gate"
     holdout: Literal["one", "all"] = "one"
     schedule: Literal["joint", "pretrain"] = "joint"
     pretrain_epochs: int = 20
@@ -63,6 +74,25 @@ class CRLMMNARConfig:
     weight_cont: float = 0.15
     temperature: float = 0.1
     append_pattern: bool = False
+
+    def __post_init__(self) -> None:
+        if self.blind and self.append_pattern:
+            raise ConfigError(
+                "model.append_pattern", "false where pattern_input=blind", "true", "leave out one of them"
+            )
+
+    @property
+    def blind(self) -> bool:
+        return self.pattern_input == "blind"
+
+    @property
+    def sees_pattern(self) -> bool:
+        """Whether there are z and gates."""
+        return self.pattern_input in ("gate", "concat")
+
+    @property
+    def keeps_patients(self) -> bool:
+        return self.blind
 
 
 class CRLMMNAR(Model):
@@ -80,6 +110,9 @@ class CRLMMNAR(Model):
             "null vector.",
             "The heads see h, which contains the pattern through z and the mask; equation (4) wants g(h) free of it.",
             "The reconstruction target is stop-gradient and layer-normalised: a trainable target collapses.",
+            "What each ablation knows of δ is said by its name: pattern_input=mask still sees which tokens there are "
+            "and finds most of what only the pattern tells; pattern_input=blind sees no difference between an absent "
+            "modality and another patient's.",
             "h without m is the model's own forward on the reduced pattern (mask, z and gates all see it).",
             "L_rec is the mean over hidden entries and features, L_cont the sum over modalities of each one's mean.",
             "Patients who lack m are neither anchors nor negatives for m in the contrast.",
@@ -104,13 +137,15 @@ class CRLMMNAR(Model):
         },
     )
     Config = CRLMMNARConfig
+    donors: Tensor
+    """(DONORS, M, D) of the blind ablation."""
 
     def __init__(self, schema: Schema, config: CRLMMNARConfig) -> None:
         super().__init__(schema, config)
         self.c = config
         m, d, k = len(schema.modalities), config.width, len(schema.tasks)
         self.encoders = encoders_of(schema, d, config.dropout)
-        if config.pattern_input != "none":
+        if config.sees_pattern:
             self.pattern_encoder = nn.Sequential(
                 nn.Linear(m, config.pattern_hidden), nn.GELU(), nn.Linear(config.pattern_hidden, d)
             )
@@ -120,7 +155,10 @@ class CRLMMNAR(Model):
             self.gate = nn.Linear(d, m * d)  # all W^m and b^m at once
             nn.init.constant_(self.gate.bias, 1.0)
         self.modality = nn.Parameter(torch.randn(m, d) * 0.02)
-        self.null = nn.Parameter(torch.randn(d) * 0.02)
+        if config.blind:
+            self.register_buffer("donors", torch.zeros(DONORS, m, d))
+        else:
+            self.null = nn.Parameter(torch.randn(d) * 0.02)
         self.fusion = nn.ModuleList(FusionLayer(d, config.heads, config.dropout) for _ in range(config.layers))
         self.norm = nn.LayerNorm(d)
         head_input = d * (1 + (config.pattern_input == "concat")) + m * config.append_pattern
@@ -134,37 +172,81 @@ class CRLMMNAR(Model):
     def phases(self) -> tuple[Phase, ...]:
         """``joint``: everything at once (3.4). ``pretrain``: C.2.1, then C.2.2."""
         c: CRLMMNARConfig = self.config
-        sees_pattern = c.pattern_input != "none"
-        joint = {"task": 1.0, "rec": c.weight_rec, "cont": c.weight_cont, "miss": c.weight_miss * sees_pattern}
+        joint = {"task": 1.0, "rec": c.weight_rec, "cont": c.weight_cont, "miss": c.weight_miss * c.sees_pattern}
         if c.schedule == "joint":
             return (Phase("joint", joint),)
-        first = {"task": 0.0, "rec": 1.0, "cont": 0.3, "miss": 0.5 * sees_pattern}
+        first = {"task": 0.0, "rec": 1.0, "cont": 0.3, "miss": 0.5 * c.sees_pattern}
         return (
             Phase("pretrain", first, c.pretrain_epochs),
             Phase("finetune", {"task": 1.0, "rec": 0.0, "cont": 0.0, "miss": 0.0}),
         )
 
+    def begin_phase(self, phase: Phase, train: PatientBatch) -> None:
+        self.after_epoch(train)
+
+    def after_epoch(self, train: PatientBatch) -> None:
+        """Donors by the present weights: of each modality, training patients who have it, evenly spaced, some twice."""
+        if not self.c.blind:
+            return
+        for m in range(train.present.shape[1]):
+            holders = train.present[:, m].nonzero().squeeze(1)
+            if len(holders):
+                places = torch.linspace(0, len(holders) - 1, DONORS, device=holders.device).round().long()
+                self.donors[:, m] = self.encode(train.take(holders[places]))[:, m]
+
     def forward(self, batch: PatientBatch) -> Output:
         e = self.encode(batch)  # (B, M, D)
+        if self.c.blind and not self.training:
+            return self._over_donors(e, batch)
+        others = self.of_others(e, batch.present) if self.c.blind else None
         if not (self.training and (self.loss_weights["rec"] or self.loss_weights["cont"])):
-            h, z = self.fuse(e, batch.present)
+            h, z = self.fuse(e, batch.present, others)
             return Output(self.heads(h, z, batch.pattern), h, self._pattern_loss(z, batch) if self.training else {})
         rows, hidden = self._holdout(batch.present)  # patient and modality of each reconstruction, (R,), (R,)
         reduced = batch.present[rows].scatter(1, hidden[:, None], False)  # δ − m
         # one pass for the full and the reduced patterns together
-        h_all, z_all = self.fuse(torch.cat([e, e[rows]]), torch.cat([batch.present, reduced]))
+        twice = None if others is None else torch.cat([others, others[rows]])
+        h_all, z_all = self.fuse(torch.cat([e, e[rows]]), torch.cat([batch.present, reduced]), twice)
         h, z, h_without = h_all[: len(e)], z_all[: len(e)], h_all[len(e) :]
         losses = self._pattern_loss(z, batch) | self._reconstruction_losses(e, rows, hidden, h_without)
         return Output(self.heads(h, z, batch.pattern), h, losses)
+
+    def _over_donors(self, e: Tensor, batch: PatientBatch) -> Output:
+        """Of the blind ablation: mean logits and h over what the donors have in place of what is absent."""
+        modality = torch.arange(e.shape[1], device=e.device)
+        passes = []
+        for draw in range(DRAWS):
+            mixed = (batch.rows[:, None] * DRAWS + draw) * len(modality) + modality  # (B, M), each number once
+            donor = (mixed * 2654435761 % 2**32) * DONORS >> 32  # Knuth's multiplicative hash
+            passes.append(self.fuse(e, batch.present, self.donors[donor, modality]))
+        logits = torch.stack([self.heads(h, z, batch.pattern) for h, z in passes]).mean(0)
+        return Output(logits, torch.stack([h for h, _ in passes]).mean(0))
+
+    def of_others(self, e: Tensor, present: Tensor) -> Tensor:
+        """(B, M, D): of each modality, that of a random other patient of the batch; zeros where nobody has it."""
+        out, everyone = torch.zeros_like(e), torch.arange(len(e), device=e.device)
+        for m in range(e.shape[1]):
+            holders = present[:, m].nonzero().squeeze(1)
+            if len(holders):
+                drawn = torch.randint(len(holders), (len(e),), device=e.device)
+                drawn = (drawn + (holders[drawn] == everyone)) % len(holders)  # not the patient's own
+                out[:, m] = e.detach()[holders[drawn], m]
+        return out
 
     def encode(self, batch: PatientBatch) -> Tensor:
         """e^m by the encoder of each modality (3.1); (B, M, D), zeros where absent."""
         return encode(self.encoders, batch, self.c.width)
 
-    def fuse(self, e: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, M, D), δ (B, M) → h (B, D), z (B, D). Nothing of e behind an absent modality is read."""
+    def fuse(self, e: Tensor, present: Tensor, others: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(B, M, D), δ (B, M) → h (B, D), z (B, D). Nothing of e behind an absent modality is read.
+
+        Args:
+            others: (B, M, D) what stands for absent modalities in the blind ablation: all tokens are there then.
+        """
+        if others is not None:
+            e, present = torch.where(present[..., None], e, others), torch.ones_like(present)
         z = self.missingness(present)  # (B, D)
-        if self.c.pattern_input != "none":
+        if self.c.sees_pattern:
             e = e * torch.sigmoid(self.gate(z)).view_as(e)  # 3.2.1: σ(W^m z + b^m) · e^m
         tokens = e + self.modality  # (B, M, D); absent ones are neither attended to nor averaged
         nothing = ~present.any(1)
@@ -172,11 +254,11 @@ class CRLMMNAR(Model):
         for layer in self.fusion:
             tokens = layer(tokens, keys)
         h = self.norm(masked_mean(tokens, present))
-        return torch.where(nothing[:, None], self.null, h), z
+        return h if others is not None else torch.where(nothing[:, None], self.null, h), z
 
     def missingness(self, present: Tensor) -> Tensor:
-        """z = MLP(δ), (B, D); zeros for the δ-blind ablation."""
-        if self.c.pattern_input == "none":
+        """z = MLP(δ), (B, D); zeros where neither gates nor heads see it."""
+        if not self.c.sees_pattern:
             return torch.zeros(len(present), self.c.width, device=present.device)
         return self.pattern_encoder(present.float())  # type: ignore[no-any-return]
 
