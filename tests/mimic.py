@@ -79,7 +79,12 @@ def people() -> dict[str, Table]:
     a unit stay 80 days after discharge of the index. 2: dies in hospital on the fourth day. 3: seventeen years old.
     4: returns after 31 days. 5: never in a unit.
     """
-    died = {"hospital_expire_flag": 1, "deathtime": "2150-05-05 04:00:00", "race": "UNKNOWN"}
+    died = {
+        "hospital_expire_flag": 1,
+        "deathtime": "2150-05-05 04:00:00",
+        "discharge_location": "DIED",
+        "race": "UNKNOWN",
+    }
     return {
         "patients": [
             patient(1),

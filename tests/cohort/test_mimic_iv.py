@@ -52,7 +52,6 @@ def test_attrition_by_hand(tmp_path: Path) -> None:
         # and has two unit stays in the first
         (4, 4, False),
         (4, 4, True),
-        (4, 4, True),
     ]
     # 2 dies in hospital
     assert [s.kept for s in attrition["readmission"]] == [4, 3]
@@ -66,13 +65,38 @@ def test_attrition_by_hand(tmp_path: Path) -> None:
         ({}, True),
         ({"dischtime": "2150-08-31 08:59:00"}, False),
         ({"dischtime": None}, False),
-        ({"hospital_expire_flag": None}, False),
     ],
 )
-def test_times_and_outcome_must_be_there(tmp_path: Path, change: dict[str, Any], kept: bool) -> None:
+def test_times_must_be_there(tmp_path: Path, change: dict[str, Any], kept: bool) -> None:
     tables = _with_6()
     tables["admissions"][-1] |= change
     assert (160 in _cohort(tmp_path, tables).samples["stay_id"]) == kept
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hospital_expire_flag": None},
+        {"hospital_expire_flag": 1},
+        {"deathtime": DISCHARGE_OF_6},
+        {"discharge_location": "DIED"},
+        {"hospital_expire_flag": 1, "deathtime": DISCHARGE_OF_6},
+        {"hospital_expire_flag": 1, "discharge_location": "DIED"},
+        {"hospital_expire_flag": 1, "deathtime": "2149-01-01 00:00:00", "discharge_location": "DIED"},
+    ],
+)
+def test_an_outcome_that_contradicts_itself_is_no_label_and_takes_no_input(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    tables = _with_6()
+    clean = _cohort(tmp_path / "clean", tables)
+    assert _labels(clean, "mortality") == {110: False, 120: True, 160: False}
+    tables["admissions"][-1] |= change
+    cohort = _cohort(tmp_path / "changed", tables)
+    assert _labels(cohort, "mortality") == {110: False, 120: True}
+    assert 160 not in _labels(cohort, "readmission")
+    early = cohort.samples.filter(pl.col("stay_id") == 160)
+    assert early["prediction_time"].to_list() == clean.samples.filter(stay_id=160)["prediction_time"].to_list()[:1]
 
 
 def test_the_index_stay_is_the_first_by_time_not_by_number(tmp_path: Path) -> None:
@@ -144,12 +168,12 @@ def test_mortality_is_asked_of_those_alive_and_there(tmp_path: Path) -> None:
     assert asked == [datetime(2150, 5, 2, 12)]
     # dead before it is asked, discharged (as a body) later
     tables["admissions"][4] |= {"deathtime": "2150-05-02 11:00:00"}
-    tables["admissions"][-1] |= {"hospital_expire_flag": 1, "deathtime": DISCHARGE_OF_6}
+    tables["admissions"][-1] |= {"hospital_expire_flag": 1, "deathtime": DISCHARGE_OF_6, "discharge_location": "DIED"}
     assert _labels(_cohort(tmp_path / "dead", tables), "mortality") == {110: False, 160: True}
 
 
 def test_death_in_a_later_admission_is_not_of_this_one(tmp_path: Path) -> None:
-    fatal = {"hospital_expire_flag": 1, "deathtime": "2150-09-20 09:00:00"}
+    fatal = {"hospital_expire_flag": 1, "deathtime": "2150-09-20 09:00:00", "discharge_location": "DIED"}
     tables = _with_6(admission(6, 61, "2150-09-10 09:00:00", "2150-09-20 09:00:00", **fatal))
     assert _labels(_cohort(tmp_path, tables), "mortality") == {110: False, 120: True, 160: False}
 

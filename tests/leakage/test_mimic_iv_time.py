@@ -109,8 +109,9 @@ class _Noise:
         words = ["admission_type", "admission_location", "insurance", "language", "marital_status", "race"]
         noisy = self.exchanged(frame, rows, words)
         noisy = self.moved(noisy, rows, ("admittime", "dischtime", "edregtime", "edouttime"))
-        everywhere = np.arange(frame.height)
-        noisy = self.exchanged(noisy, everywhere, ["discharge_location"])
+        # the living go elsewhere
+        living = np.flatnonzero((frame["discharge_location"] != "DIED").fill_null(False).to_numpy())
+        noisy = noisy.with_columns(discharge_location=pl.Series(self._places(noisy, living)))
         if not open_stay:
             return noisy
         rows = self.future(frame, _time("dischtime"))
@@ -122,7 +123,15 @@ class _Noise:
         return noisy.with_columns(
             hospital_expire_flag=dies.cast(pl.Int8).cast(pl.String),
             deathtime=pl.when(dies).then(pl.coalesce("deathtime", "dischtime")),
+            discharge_location=pl.when(dies)
+            .then(pl.lit("DIED"))
+            .otherwise(pl.col("discharge_location").replace("DIED", "HOME")),
         )
+
+    def _places(self, frame: pl.DataFrame, living: np.ndarray) -> np.ndarray:
+        places = frame["discharge_location"].to_numpy().copy()
+        places[living] = self._rng.permutation(places[living])
+        return places
 
     def icustays(self, frame: pl.DataFrame) -> pl.DataFrame:
         noisy = self.exchanged(frame, np.arange(frame.height), ["last_careunit", "los"])

@@ -47,12 +47,14 @@ def test_a_lab_is_known_when_stored_never_before_it_was_drawn(tmp_path: Path) ->
         (1, None, 50912, "2150-03-02 13:00:00", None, 1.2, "mg/dL"),
         (1, 11, 50912, "2150-03-03 13:00:00", "2150-03-03 12:00:00", 1.3, "mg/dL"),
     )
-    _, events = read_tree(tmp_path, {"labevents": labs})
+    extract, events = read_tree(tmp_path, {"labevents": labs})
     assert found(events, "LAB//CREATININE") == [
         (at(1, 13), at(1, 14, 30), pytest.approx(1.1)),
         (at(2, 13), at(2, 14), pytest.approx(1.2)),
-        (at(3, 13), at(3, 13), pytest.approx(1.3)),
+        # stored before it was drawn: when it was stored is not known
+        (at(3, 13), at(3, 14), pytest.approx(1.3)),
     ]
+    assert dropped(extract, "labevents") == ["fewer than 10 storetimes before the charttime: taken as unknown"]
 
 
 def test_charted_items_are_known_when_stored(tmp_path: Path) -> None:
@@ -161,6 +163,7 @@ def test_notes_are_known_when_stored_and_summaries_never_before_the_discharge(tm
             "radiology",
             (1, 11, "2150-03-01 13:00:00", "2150-03-01 16:00:00", "chest: clear"),
             (1, None, "2150-03-02 13:00:00", None, "never stored"),
+            (1, None, "2150-03-05 13:00:00", "2150-03-05 12:00:00", "stored before"),
         ),
     }
     extract, events = read_tree(tmp_path, notes)
@@ -172,6 +175,7 @@ def test_notes_are_known_when_stored_and_summaries_never_before_the_discharge(tm
     assert [(a, t) for _, a, t in found(events, "NOTE//RADIOLOGY")] == [
         (at(1, 16), "chest: clear"),
         (at(3, 13), "never stored"),
+        (at(6, 13), "stored before"),
     ]
     assert dropped(extract, "discharge") == [
         "fewer than 10 notes dropped: no text",

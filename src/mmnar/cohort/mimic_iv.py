@@ -44,7 +44,6 @@ def mimic_iv_criteria(limit: int | None = None) -> tuple[Criterion, ...]:
             (admittime < _DISCHARGE) & (intime < _DISCHARGE) & (intime >= admittime - _days(1)) & (intime < outtime),
             hindsight=True,
         ),
-        Criterion("outcome of the admission known", pl.col("died").is_not_null(), hindsight=True),
     )
     if limit is None:
         return criteria
@@ -126,9 +125,11 @@ def _back_in_unit(future: FutureEvents) -> pl.DataFrame:
 
 
 def _dies_in_hospital(future: FutureEvents) -> pl.DataFrame:
-    """True: expired at the discharge of the index admission."""
-    expired = (pl.col("code") == "HOSPITAL_DISCHARGE//EXPIRED") & (pl.col("hadm_id") == pl.col("index_hadm_id"))
-    return _yes(future.frame.filter(expired))
+    """True: expired at the discharge of the index admission. Null: what is recorded of it is nothing or contradicts."""
+    code, died = pl.col("code"), pl.col("code") == "HOSPITAL_DISCHARGE//EXPIRED"
+    unknown = code == "HOSPITAL_DISCHARGE//UNKNOWN"
+    ended = future.frame.filter((died | unknown) & (pl.col("hadm_id") == pl.col("index_hadm_id")))
+    return ended.select("sample", label=pl.when(died).then(True)).unique()
 
 
 def _yes(found: pl.DataFrame) -> pl.DataFrame:

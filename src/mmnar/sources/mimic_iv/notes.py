@@ -38,6 +38,7 @@ def note_events(register: Register, table: str, frame: pl.DataFrame) -> pl.DataF
     written = ours.filter(pl.col("text").str.contains(r"\S").fill_null(False))
     register.ledger.drop(table, ours.height - written.height, "notes dropped: no text")
     if table == "radiology":
+        written = register.stored(table, written, "charttime")
         stored = pl.coalesce(pl.col("storetime"), pl.col("charttime") + REPORT_TURNAROUND)
     else:
         left = register.admissions.select("subject_id", "hadm_id", "dischtime")

@@ -9,6 +9,12 @@ import polars as pl
 
 from mmnar.errors import SourceError
 from mmnar.sources.events import FeatureRule
+from mmnar.sources.mimic_iv.contradictions import (
+    believable_admissions,
+    believable_deaths,
+    believable_patients,
+    believable_stays,
+)
 from mmnar.sources.mimic_iv.register import Register, as_events
 from mmnar.sources.reading.ages import age_group
 from mmnar.sources.reading.cells import DAY_OR_TIME, TIME
@@ -38,6 +44,7 @@ _ADMISSIONS: Final[dict[str, pl.DataType]] = {
     "deathtime": TIME,
     "admission_type": _S,
     "admission_location": _S,
+    "discharge_location": _S,
     "insurance": _S,
     "language": _S,
     "marital_status": _S,
@@ -135,21 +142,23 @@ def admit(small: SmallTables, ledger: Ledger) -> tuple[Register, pl.DataFrame]:
         ``age`` (years at admission), ``admittime, dischtime, deathtime`` (datetime[us]), ``died`` (null = unknown),
         ``icu_admission`` (1 = the subject's first admission with a unit stay), ``icu_stay`` (1 = the first of it).
     """
-    admissions = small.admissions.join(small.patients, on="subject_id", how="inner")
+    patients = believable_patients(small.patients, ledger)
+    admissions = believable_admissions(small.admissions, ledger).join(patients, on="subject_id", how="inner")
     ledger.drop("admissions", small.admissions.height - admissions.height, "rows dropped: no such patient")
     admissions = _histories(admissions.with_columns(_described()))
-    stays = small.icustays
+    stays = believable_stays(small.icustays, ledger)
     joined = stays.join(admissions, on=["subject_id", "hadm_id"], how="inner")
     ledger.drop("icustays", stays.height - joined.height, "rows dropped: no such admission of the subject")
     ours = admissions.join(joined, on="subject_id", how="semi")
-    register = Register(_lives(ours), ours, joined.select("subject_id", "stay_id"), ledger)
+    lives = believable_deaths(_lives(ours), ours, ledger)
+    register = Register(lives, ours, joined.select("subject_id", "stay_id"), ledger)
     return register, _ranked(joined)
 
 
 def _described() -> list[pl.Expr]:
-    """Age, groups and outcome of an admission."""
+    """Age and groups of an admission."""
     age = pl.col("anchor_age") + pl.col("admittime").dt.year() - pl.col("anchor_year")
-    race, died = pl.col("race").str.to_lowercase(), pl.col("hospital_expire_flag")
+    race = pl.col("race").str.to_lowercase()
     group = (
         pl.when(race.str.contains(_UNSAID))
         .then(None)
@@ -165,7 +174,7 @@ def _described() -> list[pl.Expr]:
         .then(pl.lit("other"))
     )
     return [
-        age.cast(pl.Float64).alias("age"),
+        pl.when(age.is_between(0, 130)).then(age).cast(pl.Float64).alias("age"),
         pl.col("gender")
         .replace_strict({"F": "female", "M": "male"}, default=None, return_dtype=pl.String)
         .alias("sex"),
@@ -177,7 +186,6 @@ def _described() -> list[pl.Expr]:
         pl.when(_said("language").is_not_null())
         .then(pl.when(_said("language") == "english").then(pl.lit("english")).otherwise(pl.lit("other")))
         .alias("language"),
-        pl.when(died.is_in([0, 1])).then(died == 1).alias("died"),
     ]
 
 

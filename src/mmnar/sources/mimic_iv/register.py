@@ -60,6 +60,12 @@ class Register:
         )
         return kept.with_columns(available_time=pl.max_horizontal("time", "known")).drop("known")
 
+    def stored(self, table: str, frame: pl.DataFrame, happened: str) -> pl.DataFrame:
+        """Rows whose ``storetime`` is unknown where it lies before they happened."""
+        odd = (frame["storetime"] < frame[happened]).fill_null(False)
+        self.ledger.drop(table, int(odd.sum()), f"storetimes before the {happened}: taken as unknown")
+        return frame.with_columns(storetime=frame["storetime"].set(odd, None))
+
     def _numbered(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.int64]]:
         """Rows ``of_subjects``, and where in ``lives`` the subject of each stands."""
         subject = self._subjects.of(frame["subject_id"])

@@ -88,6 +88,7 @@ def _ways(ways: pl.DataFrame, item: pl.Series, unit: pl.Series) -> pl.Series:
 
 def _lab(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
     rows = _measured(register, table, frame.rename({"valuenum": "number", "valueuom": "unit"}), known)
+    rows = register.stored(table, rows, "charttime")
     stored = pl.coalesce(pl.col("storetime"), pl.col("charttime") + LAB_TURNAROUND)
     placed = register.place(table, rows, pl.col("charttime"), stored)
     return as_events(placed, table, pl.col("code"), pl.col("number"))
@@ -95,12 +96,14 @@ def _lab(register: Register, table: str, frame: pl.DataFrame, known: tuple[Conce
 
 def _chart(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
     rows = _measured(register, table, frame.rename({"valuenum": "number", "valueuom": "unit"}), known)
+    rows = register.stored(table, rows, "charttime")
     placed = register.place(table, rows, pl.col("charttime"), pl.col("storetime"))
     return as_events(placed, table, pl.col("code"), pl.col("number"))
 
 
 def _output(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
     rows = _measured(register, table, frame.rename({"value": "number", "valueuom": "unit"}), known)
+    rows = register.stored(table, rows, "charttime")
     placed = register.place(table, rows, pl.col("charttime"), pl.col("storetime"))
     return as_events(placed, table, pl.col("code"), pl.col("number"))
 
@@ -108,6 +111,7 @@ def _output(register: Register, table: str, frame: pl.DataFrame, known: tuple[Co
 def _begun(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
     """Infusions and procedures: that one began. The row is written, or rewritten, when it ends."""
     rows = register.of_subjects(frame.join(codes.coded(known), on="itemid", how="inner"))
+    rows = register.stored(table, rows, "starttime")
     placed = register.place(table, rows, pl.col("starttime"), pl.coalesce(pl.col("storetime"), pl.col("endtime")))
     # two infusions of one class begun in one minute stay two
     return as_events(placed, table, pl.col("code"), pl.lit(1.0), text=pl.col("itemid"))
@@ -121,7 +125,8 @@ def _prescribed(register: Register, table: str, frame: pl.DataFrame, known: tupl
 def _given(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
     event = pl.col("event_txt").str.to_lowercase()
     given = event.str.contains("administered|started") & ~event.str.contains(r"\bnot\b")
-    rows = register.of_subjects(frame.filter(given)).rename({"medication": "name", "charttime": "at"})
+    rows = register.stored(table, register.of_subjects(frame.filter(given)), "charttime")
+    rows = rows.rename({"medication": "name", "charttime": "at"})
     return _of_classes(register, table, rows.rename({"storetime": "stored"}), known)
 
 
