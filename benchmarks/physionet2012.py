@@ -28,7 +28,7 @@ from mmnar.cohort.split import Split
 from mmnar.dataset.store import PatientDataset, open_store
 from mmnar.dataset.table import TableView
 from mmnar.evaluation.evaluate import evaluate
-from mmnar.report.text import result_text
+from mmnar.report.terminal import result_text
 from mmnar.workflow import open_run, scored_predictions, train_run
 
 METHOD = "crl-mmnar"

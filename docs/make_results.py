@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmnar.files import write_text
+from mmnar.report.study.page import study_markdown
 from mmnar.simulation.planted import MECHANISMS
-from mmnar.study.markdown import study_markdown
 from mmnar.study.result import FORMAT
 from mmnar.study.saved import load_result
 

@@ -11,7 +11,8 @@ import pytest
 from mmnar.dataset.store import PatientDataset, make_dataset
 from mmnar.evaluation.atlas import POOLED, availability, pooled_flows, wilson
 from mmnar.privacy import hidden_cells
-from mmnar.report.describe import describe_text
+from mmnar.report.atlas import atlas_text
+from mmnar.report.inputs import StoreFacts
 from mmnar.schema import Feature, ModalitySpec, Schema, Task
 
 
@@ -241,7 +242,7 @@ def test_wilson_is_statsmodels(events: int, n: int) -> None:
 
 
 def test_the_text_is_aligned_and_names_its_parts(patients: PatientDataset) -> None:
-    text = describe_text(availability(patients), patients)
+    text = atlas_text(StoreFacts(patients.manifest, availability(patients)), "")
     for part in ("made up", "Attrition: cohort", "Modalities", "Outcome by pattern", POOLED, "Warnings", "a warning"):
         assert part in text
     table = text.split("Modalities\n")[1].split("\n\n")[0].splitlines()

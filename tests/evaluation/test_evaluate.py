@@ -18,8 +18,8 @@ from mmnar.evaluation.compare import bootstrap_p, holm, sign_flip_p
 from mmnar.evaluation.curves import Curves, curves
 from mmnar.predictions import concat
 from mmnar.privacy import FEW, FEW_OUTCOMES
-from mmnar.report.summary import summarise
-from mmnar.report.text import result_text
+from mmnar.report.parts.summary import summarise
+from mmnar.report.terminal import result_text
 from mmnar.roles import Calibration, Test, Train, Tune, subject_keys
 
 

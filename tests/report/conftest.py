@@ -14,7 +14,7 @@ from mmnar.evaluation.informative import informativeness
 from mmnar.evaluation.result import Comparison, Curve, Estimate, GroupRow, ModelTask, OracleBound, Result, TaskCounts
 from mmnar.posthoc.base import Offset
 from mmnar.privacy import COMPLEMENT
-from mmnar.report.inputs import ReportInputs, RunRecord
+from mmnar.report.inputs import ReportInputs, RunRecord, StoreFacts
 from mmnar.schema import Feature, ModalitySpec, Schema, Task
 
 TASKS = {"mortality": 0.82, "readmission": 0.66, "post_discharge_icu": 0.71}
@@ -251,12 +251,8 @@ def patients() -> PatientDataset:
 
 @pytest.fixture(scope="session")
 def inputs(patients: PatientDataset) -> ReportInputs:
-    return ReportInputs(
-        "CRL-MMNAR against its controls",
-        patients.manifest,
-        availability(patients),
-        make_result(),
-        make_runs(patients),
-        {"mmnar": "0.1.0", "python": "3.11.9", "numpy": "2.2.0"},
-        informativeness(patients, permutations=200, resamples=20),
+    store = StoreFacts(
+        patients.manifest, availability(patients), informativeness(patients, permutations=200, resamples=20)
     )
+    versions = {"mmnar": "0.1.0", "python": "3.11.9", "numpy": "2.2.0"}
+    return ReportInputs("CRL-MMNAR against its controls", store, make_result(), make_runs(patients), versions)

@@ -13,8 +13,8 @@ from mmnar.errors import StoreError
 from mmnar.evaluation.atlas import availability
 from mmnar.evaluation.informative import NO_ANCHOR, Conditional, TaskSignal
 from mmnar.evaluation.result import Estimate
-from mmnar.report.describe import describe
-from mmnar.report.wording import CANNOT_TELL, signal_verdict
+from mmnar.report.atlas import describe
+from mmnar.report.parts.missingness import CANNOT_TELL, signal_verdict
 from tests.report.test_render import NUMBER, browse, printed_forms, visible_text
 
 

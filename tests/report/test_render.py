@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from mmnar.evaluation.result import Estimate, ModelTask, OracleBound, Result
-from mmnar.report.inputs import ReportInputs, RunRecord
-from mmnar.report.render import render_report
+from mmnar.report.inputs import ReportInputs, RunRecord, StoreFacts
+from mmnar.report.runs import write_report
 
 CSP = re.compile(r"<meta http-equiv=\"Content-Security-Policy\"[^>]*>")
 NUMBER = re.compile(r"(?<![\w.,-])−?\d[\d,]*(?:\.\d+)?(?![\w-])")
@@ -28,7 +28,7 @@ WORDED = {"95", "90", "10", "100"}  # interval levels, the small-cell limit, "of
 
 @pytest.fixture(scope="module")
 def page(inputs: ReportInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return render_report(inputs, tmp_path_factory.mktemp("report"))
+    return write_report(inputs, tmp_path_factory.mktemp("report"))
 
 
 def visible_text(page: str) -> str:
@@ -79,7 +79,7 @@ def test_model_names_are_escaped(inputs: ReportInputs, tmp_path: Path) -> None:
     hostile = replace(
         inputs, title=evil, result=replace(inputs.result, tasks=tasks), runs=(run,), versions={evil: evil}
     )
-    text = render_report(hostile, tmp_path).read_text()
+    text = write_report(hostile, tmp_path).read_text()
     assert "<script" not in text
     assert "&lt;script&gt;" in text
 
@@ -135,7 +135,7 @@ def test_a_leakage_alarm_is_seen(inputs: ReportInputs, tmp_path: Path) -> None:
     bound = OracleBound(Estimate(0.003, 0.001, 0.005), 0.093, True, "Look for labels of scored patients.")
     models["crl-mmnar+rectifier"] = replace(entry, oracle=bound)
     result = replace(inputs.result, tasks={**inputs.result.tasks, "mortality": models})
-    text = render_report(replace(inputs, result=result), tmp_path).read_text()
+    text = write_report(replace(inputs, result=result), tmp_path).read_text()
     assert text.count('role="alert"') == 2
     assert "Leakage alarm" in visible_text(text)
 
@@ -143,7 +143,7 @@ def test_a_leakage_alarm_is_seen(inputs: ReportInputs, tmp_path: Path) -> None:
 def test_a_bare_result_renders(tmp_path: Path) -> None:
     refused = Estimate(None, reason="one class only")
     result = Result({"death": {"only": ModelTask({"auroc": refused})}}, {})
-    text = visible_text(render_report(ReportInputs("Bare", {}, None, result), tmp_path).read_text())
+    text = visible_text(write_report(ReportInputs("Bare", StoreFacts({}), result), tmp_path).read_text())
     assert "No AUROC can be given: one class only." in text
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "result.json"]
 

@@ -18,17 +18,15 @@ from mmnar.evaluation.atlas import availability
 from mmnar.evaluation.embedding import Embedding
 from mmnar.evaluation.ranks import Ranks
 from mmnar.evaluation.result import Comparison, Estimate, GroupRow
-from mmnar.report.figures import BLUE, ORANGE
+from mmnar.render.marks import critical_difference, forest
+from mmnar.render.svg import BLUE, ORANGE
+from mmnar.report.study.page import study_html, study_markdown, study_text, write_study
 from mmnar.simulation.planted import planted
 from mmnar.study.driver import run_study
-from mmnar.study.markdown import study_markdown
-from mmnar.study.page import study_html, write_page
-from mmnar.study.pictures import critical_difference, forest
 from mmnar.study.progress import Quiet
 from mmnar.study.result import Cost, RowTask, StudyResult, Table, judge
 from mmnar.study.saved import load_result, save_slim
 from mmnar.study.spec import study_of
-from mmnar.study.text import study_text
 from tests.report.test_render import browse
 from tests.study.test_run import Inline
 
@@ -58,6 +56,8 @@ class Tables(HTMLParser):
             self._in, self._caption = "caption", ""
         elif tag == "tr":
             self._rows.append([])
+        elif tag == "td" and ("class", "markcell") in attrs:
+            self._in = "mark"  # the number of the cell before it, drawn
         elif tag in ("td", "th"):
             self._in = "cell"
             self._rows[-1].append("")
@@ -161,7 +161,7 @@ def comparison() -> StudyResult:
                 "seconds": 41.0,
             },
         ),
-        words=("a word to the reader",),
+        notices=("a word to the reader",),
     )
 
 
@@ -221,7 +221,7 @@ def test_names_are_escaped_and_nothing_is_loaded(comparison: StudyResult) -> Non
         ),
         failures=((EVIL, EVIL, EVIL),),
         refused=((EVIL, EVIL, EVIL),),
-        words=(EVIL,),
+        notices=(EVIL,),
     )
     page = study_html(hostile)
     tables = Tables(page)
@@ -471,4 +471,4 @@ def test_too_few_patients_to_train_on_can_still_be_described(tmp_path: Path) -> 
 
 
 def test_a_browser_finds_nothing_to_complain_about(comparison: StudyResult, tmp_path: Path) -> None:
-    assert browse(write_page(comparison, tmp_path), tmp_path / "profile") == ([], [])
+    assert browse(write_study(comparison, tmp_path)[0], tmp_path / "profile") == ([], [])

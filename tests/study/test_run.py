@@ -109,7 +109,7 @@ def test_changed_code_or_data_is_said_and_not_mixed(
     engine = Inline()
     done = run_study(spec_of(store), tmp_path / "s", engine, Quiet())
     assert (len(engine.done), done.stale) == (4, 4)
-    assert "belong to other code" in judge(done).words[-1]
+    assert "belong to other code" in judge(done).notices[-1]
     other = write_store(tmp_path / "other", planted("single", 300))
     engine = Inline()
     assert run_study(spec_of(other), tmp_path / "s", engine, Quiet()).stale == 8
@@ -356,7 +356,7 @@ def test_the_fingerprint_of_code_ignores_words_and_other_methods(
     reached = code.reached(("mmnar.models.zero_fill", "mmnar.estimators.fusion"))
     assert "mmnar.training.loop" in reached
     assert "mmnar.models.crl_mmnar" not in reached
-    assert "mmnar.report.render" not in reached
+    assert "mmnar.render.page" not in reached
     real = code._tree
 
     def changed(name: str) -> Any:

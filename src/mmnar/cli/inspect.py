@@ -18,7 +18,7 @@ def describe(store: Path, *, out: Path | None = None) -> None:
         store: A prepared store.
         out: Also write describe.html, one offline file, and describe.json there.
     """
-    from mmnar.report.describe import describe as described
+    from mmnar.report.atlas import describe as described
 
     text, page = described(store, out)
     print(text)

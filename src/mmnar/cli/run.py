@@ -83,7 +83,7 @@ def evaluate(*runs: Path, on: Path | None = None, out: Path | None = None, resam
         resamples: Of the patient-clustered bootstrap.
     """
     from mmnar.files import write_whole
-    from mmnar.report.text import result_text
+    from mmnar.report.terminal import result_text
     from mmnar.workflow import evaluate_runs
 
     result = evaluate_runs(_opened(runs), on=on, resamples=resamples)

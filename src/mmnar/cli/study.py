@@ -54,6 +54,7 @@ def study(
         return
     if out is None:
         raise ConfigError("--out", "a folder for the study's runs and report", "none", f"add --out {path.stem}")
+    from mmnar.report.study.page import study_text
     from mmnar.study.driver import run_study
     from mmnar.study.engines.registry import engine_of
     from mmnar.study.mirrors import Mirrored, mirror_of
@@ -61,7 +62,6 @@ def study(
     from mmnar.study.result import judge
     from mmnar.study.saved import save_slim
     from mmnar.study.spec import read_study
-    from mmnar.study.text import study_text
 
     stores = dict(_named("--data", word) for word in data)
     asked = read_study(path, demo=demo, stores=stores, only=only)
@@ -99,11 +99,10 @@ def study_page(result: Path, *, out: Path) -> None:
 
 
 def _write(result: StudyResult, out: Path) -> None:
-    from mmnar.study.markdown import write_tables
-    from mmnar.study.page import write_page
+    from mmnar.report.study.page import write_study
 
-    print(f"report: {write_page(result, out)}")
-    print(f"tables: {write_tables(result, out)}")
+    page, tables = write_study(result, out)
+    print(f"report: {page}\ntables: {tables}")
 
 
 def _named(what: str, word: str) -> tuple[str, str]:

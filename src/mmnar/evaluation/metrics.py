@@ -225,6 +225,8 @@ METRICS: Final[dict[str, Callable[[Float, Float], Metric]]] = {
     "log_loss": log_loss_metric,
     "ece": Ece,
 }
+HIGHER_IS_BETTER: Final = ("auroc", "auprc")
+"""Of ``METRICS``; the others are losses."""
 
 
 def auroc(y: ArrayLike, p: ArrayLike, weights: ArrayLike | None = None) -> float:

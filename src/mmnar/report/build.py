@@ -13,8 +13,9 @@ from mmnar.evaluation.informative import informativeness
 from mmnar.files import write_whole
 from mmnar.posthoc.base import FittedCorrection
 from mmnar.posthoc.rectify import FittedLattice, FittedThreshold
-from mmnar.report.inputs import ReportInputs, RunRecord
-from mmnar.report.render import render_report
+from mmnar.report.inputs import ReportInputs, RunRecord, StoreFacts
+from mmnar.report.parts.cohort import source_of
+from mmnar.report.runs import write_report
 from mmnar.workflow import Run, evaluate_runs, scored_predictions, store_of
 
 
@@ -45,17 +46,14 @@ def build_report(
     stores = [open_store(on)] if on else [store_of(run, store) for run in runs]
     data = stores[0]
     result = evaluate_runs(runs, on=on, resamples=resamples)
-    source = f"{data.manifest['source']} {data.manifest['source_version']}"
     inputs = ReportInputs(
-        title or f"Risk report: {source}" + (" (external validation)" if on else ""),
-        data.manifest,
-        availability(data),
+        title or f"Risk report: {source_of(data.manifest)}" + (" (external validation)" if on else ""),
+        StoreFacts(data.manifest, availability(data), informativeness(data)),
         result,
         tuple(_record(run) for run in runs),
         runs[0].record["versions"],
-        informativeness(data),
     )
-    path = render_report(inputs, out)
+    path = write_report(inputs, out)
     _write_predictions(runs, on, out / "predictions.parquet")
     return path
 

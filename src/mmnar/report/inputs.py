@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from mmnar.evaluation.atlas import Atlas
 from mmnar.evaluation.informative import Informativeness
 from mmnar.evaluation.result import Result
-
-EVALUATION: Final = "Evaluation report"
-ATLAS: Final = "Availability atlas"
 
 
 @dataclass(frozen=True)
@@ -37,25 +34,38 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
+class StoreFacts:
+    """What a page says of a store.
+
+    Args:
+        manifest: Source, version, attrition, warnings, fingerprint, schema.
+        atlas: Availability of the whole dataset, or None where only predictions are at hand.
+        informative: Whether missingness is informative, where that was asked.
+    """
+
+    manifest: dict[str, Any]
+    atlas: Atlas | None = None
+    informative: Informativeness | None = None
+
+    def disclosed(self) -> StoreFacts:
+        """With the digits that may be saved or shown."""
+        return replace(self, informative=None if self.informative is None else self.informative.disclosed())
+
+
+@dataclass(frozen=True)
 class ReportInputs:
     """A report's content.
 
     Args:
         title: Heading of the report.
-        manifest: The store's manifest: source, version, attrition, warnings, fingerprint, schema.
-        atlas: Availability of the whole dataset, or None where only predictions are at hand.
+        store: Where the scored patients are from.
         result: Every evaluated number.
         runs: The models, in the order they should be described.
         versions: Package → version.
-        informative: Whether missingness is informative, where that was asked.
-        kind: ``EVALUATION``, or ``ATLAS`` for a store without models: its Result is empty.
     """
 
     title: str
-    manifest: dict[str, Any]
-    atlas: Atlas | None
+    store: StoreFacts
     result: Result
     runs: tuple[RunRecord, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
-    informative: Informativeness | None = None
-    kind: str = EVALUATION

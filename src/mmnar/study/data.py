@@ -135,12 +135,12 @@ def with_modalities(dataset: PatientDataset, modalities: tuple[str, ...]) -> Pat
 
 
 def check_folds(dataset: PatientDataset, splits: list[Split], name: str) -> list[str]:
-    """Refuse folds that cannot be trained on; words about test folds that cannot be scored by themselves.
+    """Refuse folds that cannot be trained on; notices about test folds that cannot be scored by themselves.
 
     Raises:
         ConfigError: A training or tune fold lacks events or non-events of a task.
     """
-    words = []
+    notices = []
     for split in splits:
         for role in ("train", "tune", "test"):
             fold = dataset.fold(split, role)
@@ -151,7 +151,7 @@ def check_folds(dataset: PatientDataset, splits: list[Split], name: str) -> list
                 where = f"data '{name}', fold {split.fold}, task '{task}'"
                 lacking = "non-events" if y.any() else "events"
                 if role == "test":
-                    words.append(f"{where}: the test fold has no {lacking}; its metrics are refused")
+                    notices.append(f"{where}: the test fold has no {lacking}; its metrics are refused")
                 else:
                     raise ConfigError(where, f"events and non-events to {role} on", f"no {lacking}", "use fewer folds")
-    return words
+    return notices

@@ -126,6 +126,6 @@ def _write_plan(out: Path, spec: StudySpec, plan: Plan, stores: Stores) -> None:
         "stores": {name: str(path) for (name, modalities), path in stores.items() if not modalities},
         "cells": [asdict(cell) for cell in plan.cells],
         "chosen": [{"data": d, "row": r, "settings": dict(v)} for (d, r), v in plan.chosen.items()],
-        "words": list(plan.words),
+        "notices": list(plan.notices),
     }
     write_text(out / "study.json", json.dumps(record, indent=1, ensure_ascii=False, default=str))

@@ -36,7 +36,7 @@ class Mirror(Protocol):
 
 
 class Mirrored:
-    """Progress that also shows every finished run in the mirrors. One that fails costs a line of words, never a run."""
+    """Progress that also shows every finished run in the mirrors. One that fails costs a message, never a run."""
 
     def __init__(self, inner: Progress, mirrors: Sequence[Mirror]) -> None:
         self.inner, self.mirrors = inner, mirrors
@@ -49,8 +49,8 @@ class Mirrored:
         self.inner.ended(job)
         self.show(job)
 
-    def say(self, words: str) -> None:
-        self.inner.say(words)
+    def say(self, message: str) -> None:
+        self.inner.say(message)
 
     def end(self) -> None:
         self.inner.end()

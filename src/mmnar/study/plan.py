@@ -64,11 +64,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """Cells in order, the jobs behind them (cells may share one), and words about the data."""
+    """Cells in order, the jobs behind them (cells may share one), and notices about the data."""
 
     cells: tuple[Cell, ...]
     jobs: Mapping[str, Job]
-    words: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
     chosen: Chosen = field(default_factory=dict)
 
 
@@ -81,26 +81,26 @@ def plan_runs(spec: StudySpec, stores: Stores, out: Path, chosen: Chosen) -> Pla
     """
     cells: list[Cell] = []
     jobs: dict[str, Job] = {}
-    words: list[str] = []
+    notices: list[str] = []
     for data in spec.data if spec.rows else ():
         folds = folds_of(spec, data)
-        words += check_folds(open_store(stores[data.name, ()]), [split_of(spec, data, f) for f in folds], data.name)
+        notices += check_folds(open_store(stores[data.name, ()]), [split_of(spec, data, f) for f in folds], data.name)
         opened = {row.modalities: open_store(stores[data.name, row.modalities]) for row in spec.rows}
         # fold by fold, so that the pace of the first one tells how long the others take
         for fold, seed, row, setting in product(folds, spec.seeds, spec.rows, spec.settings):
             own = overrides(spec, row, chosen.get((data.name, row.name), {}), spec.settings[setting])
-            options = [*as_words(own), *split_words(spec, data, fold), f"seed={seed}"]
+            options = [*as_overrides(own), *split_overrides(spec, data, fold), f"seed={seed}"]
             place = (data.name, row.name, setting, fold, seed)
             identity, refusal = _identity(row, options, opened[row.modalities])
             if refusal:
                 cells.append(Cell(*place, "", refusal))
                 continue
             key = hash_of(identity)
-            task = {"store": str(stores[data.name, row.modalities]), "model": row.model, "words": options}
+            task = {"store": str(stores[data.name, row.modalities]), "model": row.model, "overrides": options}
             label = f"{data.name} · {row.name} · {setting} · fold {fold} · seed {seed}"
             jobs.setdefault(key, Job(key, "run", label, str(out / "runs" / key), task))
             cells.append(Cell(*place, key))
-    return Plan(tuple(cells), jobs, tuple(dict.fromkeys(words)), chosen)
+    return Plan(tuple(cells), jobs, tuple(dict.fromkeys(notices)), chosen)
 
 
 def _identity(row: Row, options: Sequence[str], dataset: PatientDataset) -> tuple[dict[str, Any], str]:
@@ -119,7 +119,7 @@ def _identity(row: Row, options: Sequence[str], dataset: PatientDataset) -> tupl
 
 def split_of(spec: StudySpec, data: Data, fold: int) -> Split:
     """Who plays which role in a fold."""
-    return Split(**to_plain(resolve_run("pattern-only", split_words(spec, data, fold))[0].split))
+    return Split(**to_plain(resolve_run("pattern-only", split_overrides(spec, data, fold))[0].split))
 
 
 def plan_searches(spec: StudySpec, stores: Stores, out: Path) -> dict[tuple[str, str], Job]:
@@ -134,15 +134,15 @@ def plan_searches(spec: StudySpec, stores: Stores, out: Path) -> dict[tuple[str,
     for data, row in product(spec.data, spec.rows):
         space = spec.search.of(row)
         dataset = open_store(stores[data.name, row.modalities])
-        options = [*as_words(overrides(spec, row, {}, {})), *split_words(spec, data, spec.search.fold)]
+        options = [*as_overrides(overrides(spec, row, {}, {})), *split_overrides(spec, data, spec.search.fold)]
         identity, refusal = _identity(row, options, dataset)
         if not space or refusal:
             continue
         for key, values in space.items():  # a key or value that the method does not have is refused here
             first = values[0] if isinstance(values, list) else values["low"]
-            _identity(row, [*options, *as_words({key: first})], dataset)
+            _identity(row, [*options, *as_overrides({key: first})], dataset)
         how = {"space": space, "trials": spec.search.trials, "sampler": spec.search.sampler, "prune": spec.search.prune}
-        task = {"store": str(stores[data.name, row.modalities]), "model": row.model, "words": options, **how}
+        task = {"store": str(stores[data.name, row.modalities]), "model": row.model, "overrides": options, **how}
         key = hash_of({**identity, **how})
         jobs[data.name, row.name] = Job(
             key, "search", f"{data.name} · {row.name} · search", str(out / "searches" / key), task
@@ -160,14 +160,14 @@ def folds_of(spec: StudySpec, data: Data) -> range:
     return range(1 if data.split else spec.folds)
 
 
-def split_words(spec: StudySpec, data: Data, fold: int) -> list[str]:
-    """The words that choose a fold."""
+def split_overrides(spec: StudySpec, data: Data, fold: int) -> list[str]:
+    """The overrides that choose a fold."""
     if data.split:
-        return as_words({f"split.{key}": value for key, value in data.split.items()})
+        return as_overrides({f"split.{key}": value for key, value in data.split.items()})
     return [f"split.folds={spec.folds}", f"split.fold={fold}"]
 
 
-def as_words(settings: Mapping[str, Any]) -> list[str]:
+def as_overrides(settings: Mapping[str, Any]) -> list[str]:
     """``{"train.lr": 1e-3}`` → ``["train.lr=0.001"]``."""
     return [f"{k}={','.join(map(str, v)) if isinstance(v, (list, tuple)) else v}" for k, v in settings.items()]
 

@@ -18,7 +18,7 @@ class Progress(Protocol):
     def ended(self, job: Job) -> None:
         """A job is over."""
 
-    def say(self, words: str) -> None:
+    def say(self, message: str) -> None:
         """Something the user should know."""
 
     def end(self) -> None:
@@ -34,7 +34,7 @@ class Quiet:
     def ended(self, job: Job) -> None:
         return
 
-    def say(self, words: str) -> None:
+    def say(self, message: str) -> None:
         return
 
     def end(self) -> None:
@@ -81,8 +81,8 @@ class Console:
         left = (time.monotonic() - self._started) / self._done * max(0, self._total - place)
         self.say(f"[{place}/{self._total}] {'done' if job.finished else 'FAILED'}: {job.label} · {_time(left)} left")
 
-    def say(self, words: str) -> None:
-        print(words, file=sys.stderr, flush=True)
+    def say(self, message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
 
     def end(self) -> None:
         if self._bar is not None:

@@ -21,7 +21,7 @@ from mmnar.evaluation.compare import compare, correct, same_sample
 from mmnar.evaluation.embedding import Embedding, embedding_analysis
 from mmnar.evaluation.evaluate import judged
 from mmnar.evaluation.intervals import Resampling
-from mmnar.evaluation.metrics import METRICS
+from mmnar.evaluation.metrics import HIGHER_IS_BETTER, METRICS
 from mmnar.evaluation.patterns import pattern_rows
 from mmnar.evaluation.ranks import Ranks, average_ranks
 from mmnar.evaluation.repeated import mean_over_seeds
@@ -29,14 +29,15 @@ from mmnar.evaluation.result import Comparison, Estimate, GroupRow
 from mmnar.evaluation.scored import Scored
 from mmnar.files import write_text
 from mmnar.predictions import Predictions, concat
-from mmnar.report.wording import metric_words
 from mmnar.roles import Test, subject_keys
 from mmnar.study.driver import Done, Failure
 from mmnar.study.plan import Cell, split_of
 from mmnar.study.spec import Row
 from mmnar.workflow import Run, open_run, versions
 
-FORMAT: Final = "mmnar.study/1"
+FORMAT: Final = "mmnar.study/2"
+STEPPED: Final = ("auroc", "brier")
+"""Metrics that a ladder shows step by step."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class StudyResult:
         refused: (data, row, why) where a method cannot run.
         failures: (label, error, traceback) of runs without a result.
         chosen: What each search chose: data, row, settings, tune loss, trials, how many of them were pruned, seconds.
-        words: What the reader must know: folds that cannot be scored, stale runs.
+        notices: What the reader must know: folds that cannot be scored, stale runs.
         provenance: Versions, and the fingerprint of each data set.
     """
 
@@ -110,7 +111,7 @@ class StudyResult:
     refused: tuple[tuple[str, str, str], ...]
     failures: tuple[tuple[str, str, str], ...]
     chosen: tuple[dict[str, Any], ...]
-    words: tuple[str, ...]
+    notices: tuple[str, ...]
     provenance: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,7 +138,7 @@ def judge(done: Done) -> StudyResult:
         refused=tuple(dict.fromkeys((c.data, c.row, c.refusal) for c in plan.cells if c.refusal)),
         failures=tuple(_failure(f) for f in done.failures),
         chosen=tuple(_chosen(data, row, record) for (data, row), record in done.searches.items()),
-        words=(*plan.words, *stale),
+        notices=(*plan.notices, *stale),
         provenance={"versions": versions(), "data": fingerprints},
     )
 
@@ -309,7 +310,7 @@ def _compared(
 def _ranked(by_seed: Mapping[str, Sequence[Predictions[Test]]], metric: str) -> Ranks:
     """Ranks of the mean over seeds of a metric in each fold of each task."""
     table = {name: np.mean([_blocks(p, metric) for p in seeds], axis=0) for name, seeds in by_seed.items()}
-    return average_ranks({k: v.tolist() for k, v in table.items()}, metric_words(metric).better != "lower")
+    return average_ranks({k: v.tolist() for k, v in table.items()}, metric in HIGHER_IS_BETTER)
 
 
 def _blocks(predictions: Predictions[Test], metric: str) -> NDArray[np.float64]:

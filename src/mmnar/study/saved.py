@@ -13,8 +13,7 @@ from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 from mmnar.errors import StoreError
 from mmnar.evaluation.atlas import Atlas
 from mmnar.files import read_json, write_text
-from mmnar.study.paired import STEPPED
-from mmnar.study.result import FORMAT, StudyResult, Table
+from mmnar.study.result import FORMAT, STEPPED, StudyResult, Table
 
 DIGITS: Final = 5
 """Significant digits of a slim result's numbers; no page shows more."""
@@ -54,7 +53,7 @@ def slim(result: StudyResult) -> StudyResult:
         study={**study, "data": data, "reference": reference},
         tables=tuple(_slim_table(table, [*study["metrics"], "auroc"]) for table in result.tables),
         failures=tuple((label, _FOLDERS.sub("", error), "") for label, error, _ in result.failures),
-        words=tuple(_FOLDERS.sub("", words) for words in result.words),
+        notices=tuple(_FOLDERS.sub("", notice) for notice in result.notices),
     )
     short: StudyResult = _as(StudyResult, _rounded(asdict(plain)))
     return short

@@ -21,7 +21,7 @@ from mmnar.extras import lacking
 from mmnar.files import write_sealed
 from mmnar.roles import Tune
 from mmnar.schema import Schema
-from mmnar.study.plan import as_words
+from mmnar.study.plan import as_overrides
 from mmnar.training.monitor import Silent
 
 
@@ -36,7 +36,7 @@ def search(task: Mapping[str, Any], folder: Path) -> None:
         TrainingError: No trial could be finished.
     """
     study = _journal(folder / "journal.log", bool(task["prune"]))
-    base, _ = resolve_run(task["model"], task["words"])
+    base, _ = resolve_run(task["model"], task["overrides"])
     data = open_store(task["store"])
     split = Split(**to_plain(base.split))
     train, tune = data.fold(split, "train"), data.fold(split, "tune")
@@ -44,7 +44,7 @@ def search(task: Mapping[str, Any], folder: Path) -> None:
     def objective(trial: Any) -> float:
         changes = _next(trial, task, [t.user_attrs["values"] for t in _counted(study)])
         trial.set_user_attr("values", changes)
-        config, model = resolve_run(task["model"], [*task["words"], *as_words(changes)])
+        config, model = resolve_run(task["model"], [*task["overrides"], *as_overrides(changes)])
         recipe = build_estimator(task["model"], model, config.train, config.ensemble)
         watch = _Watch(trial, last_phase(recipe, data.schema))
         try:

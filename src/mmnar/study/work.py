@@ -42,7 +42,7 @@ def do(job: Job, threads: int = 1) -> None:
 def _run(task: dict[str, Any], folder: Path) -> None:
     from mmnar.workflow import train_run
 
-    train_run(Path(task["store"]), task["model"], folder, task["words"], resume=True)
+    train_run(Path(task["store"]), task["model"], folder, task["overrides"], resume=True)
 
 
 def _search(task: dict[str, Any], folder: Path) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from mmnar.evaluation.informative import TaskSignal
 from mmnar.evaluation.result import Comparison, Estimate, GroupRow, TaskCounts
 from mmnar.privacy import FEW, SMALL_CELL, counted
 
@@ -14,7 +14,7 @@ RECTIFIED: Final = "+rectifier"
 
 
 @dataclass(frozen=True)
-class MetricWords:
+class MetricText:
     """How a metric is shown: heading, decimals, which direction is good, one line of meaning."""
 
     label: str
@@ -23,43 +23,39 @@ class MetricWords:
     meaning: str
 
 
-METRICS: Final[dict[str, MetricWords]] = {
-    "auroc": MetricWords(
+METRICS: Final[dict[str, MetricText]] = {
+    "auroc": MetricText(
         "AUROC",
         2,
         "higher",
         "Chance that a patient with the outcome gets a higher risk than one without. 0.5 is a coin.",
     ),
-    "auprc": MetricWords(
-        "AUPRC", 2, "higher", "Average precision. A model that knows nothing scores the outcome rate."
-    ),
-    "brier": MetricWords("Brier", 3, "lower", "Mean squared distance between risk and outcome."),
-    "log_loss": MetricWords("Log loss", 3, "lower", "Mean surprise at the outcome; punishes confident errors."),
-    "ece": MetricWords(
-        "ECE", 3, "lower", "Average distance between predicted risk and observed rate over risk groups."
-    ),
-    "auroc_within_pattern": MetricWords(
+    "auprc": MetricText("AUPRC", 2, "higher", "Average precision. A model that knows nothing scores the outcome rate."),
+    "brier": MetricText("Brier", 3, "lower", "Mean squared distance between risk and outcome."),
+    "log_loss": MetricText("Log loss", 3, "lower", "Mean surprise at the outcome; punishes confident errors."),
+    "ece": MetricText("ECE", 3, "lower", "Average distance between predicted risk and observed rate over risk groups."),
+    "auroc_within_pattern": MetricText(
         "AUROC within patterns", 2, "higher", "Pairs of patients who have the same modalities."
     ),
-    "auroc_between_pattern": MetricWords(
+    "auroc_between_pattern": MetricText(
         "AUROC between patterns", 2, "higher", "Pairs of patients who have different modalities."
     ),
-    "pattern_pair_share": MetricWords(
+    "pattern_pair_share": MetricText(
         "Pairs within a pattern", 2, "", "Share of all patient pairs that have the same modalities."
     ),
-    "auroc_gap_to_bayes": MetricWords("AUROC gap", 3, "lower", "AUROC of the exact Bayes risk minus the model's."),
-    "brier_to_bayes": MetricWords("Brier excess", 4, "lower", "Mean squared difference from the exact Bayes risk."),
-    "kl_to_bayes": MetricWords("KL divergence", 4, "lower", "Mean divergence from the exact Bayes risk. 0 is perfect."),
+    "auroc_gap_to_bayes": MetricText("AUROC gap", 3, "lower", "AUROC of the exact Bayes risk minus the model's."),
+    "brier_to_bayes": MetricText("Brier excess", 4, "lower", "Mean squared difference from the exact Bayes risk."),
+    "kl_to_bayes": MetricText("KL divergence", 4, "lower", "Mean divergence from the exact Bayes risk. 0 is perfect."),
 }
 
 
-def metric_words(name: str) -> MetricWords:
-    """Words of a metric; an unknown one goes by its own name.
+def metric_text(name: str) -> MetricText:
+    """How a metric is shown; an unknown one goes by its own name.
 
-    >>> metric_words("auroc").label
+    >>> metric_text("auroc").label
     'AUROC'
     """
-    return METRICS.get(name, MetricWords(name, 3, "", ""))
+    return METRICS.get(name, MetricText(name, 3, "", ""))
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -167,7 +163,7 @@ def favours_model(comparison: Comparison) -> bool:
     value = comparison.difference.value
     if value is None:
         return False
-    return value < 0 if metric_words(comparison.metric).better == "lower" else value > 0
+    return value < 0 if metric_text(comparison.metric).better == "lower" else value > 0
 
 
 def verdict(comparison: Comparison) -> str:
@@ -183,22 +179,17 @@ def verdict(comparison: Comparison) -> str:
     return f"{comparison.model if favours_model(comparison) else comparison.control} better"
 
 
-CANNOT_TELL: Final = (
-    "No test can tell whether the pattern stands for what made clinicians look or changes the outcome itself."
-)
+def listed(names: Sequence[str]) -> str:
+    """
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def signal_verdict(task: str, answer: TaskSignal) -> str:
-    """What may be said about the missingness of one task, in a sentence."""
-    if answer.pattern_auroc.value is None:
-        return f"{task}: not tested: {answer.pattern_auroc.reason}."
-    alone = answer.pattern_p_holm is not None and answer.pattern_p_holm < ALPHA
-    if answer.conditional is None:
-        start = "what is missing tells patients apart" if alone else "no sign that what is missing tells patients apart"
-        return f"{task}: {start}; whether beyond what was measured is {answer.reason}."
-    p = answer.conditional.p_holm
-    if p is not None and p < ALPHA:
-        return f"{task}: what is missing says something that the always observed part does not: informative."
-    if alone:
-        return f"{task}: what is missing tells patients apart, but nothing beyond the always observed part was shown."
-    return f"{task}: no sign that missingness is informative. That does not prove it is not."
+def some(count: int, what: str) -> str:
+    """
+    >>> some(1, "run"), some(1200, "run")
+    ('1 run', '1,200 runs')
+    """
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

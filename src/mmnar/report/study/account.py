@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mmnar.report.wording import count, number
-from mmnar.study.blocks import Block, Cell, Folded, Heading, Words, named, sheet
+from mmnar.render.blocks import Block, Cell, Code, Fold, Heading, Paragraph, named, pretty, table_of
+from mmnar.render.cells import plain_cell
+from mmnar.render.wording import count, metric_text, number, some
+from mmnar.report.parts.models import versions_of
+from mmnar.report.parts.performance import meanings
+from mmnar.report.study.cells import tag_of
 from mmnar.study.result import StudyResult
-from mmnar.study.words import plain_cell, some, tag_of
 
 
 def what_was_run(result: StudyResult) -> Iterator[Block]:
-    """The study in plain words, and everything that kept a row from running."""
+    """The study in plain language, and everything that kept a row from running."""
     study = result.study
     if study["notes"]:
-        yield Words(str(study["notes"]).strip())
-    yield Words(_plan(study))
+        yield Paragraph(str(study["notes"]).strip())
+    yield Paragraph(_plan(study))
     yield _data(result)
     if study["rows"]:
         yield _rows(result)
     yield from _gaps(result)
+    explained = [name for name in study["metrics"] if metric_text(name).meaning]
+    if study["rows"] and explained:
+        yield meanings(explained)
 
 
 def _plan(study: Mapping[str, Any]) -> str:
     if not study["rows"]:
         return f"{some(len(study['data']), 'data set')}; nothing is trained."
-    words = (
+    text = (
         f"{some(len(study['rows']), 'row')} on {some(len(study['data']), 'data set')}: "
         f"{some(study['folds'], 'fold')} by patient × {some(len(study['seeds']), 'seed')} of training, the same for "
         "every row."
     )
     if len(study["settings"]) > 1:
-        words += f" Settings: {', '.join(study['settings'])}."
+        text += f" Settings: {', '.join(study['settings'])}."
     search = study["search"]
     if not search:
-        return f"{words} No settings were searched: all rows have their defaults, or what the study sets."
+        return f"{text} No settings were searched: all rows have their defaults, or what the study sets."
     return (
-        f"{words} Settings of each row: the best of at most {some(search['trials'], 'trial')}, the defaults among "
+        f"{text} Settings of each row: the best of at most {some(search['trials'], 'trial')}, the defaults among "
         f"them, by log loss on the tune patients of fold {search['fold']}. These are scored in no fold."
     )
 
@@ -52,7 +57,7 @@ def _data(result: StudyResult) -> Block:
         split = [Cell(_split(data["split"]), "")] if trained else []
         body.append([named(data["name"]), *sizes, *split, Cell(_fingerprint(result, data["name"]), "")])
     head = ("Data", "Samples", "Patients", *(["Split"] if trained else []), "Fingerprint")
-    return sheet("Data sets, scored in all test folds together." if trained else "Data sets.", head, body)
+    return table_of("Data sets, scored in all test folds together." if trained else "Data sets.", head, body)
 
 
 def _split(own: Mapping[str, Any]) -> str:
@@ -71,7 +76,7 @@ def _rows(result: StudyResult) -> Block:
         settings += [f"only {', '.join(row['modalities'])}"] if row["modalities"] else []
         settings += ["judged after the rectifier"] if row["rectified"] else []
         body.append([named(row["name"], tag_of(result, row["name"])), Cell(row["model"], ""), _long(settings)])
-    return sheet("Rows.", ("Row", "Method", "Of its own"), body)
+    return table_of("Rows.", ("Row", "Method", "Of its own"), body)
 
 
 def _long(parts: list[str]) -> Cell:
@@ -83,17 +88,17 @@ def _gaps(result: StudyResult) -> Iterator[Block]:
     if result.refused:
         body = [[named(row), Cell(data, ""), Cell(why, "")] for data, row, why in result.refused]
         yield Heading("What cannot run")
-        yield sheet("Methods that cannot run on a data set.", ("Row", "Data", "Why"), body)
+        yield table_of("Methods that cannot run on a data set.", ("Row", "Data", "Why"), body)
     if result.failures:
         yield Heading("What failed")
-        yield Words("A row without all of its folds and seeds has no numbers anywhere below.", "warning")
+        yield Paragraph("A row without all of its folds and seeds has no numbers anywhere below.", "warning")
         body = [[named(label), Cell(error, "")] for label, error, _ in result.failures]
-        yield sheet("Runs without a result after a second attempt.", ("Run", "Error"), body)
+        yield table_of("Runs without a result after a second attempt.", ("Run", "Error"), body)
         for label, _, trace in result.failures:
             if trace:
-                yield Folded(f"Traceback of {label}", trace)
-    for words in result.words:
-        yield Words(words, "warning")
+                yield Fold(f"Traceback of {label}", (Code(trace),), look="long")
+    for notice in result.notices:
+        yield Paragraph(notice, "warning")
 
 
 def chosen(result: StudyResult) -> Iterator[Block]:
@@ -112,12 +117,12 @@ def chosen(result: StudyResult) -> Iterator[Block]:
         ]
         for of in result.chosen
     ]
-    yield Words(
+    yield Paragraph(
         "Chosen by log loss on tune patients, who are scored in no fold; folds and seeds share a row's settings.",
         "note",
     )
     head = ("Row", "Data", "Chosen", "Tune loss", "Trials", "Stopped early", "Seconds")
-    yield sheet("Settings that the searches chose.", head, body)
+    yield table_of("Settings that the searches chose.", head, body)
 
 
 def _short(value: Any) -> str:
@@ -126,7 +131,6 @@ def _short(value: Any) -> str:
 
 def origin(result: StudyResult) -> Iterator[Block]:
     """Versions, and the study as it was resolved."""
-    versions = result.provenance.get("versions", {})
-    yield Words(", ".join(f"{name} {version}" for name, version in versions.items()) or "Versions were not recorded.")
+    yield versions_of(result.provenance.get("versions", {}))
     asked = {key: value for key, value in result.study.items() if key not in ("data", "reference", "notes", "title")}
-    yield Folded("The study as resolved", json.dumps(asked, indent=2, ensure_ascii=False, default=str))
+    yield Fold("The study as resolved", (Code(pretty(asked)),), look="long")

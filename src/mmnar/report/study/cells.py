@@ -1,15 +1,17 @@
-"""Cells and sentences that several parts of a study's report share."""
+"""Cells and sentences that several parts of a study's page share."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from mmnar.evaluation.result import Comparison, Estimate
 from mmnar.models.registry import MODELS
-from mmnar.report.wording import ALPHA, favours_model, interval, metric_words, number, p_value, survives
-from mmnar.study.blocks import Cell, Kind
+from mmnar.render.blocks import Cell, Kind
+from mmnar.render.cells import refused_cell, value_cell
+from mmnar.render.wording import ALPHA, favours_model, interval, metric_text, number, p_value, some, survives
 from mmnar.study.result import StudyResult, Table
 
 MINIMUM_DIGITS: Final = 3
@@ -17,27 +19,20 @@ MINIMUM_DIGITS: Final = 3
 
 def digits_of(metric: str) -> int:
     """Decimals of a metric in a study, whose rows differ by less than those of one evaluation."""
-    return max(MINIMUM_DIGITS, metric_words(metric).digits)
+    return max(MINIMUM_DIGITS, metric_text(metric).digits)
 
 
 def heading_of(metric: str) -> str:
     """A column's name; it says so where lower is better."""
-    words = metric_words(metric)
-    return f"{words.label} (lower is better)" if words.better == "lower" else words.label
+    shown = metric_text(metric)
+    return f"{shown.label} (lower is better)" if shown.better == "lower" else shown.label
 
 
-def value_cell(estimate: Estimate | None, metric: str, spread: float | None = None) -> Cell:
+def metric_cell(estimate: Estimate | None, metric: str, spread: float | None = None) -> Cell:
     """A metric with its interval and, where there are several seeds, their SD."""
-    if estimate is None:
-        return Cell("not computed", "refused")
-    if estimate.value is None:
-        return Cell(estimate.reason, "refused")
     digits = digits_of(metric)
-    return Cell(interval(estimate, digits), note=f"± {number(spread, digits)}" if spread else "")
-
-
-def plain_cell(value: float | None, digits: int = 0) -> Cell:
-    return Cell("not recorded", "refused") if value is None else Cell(number(value, digits))
+    cell = value_cell(estimate, digits)
+    return replace(cell, note=f"± {number(spread, digits)}") if spread and cell.kind == "num" else cell
 
 
 def difference_cell(comparison: Comparison | None) -> Cell:
@@ -46,7 +41,7 @@ def difference_cell(comparison: Comparison | None) -> Cell:
         return Cell("not compared", "refused")
     value = comparison.difference.value
     if value is None:
-        return Cell(comparison.difference.reason, "refused")
+        return refused_cell(comparison.difference.reason)
     digits = digits_of(comparison.metric)
     text, p = interval(comparison.difference, digits), f"p {p_value(comparison.p_holm)}"
     if not survives(comparison):
@@ -84,19 +79,3 @@ def published(result: StudyResult, table: Table, task: str) -> dict[tuple[str, s
         for of in result.study["reference"]
         if name and (of["data"], of["task"]) == (name, task)
     }
-
-
-def listed(names: Sequence[str]) -> str:
-    """
-    >>> listed(["a"]), listed(["a", "b", "c"])
-    ('a', 'a, b and c')
-    """
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def some(count: int, what: str) -> str:
-    """
-    >>> some(1, "run"), some(1200, "run")
-    ('1 run', '1,200 runs')
-    """
-    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -1,20 +1,21 @@
-"""The parts of a study's report that belong to one layout."""
+"""The parts of a study's page that belong to one layout."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from mmnar.evaluation.atlas import Atlas, OutcomeRate
-from mmnar.evaluation.result import Comparison, Estimate, GroupRow
-from mmnar.privacy import briefly
-from mmnar.report.figures import MAX_PATTERNS, pattern_figure, shared_limits
-from mmnar.report.render import TASKS_A_FIGURE
-from mmnar.report.wording import count, group_count, interval, number, p_value, percent, percent_interval, survives
-from mmnar.study import pictures
-from mmnar.study.blocks import Block, Cell, Drawing, Gallery, Heading, Words, named, sheet
+from mmnar.evaluation.atlas import Atlas
+from mmnar.evaluation.result import Comparison, Estimate
+from mmnar.render import marks
+from mmnar.render.blocks import Block, Cell, Figure, Heading, Paragraph, Picture, named, table_of
+from mmnar.render.cells import plain_cell
+from mmnar.render.svg import shared_limits
+from mmnar.render.wording import count, listed, number, p_value, percent, some, survives
+from mmnar.report.parts.availability import modalities, patterns
+from mmnar.report.parts.groups import group_table
+from mmnar.report.study.cells import difference_cell, digits_of, unreachable
 from mmnar.study.result import RowTask, StudyResult, Table
-from mmnar.study.words import difference_cell, listed, plain_cell, some, unreachable
 
 DEFAULT: Final = "default"
 """The row of a sensitivity study that all others are held against."""
@@ -28,7 +29,7 @@ DECODING: Final = (
 
 def sensitivity(result: StudyResult, table: Table) -> Iterator[Block]:
     """Per parameter: AUROC at each value, and the largest drop against the default settings."""
-    yield Words(
+    yield Paragraph(
         "One parameter at a time is moved away from the default settings (dotted). The lowest value tried is held "
         "against the default row on the same patients, with the 95 % interval of the difference; p after Holm's "
         "correction over all settings of a task.",
@@ -44,14 +45,14 @@ def sensitivity(result: StudyResult, table: Table) -> Iterator[Block]:
         limits = shared_limits([*estimates, *([default] if default else [])])
         yield Heading(task)
         if warning := unreachable(result, list(against.values())):
-            yield Words(warning, "warning")
+            yield Paragraph(warning, "warning")
         else:
-            yield Words(_stable(groups, against), "finding")
-        drawn = tuple((name, pictures.parameter(name, values, default, limits)) for name, values in groups.items())
-        yield Gallery(f"AUROC on {task} with 95 % intervals; dotted: default settings.", drawn)
+            yield Paragraph(_stable(groups, against), "finding")
+        drawn = tuple(Picture(marks.parameter(name, values, default, limits), name) for name, values in groups.items())
+        yield Figure(f"AUROC on {task} with 95 % intervals; dotted: default settings.", drawn, "small")
         head = ("Parameter", "Tried", "AUROC", "Lowest at", "Lowest minus default")
         body = [[named(name), *_drop(name, values, against)] for name, values in groups.items()]
-        yield sheet(f"{task}: the largest drop of AUROC by parameter.", head, body)
+        yield table_of(f"{task}: the largest drop of AUROC by parameter.", head, body)
 
 
 def tried(rows: Mapping[str, RowTask]) -> dict[str, dict[str, Estimate]]:
@@ -77,43 +78,26 @@ def _drop(name: str, values: Mapping[str, Estimate], against: Mapping[str, Compa
 def _stable(groups: Mapping[str, Mapping[str, Estimate]], against: Mapping[str, Comparison]) -> str:
     total = sum(len(values) for values in groups.values())
     sure = [model for model, c in against.items() if survives(c)]
-    words = f"{len(sure)} of {some(total, 'setting')} differ from the default after correction"
-    return f"{words}: {listed(sure)}." if sure else f"{words}."
+    text = f"{len(sure)} of {some(total, 'setting')} differ from the default after correction"
+    return f"{text}: {listed(sure)}." if sure else f"{text}."
 
 
 def by_pattern(table: Table) -> Iterator[Block]:
     """The first row's numbers by pattern of the patient."""
     for task, rows in table.patterns.items():
         name, groups = next(iter(rows.items()))
-        head = ("Pattern", "Samples", "Events", "Observed rate", "Mean risk", "AUROC", "Rate minus risk")
         yield Heading(f"{task}: {name} by pattern")
-        yield sheet(
-            f"{task}: {name} by observation pattern. Positive: risks are too low. Small groups are pooled or hidden.",
-            head,
-            [_pattern(group) for group in groups],
+        caption = (
+            f"{task}: {name} by observation pattern. Positive: risks are too low. Small groups are pooled or hidden."
         )
-
-
-def _pattern(of: GroupRow) -> list[Cell]:
-    shares = [_estimate(e, percent_interval(e)) for e in (of.observed_rate, of.mean_risk)]
-    return [
-        named(of.group),
-        Cell(group_count(of.n, of)),
-        Cell(group_count(of.events, of)),
-        *shares,
-        *(_estimate(e, interval(e, 3)) for e in (of.auroc, of.calibration_bias)),
-    ]
-
-
-def _estimate(estimate: Estimate, words: str) -> Cell:
-    return Cell(briefly(estimate.reason), "refused") if estimate.value is None else Cell(words)
+        yield group_table(caption, "Pattern", groups, None, digits_of("auroc"))
 
 
 def cost(result: StudyResult, table: Table) -> Iterator[Block]:
     """What each row's runs took."""
     if not table.cost:
         return
-    yield Words("Medians over a row's runs, one run being one fold and seed; without the search.", "note")
+    yield Paragraph("Medians over a row's runs, one run being one fold and seed; without the search.", "note")
     plain = next((r["name"] for r in result.study["rows"] if r["model"] == "zero-fill" and r["name"] in table.cost), "")
     base = table.cost[plain].seconds if plain else None
     head = ["Row", "Runs", "Seconds", "Processor seconds", "Peak memory, MB", "ms a patient", "Parameters"]
@@ -124,14 +108,14 @@ def cost(result: StudyResult, table: Table) -> Iterator[Block]:
         if base:
             cells.append(plain_cell(None if of.seconds is None else of.seconds / base, 1))
         body.append([named(name), *cells])
-    yield sheet("Cost of one run.", [*head, f"Times {plain}"] if base else head, body)
+    yield table_of("Cost of one run.", [*head, f"Times {plain}"] if base else head, body)
 
 
 def embedding(table: Table) -> Iterator[Block]:
     """What each row's representation knows of the pattern."""
-    yield Words(DECODING, "note")
+    yield Paragraph(DECODING, "note")
     if not table.embedding:
-        yield Words("No row has a representation to look at.")
+        yield Paragraph("No row has a representation to look at.")
         return
     head = ("Row", "Samples", "Patterns", "Pattern decoded", "Commonest pattern", "Mean norm of a pattern")
     body = [
@@ -145,7 +129,7 @@ def embedding(table: Table) -> Iterator[Block]:
         ]
         for row, of in table.embedding.items()
     ]
-    yield sheet("Reading the pattern off a representation, in patients that were not trained on.", head, body)
+    yield table_of("Reading the pattern off a representation, in patients that were not trained on.", head, body)
     links = [
         [named(row), Cell(task, ""), Cell(number(rho)), Cell(p_value(p))]
         for row, of in table.embedding.items()
@@ -153,27 +137,10 @@ def embedding(table: Table) -> Iterator[Block]:
     ]
     if links:
         caption = "Over patterns: rank correlation of a pattern's mean norm and its outcome rate; p not corrected."
-        yield sheet(caption, ("Row", "Task", "Correlation", "p"), links)
+        yield table_of(caption, ("Row", "Task", "Correlation", "p"), links)
 
 
 def availability(atlas: Atlas) -> Iterator[Block]:
-    """Figure 1: patterns and their outcome rates."""
-    names, tasks = [m.name for m in atlas.modalities], list(atlas.outcomes)
-    chunks = [tasks[i : i + TASKS_A_FIGURE] for i in range(0, len(tasks), TASKS_A_FIGURE)]
-    caption = (
-        "Outcome rate by observation pattern. A filled dot is a modality that is present. Grey bars are numbers of "
-        "samples; blue bars are outcome rates with 95 % intervals; the dotted line is the rate of everyone asked."
-    )
-    yield Drawing(caption, tuple(pattern_figure(atlas, names, chunk) for chunk in chunks))
-    body = [[named(m.name), _estimate(m.present, percent(m.present.value or 0.0))] for m in atlas.modalities]
-    yield sheet("Share of samples that have each modality.", ("Modality", "Present"), body)
-    everyone = [named("everyone"), Cell(count(atlas.samples)), *(_rate(o) for o in atlas.outcomes.values())]
-    body = [
-        [named(p.label), Cell(count(p.n)), *(_rate(o) for o in p.outcomes.values())]
-        for p in atlas.patterns[:MAX_PATTERNS]
-    ]
-    yield sheet("Outcome rate by pattern.", ("Pattern", "Samples", *tasks), [everyone, *body])
-
-
-def _rate(outcome: OutcomeRate) -> Cell:
-    return _estimate(outcome.rate, percent_interval(outcome.rate))
+    """Patterns and their outcome rates, and who has which modality."""
+    yield patterns(atlas)
+    yield modalities(atlas)

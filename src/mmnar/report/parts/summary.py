@@ -1,12 +1,21 @@
-"""The plain-language summary: sentences that follow from the numbers by rule, in careful words."""
+"""The summary: sentences that follow from the numbers by rule."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
 from mmnar.evaluation.result import Comparison, Estimate, ModelTask, Result
 from mmnar.privacy import FEW_OUTCOMES
-from mmnar.report.wording import RECTIFIED, asked, count, favours_model, interval, number, p_value, percent, survives
+from mmnar.render.blocks import Block, Heading, Listing, Paragraph
+from mmnar.render.wording import RECTIFIED, asked, count, favours_model, interval, number, p_value, percent, survives
+from mmnar.report.parts.cohort import questions_of
 
 Pair = tuple[str, str | None]
+LEANS: Final = (
+    "The leading model is named after the same test patients were scored, so its value leans to the optimistic side. "
+    "Intervals are 95 % unless said otherwise."
+)
 
 
 def is_rectified(name: str) -> bool:
@@ -36,6 +45,17 @@ def best_model(models: dict[str, ModelTask]) -> str | None:
     return pairs[0][0] if pairs and _auroc(models[pairs[0][0]]) >= 0 else None
 
 
+def summary(result: Result, manifest: Mapping[str, Any]) -> Iterator[Block]:
+    """Sentences about every task."""
+    questions = questions_of(manifest)
+    for task in result.tasks:
+        yield Heading(task)
+        if task in questions:
+            yield Paragraph(f"Asked: {questions[task]['asked_at']}. Outcome: {questions[task]['outcome']}.", "note")
+        yield Listing(tuple(summarise(result, task)))
+    yield Paragraph(LEANS, "note")
+
+
 def summarise(result: Result, task: str) -> list[str]:
     """Sentences about one task."""
     models, best = result.tasks[task], best_model(result.tasks[task])
@@ -44,7 +64,7 @@ def summarise(result: Result, task: str) -> list[str]:
     entry = models[best]
     auroc = entry.metrics["auroc"]
     lead = f"{best} had the highest AUROC, {interval(auroc)}." if len(models) > 1 else f"AUROC {interval(auroc)}."
-    sentences = [_asked(result, task), f"{lead} {_pairs_in_words(auroc)}"]
+    sentences = [_asked(result, task), f"{lead} {_of_100_pairs(auroc)}"]
     sentences += _against_controls([c for c in result.comparisons if c.task == task and c.metric == "auroc"], best)
     sentences += _within_pattern(entry)
     sentences += _calibration(entry)
@@ -76,7 +96,7 @@ def _refusals(models: dict[str, ModelTask]) -> list[str]:
     return [f"No AUROC can be given: {reason}." for reason in reasons]
 
 
-def _pairs_in_words(auroc: Estimate) -> str:
+def _of_100_pairs(auroc: Estimate) -> str:
     assert auroc.value is not None
     return (
         "Of a patient with the outcome and one without, it gave the higher risk to the first "
@@ -100,7 +120,7 @@ def _against_controls(comparisons: list[Comparison], best: str) -> list[str]:
 def _one_comparison(c: Comparison) -> str:
     if c.difference.value is None:
         return f"The comparison with the control {c.control} could not be made: {c.difference.reason}."
-    facts = f"difference in AUROC {interval(c.difference, 3)}, Holm-corrected p {_p_words(c.p_holm)}"
+    facts = f"difference in AUROC {interval(c.difference, 3)}, Holm-corrected p {_p_phrase(c.p_holm)}"
     if not survives(c):
         return f"Against the control {c.control} no difference was shown: it does not survive correction ({facts})."
     if favours_model(c):
@@ -108,7 +128,7 @@ def _one_comparison(c: Comparison) -> str:
     return f"The paired test found it worse than the control {c.control} ({facts})."
 
 
-def _p_words(p: float | None) -> str:
+def _p_phrase(p: float | None) -> str:
     text = p_value(p)
     return text if text[0] in "<n" else f"= {text}"
 

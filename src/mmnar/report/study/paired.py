@@ -1,4 +1,4 @@
-"""The parts of a study's report that say which differences hold up on the same patients."""
+"""The parts of a study's page that say which differences hold up on the same patients."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from mmnar.evaluation.result import Comparison
-from mmnar.report.wording import favours_model, number, survives
-from mmnar.study.blocks import Block, Cell, Heading, Words, named, sheet
-from mmnar.study.result import StudyResult, Table
-from mmnar.study.words import difference_cell, is_deep, listed, published, some, tag_of, unreachable, value_cell
+from mmnar.render.blocks import Block, Cell, Heading, Paragraph, named, table_of
+from mmnar.render.wording import favours_model, listed, number, some, survives
+from mmnar.report.study.cells import difference_cell, is_deep, metric_cell, published, tag_of, unreachable
+from mmnar.study.result import STEPPED, StudyResult, Table
 
 HOW: Final = (
     "Difference of AUROC = row minus control, on the same patients, with its 95 % interval; p after Holm's correction "
@@ -20,7 +20,6 @@ STEPS: Final = (
     "Each row adds one thing to the row before it. Difference = row minus the row before, on the same patients, with "
     "its 95 % interval; p after Holm's correction over the steps of a task."
 )
-STEPPED: Final = ("auroc", "brier")
 
 
 def against_controls(result: StudyResult, table: Table) -> Iterator[Block]:
@@ -28,21 +27,21 @@ def against_controls(result: StudyResult, table: Table) -> Iterator[Block]:
     chosen = [c for c in table.comparisons if c.metric == "auroc"]
     if not chosen:
         return
-    yield Words(HOW, "note")
+    yield Paragraph(HOW, "note")
     if gain := deep_gain(result, table):
-        yield Words(gain, "finding")
+        yield Paragraph(gain, "finding")
     controls = list(dict.fromkeys(c.control for c in chosen))
     for task in table.tasks:
         of = {(c.model, c.control): c for c in chosen if c.task == task}
         models = list(dict.fromkeys(model for model, _ in of))
         yield Heading(task)
         if warning := unreachable(result, list(of.values())):
-            yield Words(warning, "warning")
+            yield Paragraph(warning, "warning")
         else:
-            yield Words(beaten(list(of.values())), "finding")
+            yield Paragraph(beaten(list(of.values())), "finding")
         body = [[named(m), *(difference_cell(of.get((m, control))) for control in controls)] for m in models]
         head = ("Row", *(f"minus {control}" for control in controls))
-        yield sheet(f"{task}: difference of AUROC from each control.", head, body)
+        yield table_of(f"{task}: difference of AUROC from each control.", head, body)
 
 
 def beaten(comparisons: Sequence[Comparison]) -> str:
@@ -51,12 +50,12 @@ def beaten(comparisons: Sequence[Comparison]) -> str:
     wins = [m for m in models if all(survives(c) and favours_model(c) for c in comparisons if c.model == m)]
     losses = [m for m in models if any(survives(c) and not favours_model(c) for c in comparisons if c.model == m)]
     if wins:
-        words = f"{len(wins)} of {some(len(models), 'row')} beat every control after correction: {listed(wins)}."
+        text = f"{len(wins)} of {some(len(models), 'row')} beat every control after correction: {listed(wins)}."
     else:
-        words = f"No row of {len(models)} beat every control after correction."
+        text = f"No row of {len(models)} beat every control after correction."
     if losses:
-        words += f" {len(losses)} ranked patients worse than at least one control: {listed(losses)}."
-    return words
+        text += f" {len(losses)} ranked patients worse than at least one control: {listed(losses)}."
+    return text
 
 
 def deep_gain(result: StudyResult, table: Table) -> str:
@@ -77,15 +76,15 @@ def deep_gain(result: StudyResult, table: Table) -> str:
     if not gains:
         return ""
     span = f"{number(min(gains), 3)} to {number(max(gains), 3)}"
-    words = f"Deep methods minus the best control of each task: {span} of AUROC"
+    text = f"Deep methods minus the best control of each task: {span} of AUROC"
     if testable:
-        words += f"; {sure} of {some(len(gains), 'difference')} in their favour after correction"
-    return f"{words}. The best control was picked on the same patients, which favours it a little."
+        text += f"; {sure} of {some(len(gains), 'difference')} in their favour after correction"
+    return f"{text}. The best control was picked on the same patients, which favours it a little."
 
 
 def ladder(result: StudyResult, table: Table) -> Iterator[Block]:
     """Rows in order, each against the one before."""
-    yield Words(STEPS, "note")
+    yield Paragraph(STEPS, "note")
     steps: Mapping[tuple[str, str, str], Comparison] = {(c.task, c.metric, c.model): c for c in table.ladder}
     for task, rows in table.tasks.items():
         cited = {row: of for (row, metric), of in published(result, table, task).items() if metric == "auroc"}
@@ -98,7 +97,7 @@ def ladder(result: StudyResult, table: Table) -> Iterator[Block]:
         )
         body = []
         for i, (name, of) in enumerate(rows.items()):
-            cells = [value_cell(of.metrics.get("auroc"), "auroc")]
+            cells = [metric_cell(of.metrics.get("auroc"), "auroc")]
             cells += [difference_cell(steps.get((task, m, name))) if i else Cell("–", "muted") for m in STEPPED]
             if cited:
                 cells.append(Cell(number(float(cited[name]["value"]), 3) if name in cited else "", "muted"))
@@ -106,14 +105,14 @@ def ladder(result: StudyResult, table: Table) -> Iterator[Block]:
         yield Heading(task)
         climb = [c for c in table.ladder if (c.task, c.metric) == (task, "auroc")]
         if warning := unreachable(result, climb):
-            yield Words(warning, "warning")
+            yield Paragraph(warning, "warning")
         else:
-            yield Words(_climbed(climb), "finding")
-        yield sheet(f"{task}: one step at a time.", head, body)
+            yield Paragraph(_climbed(climb), "finding")
+        yield table_of(f"{task}: one step at a time.", head, body)
 
 
 def _climbed(steps: Sequence[Comparison]) -> str:
     up = [c.model for c in steps if survives(c) and favours_model(c)]
     down = [c.model for c in steps if survives(c) and not favours_model(c)]
-    words = f"Steps that raise the AUROC after correction: {listed(up) if up else 'none'} (of {len(steps)})."
-    return words + (f" Steps that lower it: {listed(down)}." if down else "")
+    text = f"Steps that raise the AUROC after correction: {listed(up) if up else 'none'} (of {len(steps)})."
+    return text + (f" Steps that lower it: {listed(down)}." if down else "")

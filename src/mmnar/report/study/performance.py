@@ -1,4 +1,4 @@
-"""The parts of a study's report that show how well each row did, and which rank where."""
+"""The parts of a study's page that show how well each row did, and which rank where."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from mmnar.evaluation.ranks import Ranks
 from mmnar.evaluation.result import Estimate
-from mmnar.report.wording import ALPHA, metric_words, number, p_value
-from mmnar.study import pictures
-from mmnar.study.blocks import Block, Cell, Drawing, Heading, Words, named, sheet
+from mmnar.render import marks
+from mmnar.render.blocks import Block, Cell, Figure, Heading, Paragraph, Picture, named, table_of
+from mmnar.render.wording import ALPHA, metric_text, number, p_value, some
+from mmnar.report.study.cells import digits_of, heading_of, metric_cell, published, tag_of
 from mmnar.study.result import RowTask, StudyResult, Table
-from mmnar.study.words import digits_of, heading_of, published, some, tag_of, value_cell
 
 NO_TARGET: Final = (
     "Published figures come from another protocol and other patients. They are shown for orientation and are no target."
@@ -26,15 +26,15 @@ RANKS_CAVEAT: Final = (
 def performance(result: StudyResult, table: Table) -> Iterator[Block]:
     """Per task: rows × metrics as in the study, and the AUROC of each row as a picture."""
     if not table.tasks:
-        yield Words("No row has all of its runs, so there are no numbers.", "warning")
+        yield Paragraph("No row has all of its runs, so there are no numbers.", "warning")
         return
-    yield Words(_how(result), "note")
+    yield Paragraph(_how(result), "note")
     for task, rows in table.tasks.items():
         yield Heading(task)
         known = published(result, table, task)
         yield _numbers(result, table, task, known)
         if known:
-            yield Words(NO_TARGET, "note")
+            yield Paragraph(NO_TARGET, "note")
         aurocs = {name: of.metrics["auroc"] for name, of in rows.items() if "auroc" in of.metrics}
         if aurocs:
             yield _forest(result, table, task, aurocs, known)
@@ -42,28 +42,28 @@ def performance(result: StudyResult, table: Table) -> Iterator[Block]:
 
 def _how(result: StudyResult) -> str:
     seeds = len(result.study["seeds"])
-    words = "Test patients only, with 95 % intervals from resampled patients; rows in the study's order."
+    text = "Test patients only, with 95 % intervals from resampled patients; rows in the study's order."
     if seeds > 1:
-        return words + f" A value is the mean over {seeds} seeds; ± is their standard deviation."
-    return words + " One seed: a difference may be that of two fits, not of two methods; more seeds tell them apart."
+        return text + f" A value is the mean over {seeds} seeds; ± is their standard deviation."
+    return text + " One seed: a difference may be that of two fits, not of two methods; more seeds tell them apart."
 
 
 def _numbers(result: StudyResult, table: Table, task: str, known: Mapping[tuple[str, str], Mapping[str, Any]]) -> Block:
     metrics, rows = result.study["metrics"], table.tasks[task]
     cited = [m for m in metrics if any((row, m) in known for row in rows)]
-    head = ["Row", *(heading_of(m) for m in metrics), *(f"Published {metric_words(m).label}" for m in cited)]
+    head = ["Row", *(heading_of(m) for m in metrics), *(f"Published {metric_text(m).label}" for m in cited)]
     body = [
         [named(name, tag_of(result, name)), *_values(of, metrics), *(_cited(known.get((name, m)), m) for m in cited)]
         for name, of in rows.items()
     ]
     if exact := table.bayes.get(task):
-        cells = [value_cell(exact.get(m), m) if m in exact else Cell("", "muted") for m in metrics]
+        cells = [metric_cell(exact.get(m), m) if m in exact else Cell("", "muted") for m in metrics]
         body.append([Cell("exact risks", "muted"), *cells, *([Cell("", "muted")] * len(cited))])
-    return sheet(f"{task}: performance of each row.", head, body)
+    return table_of(f"{task}: performance of each row.", head, body)
 
 
 def _values(of: RowTask, metrics: list[str]) -> list[Cell]:
-    return [value_cell(of.metrics.get(m), m, of.spread.get(m)) for m in metrics]
+    return [metric_cell(of.metrics.get(m), m, of.spread.get(m)) for m in metrics]
 
 
 def _cited(figure: Mapping[str, Any] | None, metric: str) -> Cell:
@@ -80,16 +80,16 @@ def _forest(
     task: str,
     aurocs: Mapping[str, Estimate],
     known: Mapping[tuple[str, str], Mapping[str, Any]],
-) -> Drawing:
-    marks = {row: float(of["value"]) for (row, metric), of in known.items() if metric == "auroc" and row in aurocs}
+) -> Figure:
+    cited = {row: float(of["value"]) for (row, metric), of in known.items() if metric == "auroc" and row in aurocs}
     exact = table.bayes.get(task, {}).get("auroc")
     controls = result.study["controls"]
     caption = f"AUROC on {task} with 95 % intervals."
     caption += " Orange: controls." if controls else ""
-    caption += " Hollow: published elsewhere." if marks else ""
+    caption += " Hollow: published elsewhere." if cited else ""
     caption += " Dotted: the exact risks, which nothing can beat but by chance." if exact is not None else ""
-    picture = pictures.forest(f"AUROC, {task}", aurocs, marks, exact.value if exact else None, controls)
-    return Drawing(caption, (picture,))
+    picture = marks.forest(f"AUROC, {task}", aurocs, cited, exact.value if exact else None, controls)
+    return Figure(caption, (Picture(picture),))
 
 
 def ranks(table: Table) -> Iterator[Block]:
@@ -97,22 +97,22 @@ def ranks(table: Table) -> Iterator[Block]:
     ranked = {metric: of for metric, of in table.ranks.items() if of.blocks}
     if not ranked:
         return
-    yield Words(RANKS_CAVEAT, "note")
+    yield Paragraph(RANKS_CAVEAT, "note")
     for metric, of in ranked.items():
-        label = metric_words(metric).label
-        yield Drawing(f"{label}: {_ranked_how(of)}", (pictures.critical_difference(label, of),))
+        label = metric_text(metric).label
+        yield Figure(f"{label}: {_ranked_how(of)}", (Picture(marks.critical_difference(label, of)),))
     names = next(iter(ranked.values())).names
-    head = ("Row", *(f"Average rank by {metric_words(m).label}" for m in ranked))
+    head = ("Row", *(f"Average rank by {metric_text(m).label}" for m in ranked))
     places = [dict(zip(of.names, of.average, strict=True)) for of in ranked.values()]
     body = [[named(name), *(Cell(number(place[name])) for place in places)] for name in names]
-    yield sheet("Average ranks; 1 is best.", head, body)
+    yield table_of("Average ranks; 1 is best.", head, body)
 
 
 def _ranked_how(of: Ranks) -> str:
-    words = f"average rank over {some(of.blocks, 'race')} (task × fold); 1, on the left, is best."
+    text = f"average rank over {some(of.blocks, 'race')} (task × fold); 1, on the left, is best."
     if of.critical_difference is None:
-        return words + " One race alone cannot tell any two apart."
+        return text + " One race alone cannot tell any two apart."
     if of.friedman_p is not None:
         found = "finds that methods differ" if of.friedman_p < ALPHA else "does not find that methods differ"
-        words += f" Friedman's test {found} (p {p_value(of.friedman_p)})."
-    return words
+        text += f" Friedman's test {found} (p {p_value(of.friedman_p)})."
+    return text

@@ -1,14 +1,14 @@
-"""Which parts a study's report has, in order, by its layout."""
+"""Which parts a study's page has, in order, by its layout."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from mmnar.study.account import chosen, origin, what_was_run
-from mmnar.study.blocks import Block, Section
-from mmnar.study.layouts import availability, by_pattern, cost, embedding, sensitivity
-from mmnar.study.paired import against_controls, ladder
-from mmnar.study.performance import performance, ranks
+from mmnar.render.blocks import Block, Section
+from mmnar.report.study.account import chosen, origin, what_was_run
+from mmnar.report.study.layouts import availability, by_pattern, cost, embedding, sensitivity
+from mmnar.report.study.paired import against_controls, ladder
+from mmnar.report.study.performance import performance, ranks
 from mmnar.study.result import StudyResult, Table
 
 

@@ -1,0 +1,117 @@
+"""The report of runs: report.html and result.json, each written whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from mmnar.evaluation.simulated import TO_BAYES
+from mmnar.files import write_text, write_whole
+from mmnar.privacy import in_tens
+from mmnar.render.blocks import Block, Page, Section
+from mmnar.render.page import html_of
+from mmnar.report.inputs import ReportInputs, RunRecord
+from mmnar.report.parts.availability import availability
+from mmnar.report.parts.cohort import asked_in_test, cohort, source_of
+from mmnar.report.parts.curves import curves
+from mmnar.report.parts.groups import by_pattern, by_subgroup
+from mmnar.report.parts.missingness import missingness
+from mmnar.report.parts.models import cards, data, rectifiers, settings, training
+from mmnar.report.parts.performance import WITHIN, comparisons, exact_risks, performance
+from mmnar.report.parts.summary import alarms, summary
+from mmnar.report.written import shown_store, writing
+
+JSON = "result.json"
+
+
+def write_report(inputs: ReportInputs, out: Path) -> Path:
+    """Write ``report.html`` and ``result.json`` to ``out``.
+
+    ``result.json`` is the Result as evaluated, with everything else the report shows under ``provenance.report``.
+
+    Raises:
+        StoreError: The folder cannot be written.
+    """
+    inputs = replace(inputs, result=inputs.result.disclosed(), store=inputs.store.disclosed())
+    shown = shown_data(inputs)
+    result = replace(inputs.result, provenance={**inputs.result.provenance, "report": shown})
+    html, page = html_of(report_page(inputs, shown)), out / "report.html"
+    with writing(out):
+        write_whole(out / JSON, result.save)
+        write_text(page, html)
+    return page
+
+
+def shown_data(inputs: ReportInputs) -> dict[str, Any]:
+    """What the report shows beside the Result, as plain JSON with small cells removed."""
+    return {
+        "title": inputs.title,
+        **shown_store(inputs.store),
+        "runs": [_shown_run(run) for run in inputs.runs],
+        "versions": dict(inputs.versions),
+    }
+
+
+def _shown_run(run: RunRecord) -> dict[str, Any]:
+    rectifier = None
+    if run.rectifier is not None:
+        rectifier = {task: _shown_rectifier(fitted) for task, fitted in run.rectifier.items()}
+    return {**asdict(run), "rectifier": rectifier}
+
+
+def _shown_rectifier(fitted: dict[str, Any]) -> dict[str, Any]:
+    """Offsets of patterns with enough patients; how many patterns were withheld is said, not which."""
+    offsets = fitted.get("offsets", [])
+    told = sorted((o for o in offsets if o["n"] is not None and o["events"] is not None), key=lambda o: -int(o["n"]))
+    # counts of the training fold, less those of the test fold and from everyone's, would tell the tune fold's
+    shown = [{**_in_tens(o), **{k: round(o[k], 3) for k in ("value", "low", "high")}} for o in told]
+    return {**fitted, "offsets": shown, "withheld": len(offsets) - len(shown)}
+
+
+def _in_tens(offset: dict[str, Any]) -> dict[str, Any]:
+    return {**offset, "n": in_tens(offset["n"]), "events": in_tens(offset["events"])}
+
+
+def report_page(inputs: ReportInputs, shown: dict[str, Any]) -> Page:
+    """Every section that has something in it."""
+    manifest = inputs.store.manifest
+    return Page(
+        "Evaluation report",
+        inputs.title,
+        tuple(Section(title, tuple(blocks)) for title, blocks, wanted in _parts(inputs, shown) if wanted),
+        source_of(manifest),
+        str(manifest.get("fingerprint") or ""),
+        tuple(alarms(inputs.result)),
+    )
+
+
+def _parts(inputs: ReportInputs, shown: dict[str, Any]) -> list[tuple[str, Iterable[Block], bool]]:
+    """(title, blocks, whether there is anything to show)."""
+    result, runs, manifest = inputs.result, shown["runs"], inputs.store.manifest
+    atlas, signal = inputs.store.atlas, inputs.store.informative
+    tasks, entries = list(result.tasks), [m for models in result.tasks.values() for m in models.values()]
+    metrics = {name for entry in entries for name in entry.metrics}
+    by_patterns = bool(metrics & set(WITHIN)) or any(m.patterns for m in entries)
+    drawn = any(m.roc or m.pr or m.calibration for m in entries)
+    return [
+        ("Summary", summary(result, manifest), bool(tasks)),
+        ("Cohort", cohort(manifest, atlas, asked_in_test(tasks, manifest, result.counts)), True),
+        ("Availability of modalities", availability(atlas, JSON) if atlas else (), atlas is not None),
+        ("Is missingness informative?", missingness(signal) if signal else (), signal is not None),
+        ("Performance", performance(result), bool(tasks)),
+        ("Comparisons with controls", comparisons(result), bool(result.comparisons)),
+        ("Discrimination and calibration curves", curves(result), drawn),
+        ("Observation patterns", by_pattern(result, atlas), by_patterns),
+        ("Subgroups", by_subgroup(result), any(m.subgroups for m in entries)),
+        ("Pattern calibration offsets", rectifiers(runs, result, atlas), any(r["rectifier"] for r in runs)),
+        ("Distance to the exact Bayes risk", exact_risks(result), bool(metrics & set(TO_BAYES))),
+        ("Training", training(runs), any(r["history"] for r in runs)),
+        ("Model cards", cards(runs), bool(runs)),
+        (
+            "Data, configuration and versions",
+            (*data(manifest, JSON), *settings(result.provenance, runs, shown["versions"])),
+            True,
+        ),
+    ]

@@ -1,0 +1,1 @@
+"""The page of a study: its parts, and which of them a layout has."""

@@ -1,0 +1,35 @@
+"""A Result for the terminal."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mmnar.evaluation.result import Comparison, Result
+from mmnar.render.text import table_lines
+from mmnar.render.wording import asked, events, interval, p_value
+from mmnar.report.parts.performance import HEADLINE, known, metric_table
+from mmnar.report.parts.summary import alarms
+
+METRICS: Final = (*HEADLINE, "auroc_gap_to_bayes")
+DIGITS: Final = 3
+
+
+def result_text(result: Result) -> str:
+    """Tables of metrics with 95 % intervals per task, and the paired comparisons of AUROC."""
+    result = result.disclosed()
+    lines: list[str] = []
+    for task, models in result.tasks.items():
+        counts = result.counts[task]
+        table = metric_table(result, task, known(models, METRICS), task, least_digits=DIGITS)
+        lines += [
+            f"{task}: {asked(counts)}, events: {events(counts.events)}",
+            *(f"  {line}" for line in table_lines(table)),
+        ]
+        lines += [_compared(c) for c in result.comparisons if c.task == task and c.metric == "auroc"]
+        lines.append("")
+    return "\n".join([*lines, *alarms(result)])
+
+
+def _compared(c: Comparison) -> str:
+    p = "" if c.p_holm is None else f", p (Holm) {p_value(c.p_holm)}"
+    return f"  AUROC {c.model} − {c.control}: {interval(c.difference, DIGITS)}{p}"
