@@ -29,17 +29,19 @@ from mmnar.types import Output, PatientBatch
 
 @dataclass(frozen=True)
 class CMAEConfig:
-    """Args:
-    width: D of embeddings and code.
-    dropout: In the encoders and behind the code's nonlinearity.
-    head_input: ``code`` (a linear head on z), or ``completed`` (a small MLP on the plain vectors of all modalities,
-        every unknown entry replaced by the decoders' value; the label loss then reaches the head alone, since the
-        decoders' values stand in for data).
-    pretrain_epochs: Length of phase 1, which uses no labels.
-    weight_rec: λ_rec of phase 2.
-    finetune: Whether phase 2 trains the encoders and the code too; if not, it fits the head alone on fixed features,
-        made without dropout.
-    append_pattern: Concatenate δ to what the head sees.
+    """Settings of CM-AE; letters are those of the equations above.
+
+    Args:
+        width: D, the width of embeddings and of the code.
+        dropout: Dropout in the encoders and behind the code's nonlinearity.
+        head_input: ``code`` (a linear head on z), or ``completed`` (a small MLP on the plain vectors of all modalities,
+            every unknown entry replaced by the decoders' value; the label loss then reaches the head alone, since the
+            decoders' values stand in for data).
+        pretrain_epochs: Length of phase 1, which uses no labels.
+        weight_rec: λ_rec of phase 2.
+        finetune: Whether phase 2 trains the encoders and the code too; if not, it fits the head alone on fixed
+            features, made without dropout.
+        append_pattern: Concatenate δ to what the head sees.
     """
 
     width: int = 128

@@ -36,15 +36,17 @@ CLS: Final = slice(0, 1)
 
 @dataclass(frozen=True)
 class COMConfig:
-    """Args:
-    width: D of views, codes and tokens.
-    hidden, hidden_layers: Of projections, generators and discriminators.
-    layers, heads: Of the fusion.
-    dropout: In encoders and fusion.
-    temperature: τ of both contrasts.
-    weight_adv, weight_within, weight_across: λ₁, λ₂, λ₃. What only they train (generators, discriminators) learns at
-        the optimizer's pace whatever they are; they weigh in what the label loss trains too.
-    append_pattern: Concatenate δ to what the head sees.
+    """Settings of COM; letters are those of the equations above.
+
+    Args:
+        width: D, the width of views, codes and tokens.
+        hidden, hidden_layers: Width and number of the hidden layers of projections, generators and discriminators.
+        layers, heads: Layers and attention heads of the fusion.
+        dropout: Dropout in encoders and fusion.
+        temperature: τ, the temperature of both contrasts.
+        weight_adv, weight_within, weight_across: λ₁, λ₂, λ₃. What only they train (generators, discriminators) learns
+            at the optimizer's pace whatever they are; they weigh in what the label loss trains too.
+        append_pattern: Concatenate δ to what the head sees.
     """
 
     width: int = 128

@@ -38,11 +38,11 @@ DRAWS: Final = 8
 
 @dataclass(frozen=True)
 class CRLMMNARConfig:
-    """Defaults are the paper's where it states one.
+    """Settings of CRL-MMNAR; defaults are the paper's where it states one.
 
     Args:
         width: d of every embedding (Table 4: 128).
-        layers, heads: Of the fusion.
+        layers, heads: Layers and attention heads of the fusion.
         dropout: Table 4: 0.2.
         pattern_hidden: Hidden width of z = MLP(δ).
         pattern_input: What knows of δ. ``gate``: mask, z and gates (3.2.1). ``concat``: these, and z enters the heads,
@@ -56,7 +56,7 @@ class CRLMMNARConfig:
         schedule: ``joint`` (3.4) or ``pretrain`` (C.2: representation losses first, then the tasks).
         pretrain_epochs: Length of the first phase of ``pretrain``.
         weight_rec, weight_miss, weight_cont: λ of the joint schedule (Table 4 lists 0.15 as contrastive default).
-        temperature: τ of InfoNCE.
+        temperature: τ, the temperature of InfoNCE.
         append_pattern: Concatenate δ to what the heads see.
     """
 

@@ -32,16 +32,16 @@ from mmnar.types import Output, PatientBatch
 
 @dataclass(frozen=True)
 class DrFuseConfig:
-    """Defaults under the shared budget; all weights are 1 in the release.
+    """Settings of DrFuse; defaults under the shared budget; all weights are 1 in the release.
 
     Args:
-        width: D of encoders, tokens and attention.
-        dropout: In encoders and branches.
+        width: D, the width of encoders, tokens and attention.
+        dropout: Dropout in encoders and branches.
         append_pattern: Concatenate δ to every f_k.
-        weight_align: Of the divergence of the shared vectors.
-        weight_orth: Of the cosine of shared and distinct.
-        weight_shared, weight_distinct: Of the label losses of the tokens' own heads.
-        weight_rank: Of the ranking of attention weights.
+        weight_align: Weight of the divergence of the shared vectors.
+        weight_orth: Weight of the cosine of shared and distinct.
+        weight_shared, weight_distinct: Weights of the label losses of the tokens' own heads.
+        weight_rank: Weight of the ranking of attention weights.
     """
 
     width: int = 128

@@ -37,16 +37,16 @@ TABLE_MODALITIES: Final = 6
 
 @dataclass(frozen=True)
 class FlexMoEConfig:
-    """Defaults under the shared budget.
+    """Settings of Flex-MoE; defaults under the shared budget.
 
     Args:
-        width: D.
-        dropout: In encoders and transformer.
+        width: D, the width of embeddings.
+        dropout: Dropout in encoders and transformer.
         append_pattern: Concatenate δ to what the head sees.
-        patches: P tokens per modality.
-        layers, heads: Of the transformer.
-        experts: E, more than ``top_k``.
-        top_k: k experts of a token.
+        patches: P, tokens per modality.
+        layers, heads: Layers and attention heads of the transformer.
+        experts: E, the number of experts; more than ``top_k``.
+        top_k: k, how many experts a token goes to.
         weight_balance, weight_route: λ of each.
         warmup_epochs: Length of the first phase, in which patients come in order of completeness.
     """

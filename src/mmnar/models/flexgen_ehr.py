@@ -36,17 +36,19 @@ CHUNK = 2048
 
 @dataclass(frozen=True)
 class FlexGenEHRConfig:
-    """Args:
-    width: Hidden width of the VAEs and of the predictor; half that of the diffusion's network.
-    latent: d_z of each modality.
-    steps: T of the diffusion.
-    draws: J completions of each patient.
-    vae_epochs, diffusion_epochs: Length of the first and second phase; the third is the shared training budget.
-    weight_kl: λ; twice the variance that the decoder leaves unexplained.
-    warmup_epochs: Epochs over which λ rises to its value.
-    transport_rows: Patients of each modality between whom a plan is sought.
-    dropout: In the predictor.
-    append_pattern: Concatenate δ to what the heads see.
+    """Settings of FLEXGEN-EHR; letters are those of the equations above.
+
+    Args:
+        width: Hidden width of the VAEs and of the predictor; half that of the diffusion's network.
+        latent: d_z, the latent width of each modality.
+        steps: T, the steps of the diffusion.
+        draws: J, completions of each patient.
+        vae_epochs, diffusion_epochs: Length of the first and second phase; the third is the shared training budget.
+        weight_kl: λ; twice the variance that the decoder leaves unexplained.
+        warmup_epochs: Epochs over which λ rises to its value.
+        transport_rows: Patients of each modality between whom a plan is sought.
+        dropout: Dropout in the predictor.
+        append_pattern: Concatenate δ to what the heads see.
     """
 
     width: int = 128

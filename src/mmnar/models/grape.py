@@ -30,13 +30,15 @@ from mmnar.types import Output, PatientBatch
 
 @dataclass(frozen=True)
 class GRAPEConfig:
-    """Args:
-    width: D of nodes, edges and imputed vectors.
-    dropout: In the encoders; the graph has none.
-    layers: L.
-    keep: r, the share of observed edges that each training step keeps.
-    weight_imp: λ_imp; 0 trains on labels alone, as the released label script does.
-    append_pattern: Concatenate δ to the imputed row.
+    """Settings of GRAPE; letters are those of the equations above.
+
+    Args:
+        width: D, the width of nodes, edges and imputed vectors.
+        dropout: Dropout in the encoders; the graph has none.
+        layers: L, the number of graph layers.
+        keep: r, the share of observed edges that each training step keeps.
+        weight_imp: λ_imp; 0 trains on labels alone, as the released label script does.
+        append_pattern: Concatenate δ to the imputed row.
     """
 
     width: int = 128

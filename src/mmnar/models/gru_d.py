@@ -43,13 +43,15 @@ PAPER: Final = "Che, Purushotham, Cho, Sontag, Liu (2018), Scientific Reports 8,
 
 @dataclass(frozen=True)
 class GRUDConfig:
-    """Args:
-    width: H of the state, and D.
-    dropout: Of inputs and state, the same units at every time, and before the head.
-    static: How the modalities that are not series enter: by their ``embeddings`` and their part of δ, by
-        ``delta_only``, or not at all (``none``).
-    max_steps: Patients with more observation times get hourly bins.
-    append_pattern: Concatenate δ to what the head sees.
+    """Settings of GRU-D; letters are those of the equations above.
+
+    Args:
+        width: H, the width of the state, and D, that of embeddings.
+        dropout: Dropout of inputs and state, the same units at every time, and before the head.
+        static: How the modalities that are not series enter: by their ``embeddings`` and their part of δ, by
+            ``delta_only``, or not at all (``none``).
+        max_steps: Patients with more observation times get hourly bins.
+        append_pattern: Concatenate δ to what the head sees.
     """
 
     width: int = 128
@@ -144,11 +146,13 @@ class GRUD(Model):
 
 @dataclass(frozen=True)
 class GRUDStaticConfig:
-    """Args:
-    width: H of the state, and D.
-    dropout: Of inputs, and before the head.
-    static: How the modalities that are not static features enter, as in ``GRUDConfig``.
-    append_pattern: Concatenate δ to what the head sees.
+    """Settings of GRU-D-static; letters are those of the equations above.
+
+    Args:
+        width: H, the width of the state, and D, that of embeddings.
+        dropout: Dropout of inputs, and before the head.
+        static: How the modalities that are not static features enter, as in ``GRUDConfig``.
+        append_pattern: Concatenate δ to what the head sees.
     """
 
     width: int = 128

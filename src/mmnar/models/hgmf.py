@@ -43,18 +43,20 @@ NOBODY: Final = torch.iinfo(torch.int64).min
 
 @dataclass(frozen=True)
 class HGMFConfig:
-    """Args:
-    width: D of t and z.
-    dropout: In encoders and after each layer.
-    order: q, the largest subset with an interaction vector; never above 2 with more than four modalities.
-    unimodal: R, width of every u^m and rank of the interaction tensors.
-    interaction: Width of every g^S.
-    heads: Of both attentions.
-    neighbours: k per modality.
-    bank: The most training patients kept as neighbours; of a larger fold a random choice.
-    types: The most types; the commonest patterns have one each.
-    least: A pattern of fewer training patients has no type and takes that of its largest part.
-    append_pattern: Concatenate δ before the head.
+    """Settings of HGMF; letters are those of the equations above.
+
+    Args:
+        width: D, the width of t and z.
+        dropout: Dropout in encoders and after each layer.
+        order: q, the largest subset with an interaction vector; never above 2 with more than four modalities.
+        unimodal: R, width of every u^m and rank of the interaction tensors.
+        interaction: Width of every g^S, the interaction vectors.
+        heads: Attention heads of both attentions.
+        neighbours: k, neighbours per modality.
+        bank: The most training patients kept as neighbours; of a larger fold a random choice.
+        types: The most types; the commonest patterns have one each.
+        least: A pattern of fewer training patients has no type and takes that of its largest part.
+        append_pattern: Concatenate δ before the head.
     """
 
     width: int = 128

@@ -30,13 +30,15 @@ from mmnar.types import Output, PatientBatch
 
 @dataclass(frozen=True)
 class M3CareConfig:
-    """Args:
-    width: D.
-    heads: Of the first transformer layer; the second has one.
-    dropout: In encoders, fusion and head.
-    bank: R, how many training patients stand in for the batch as neighbours at prediction.
-    weight_stable: λ, keeps φ_m from inflating or deflating what it projects.
-    append_pattern: Concatenate δ to what the head sees.
+    """Settings of M3Care; letters are those of the equations above.
+
+    Args:
+        width: D, the width of embeddings.
+        heads: Attention heads of the first transformer layer; the second has one.
+        dropout: Dropout in encoders, fusion and head.
+        bank: R, how many training patients stand in for the batch as neighbours at prediction.
+        weight_stable: λ, keeps φ_m from inflating or deflating what it projects.
+        append_pattern: Concatenate δ to what the head sees.
     """
 
     width: int = 128

@@ -30,16 +30,18 @@ from mmnar.types import Output, PatientBatch
 
 @dataclass(frozen=True)
 class MissModalConfig:
-    """Args:
-    width: D.
-    dropout: In encoders and fusion.
-    views: Random proper subsets per patient and step.
-    single_views: With at most so many modalities, every single one is a view as well, and the random ones have two
-        modalities or more; a patient with two modalities has no such view.
-    temperature: τ.
-    distance: ``moments`` (the equation above) or ``paired`` (mean squared difference of z^A and z of one patient).
-    weight_geo, weight_dis, weight_sem: a, b, c.
-    append_pattern: Concatenate δ to what the head sees; a view's own subset for a view.
+    """Settings of MissModal; letters are those of the equations above.
+
+    Args:
+        width: D, the width of embeddings.
+        dropout: Dropout in encoders and fusion.
+        views: Random proper subsets per patient and step.
+        single_views: With at most so many modalities, every single one is a view as well, and the random ones have two
+            modalities or more; a patient with two modalities has no such view.
+        temperature: τ, the temperature of the contrast.
+        distance: ``moments`` (the equation above) or ``paired`` (mean squared difference of z^A and z of one patient).
+        weight_geo, weight_dis, weight_sem: Weights a, b, c of the three constraints.
+        append_pattern: Concatenate δ to what the head sees; a view's own subset for a view.
     """
 
     width: int = 128

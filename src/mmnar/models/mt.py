@@ -36,18 +36,20 @@ ALPHA_SCALE: Final = 20.0
 
 @dataclass(frozen=True)
 class MTConfig:
-    """Args:
-    width: D of the encoders.
-    dropout: In encoders and layers.
-    patches: P tokens per modality; divides ``width``.
-    token_width: Of a token; ``heads`` divides it.
-    layers, heads: L layers and their attention heads.
-    fusion_layer: F, from 1 (early) to L + 1 (late); None = late, or what the search finds.
-    weight_alone, weight_subset: λ_u, λ_s.
-    search: Search F in a phase of its own before training goes on with the one found.
-    search_epochs: Length of that phase.
-    search_share: Share of the training patients who decide on F and not on the weights during the search.
-    append_pattern: Concatenate δ to what the heads see; a view's own subset for a view.
+    """Settings of MT; letters are those of the equations above.
+
+    Args:
+        width: D, the width of the encoders.
+        dropout: Dropout in encoders and layers.
+        patches: P, tokens per modality; divides ``width``.
+        token_width: Width of a token; ``heads`` divides it.
+        layers, heads: L layers and their attention heads.
+        fusion_layer: F, from 1 (early) to L + 1 (late); None = late, or what the search finds.
+        weight_alone, weight_subset: Weights λ_u, λ_s of the losses of single modalities and of random subsets.
+        search: Search F in a phase of its own before training goes on with the one found.
+        search_epochs: Length of that phase.
+        search_share: Share of the training patients who decide on F and not on the weights during the search.
+        append_pattern: Concatenate δ to what the heads see; a view's own subset for a view.
 
     Raises:
         ConfigError: A number that does not divide another, no such layer, or F both given and searched.

@@ -32,13 +32,15 @@ from mmnar.types import Output, PatientBatch
 
 @dataclass(frozen=True)
 class MUSEConfig:
-    """Args:
-    width: D of nodes and edges.
-    dropout: In encoders, on edges, on nodes between layers and in the classifier.
-    layers: L.
-    temperature: τ.
-    weight_uns, weight_sup: Of the two contrasts.
-    append_pattern: Concatenate δ to what the classifier sees.
+    """Settings of MUSE+; letters are those of the equations above.
+
+    Args:
+        width: D, the width of nodes and edges.
+        dropout: Dropout in encoders, on edges, on nodes between layers and in the classifier.
+        layers: L, the number of graph layers.
+        temperature: τ, the temperature of the contrasts.
+        weight_uns, weight_sup: Weights of the contrast without and of that with labels.
+        append_pattern: Concatenate δ to what the classifier sees.
     """
 
     width: int = 128

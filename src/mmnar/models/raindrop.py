@@ -48,18 +48,20 @@ GRAPH_DEVIATIONS: Final = (
 
 @dataclass(frozen=True)
 class RaindropConfig:
-    """Args:
-    width: D.
-    dropout: In the encoders of the other modalities, and before the head.
-    static: How the modalities that are not series enter: by their ``embeddings`` and their part of δ, by
-        ``delta_only``, or not at all (``none``).
-    sensor_width: Of h.
-    inner: Of r, of the temporal attention and of z.
-    layers: Of propagation.
-    prune: Share of a patient's edges that is removed.
-    weight_graph: λ of L_r.
-    max_steps: Patients with more observation times get hourly bins.
-    append_pattern: Concatenate δ to what the head sees.
+    """Settings of Raindrop; letters are those of the equations above.
+
+    Args:
+        width: D, the width of embeddings.
+        dropout: Dropout in the encoders of the other modalities, and before the head.
+        static: How the modalities that are not series enter: by their ``embeddings`` and their part of δ, by
+            ``delta_only``, or not at all (``none``).
+        sensor_width: Width of h, what one sensor observes.
+        inner: Width of r, of the temporal attention and of z.
+        layers: Layers of propagation.
+        prune: Share of a patient's edges that is removed.
+        weight_graph: λ, the weight of L_r.
+        max_steps: Patients with more observation times get hourly bins.
+        append_pattern: Concatenate δ to what the head sees.
     """
 
     width: int = 128
@@ -265,15 +267,17 @@ def _graph_losses(model: Model, edges: Edges, patients: int) -> dict[str, Tensor
 
 @dataclass(frozen=True)
 class RaindropStaticConfig:
-    """Args:
-    width: D.
-    dropout: In the encoders of the other modalities, and before the head.
-    static: How the modalities that are not static features enter, as in ``RaindropConfig``.
-    sensor_width: Of h.
-    inner: Of r.
-    prune: Share of a patient's edges that is removed.
-    weight_graph: λ of L_r.
-    append_pattern: Concatenate δ to what the head sees.
+    """Settings of Raindrop-static; letters are those of the equations above.
+
+    Args:
+        width: D, the width of embeddings.
+        dropout: Dropout in the encoders of the other modalities, and before the head.
+        static: How the modalities that are not static features enter, as in ``RaindropConfig``.
+        sensor_width: Width of h, what one sensor observes.
+        inner: Width of r.
+        prune: Share of a patient's edges that is removed.
+        weight_graph: λ, the weight of L_r.
+        append_pattern: Concatenate δ to what the head sees.
     """
 
     width: int = 128

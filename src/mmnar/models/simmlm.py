@@ -29,13 +29,16 @@ from mmnar.types import Output, PatientBatch
 
 @dataclass(frozen=True)
 class SimMLMConfig:
-    """Args:
-    width: D.
-    dropout: In encoders, experts and gate.
-    expert_epochs: Length of stage 1; 0 goes straight to stage 2.
-    weight_fewer: Of ℓ(o⁻, y) (paper: 1).
-    weight_mofe: λ (paper: 0.1). 0 = without the ranking loss, whose premise fails where absence itself informs.
-    append_pattern: Concatenate δ to what each expert's head sees.
+    """Settings of SimMLM; letters are those of the equations above.
+
+    Args:
+        width: D, the width of embeddings.
+        dropout: Dropout in encoders, experts and gate.
+        expert_epochs: Length of stage 1; 0 goes straight to stage 2.
+        weight_fewer: Weight of ℓ(o⁻, y), the loss with fewer modalities (paper: 1).
+        weight_mofe: λ, the weight of the ranking loss (paper: 0.1); 0 = without it: its premise fails where absence
+            itself informs.
+        append_pattern: Concatenate δ to what each expert's head sees.
     """
 
     width: int = 128

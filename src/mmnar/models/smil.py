@@ -42,22 +42,22 @@ Noise = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class SMILConfig:
-    """Defaults are the release's where it has one.
+    """Settings of SMIL; defaults are the release's where it has one.
 
     Args:
-        width: D.
-        dropout: In encoders and before the head.
+        width: D, the width of embeddings.
+        dropout: Dropout in encoders and before the head.
         append_pattern: Concatenate δ to what the head sees.
-        clusters: C centroids of each modality.
+        clusters: C, centroids of each modality.
         cluster_rows: At most so many patients of the training fold are clustered, evenly spaced.
-        refresh_epochs: R; so often the centroids are renewed while the encoders drift.
-        inner_rate: η.
+        refresh_epochs: R; so often, in epochs, the centroids are renewed while the encoders drift.
+        inner_rate: η, the step of the inner update.
         first_order: Take ∇_θ L_tr in θ* as a constant: cheaper, and ψ learns nothing through θ*.
         weight_first, weight_second: α and β.
-        samples: J draws of ε that a prediction is averaged over.
+        samples: J, draws of ε that a prediction is averaged over.
         pretrain_epochs: Length of the first phase.
-        pretrain_share: It learns from the patients with the most modalities: as many of these as at least this share
-            of the training fold has.
+        pretrain_share: It learns from the patients with the most modalities: as many of these as at least this share of
+            the training fold has.
     """
 
     width: int = 128

@@ -26,12 +26,14 @@ FOLD_ROWS: Final = 2048
 
 @dataclass(frozen=True)
 class ZeroFillConfig:
-    """Args:
-    width: D.
-    dropout: In encoders and trunk.
-    append_pattern: Concatenate δ to the embeddings.
-    fill: What stands for an absent modality: ``zero``, or the ``mean`` embedding of the training fold (while training,
-        of the batch).
+    """Settings of Zero-fill concatenation net; letters are those of the equations above.
+
+    Args:
+        width: D, the width of embeddings.
+        dropout: Dropout in encoders and trunk.
+        append_pattern: Concatenate δ to the embeddings.
+        fill: What stands for an absent modality: ``zero``, or the ``mean`` embedding of the training fold (while
+            training, of the batch).
     """
 
     width: int = 128
