@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -268,6 +269,21 @@ def test_a_library_says_nothing() -> None:
     code = "import logging, mmnar.progress as p; p.say('reading'); p.SECONDS = 0; p.Pace().say('still')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == done.stderr == ""
+
+
+def test_models_lists_settings_presets_and_what_data_a_method_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.run.models("gru-d")
+    text = capsys.readouterr().out
+    assert "Needs a modality of kind series" in text
+    assert "preset=original" in text
+    assert re.search(r"model\.max_steps = 300 +Patients with more observation times", text)
+    assert re.search(r"train\.lr = 0\.0005 +Peak learning rate", text)
+    assert "One of: lattice, threshold, none" in " ".join(text.split())
+    cli.run.models("pattern-only")
+    text = capsys.readouterr().out
+    assert "Takes every kind of modality" in text
+    assert "Has no preset" in text
+    assert "train.lr" not in text, "it has no training loop"
 
 
 def test_every_configuration_key_is_written_into_the_run(runs: list[Path]) -> None:

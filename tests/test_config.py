@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+
 import pytest
 import torch
 
-from mmnar.config import RunConfig, TrainConfig, override, parse_words, to_plain
+from mmnar.config import RunConfig, TrainConfig, meanings, override, parse_words, to_plain
 from mmnar.errors import ConfigError
-from mmnar.estimators.registry import build_estimator, estimator, resolve_run
+from mmnar.estimators.registry import build_estimator, defaults, estimator, keys, model_names, resolve_run
 from mmnar.models.registry import MODELS, model_class
+from mmnar.report.cards import settings_text
 from mmnar.training.loop import _set_rate
 
 
@@ -81,6 +85,22 @@ def test_a_methods_own_keys_are_offered(model: str, word: str, meant: str) -> No
 
     with pytest.raises(ConfigError, match=f"did you mean '{meant}'"):
         built()
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_every_setting_is_listed_with_a_default_that_the_command_takes_and_a_meaning(name: str) -> None:
+    own, run = defaults(name), RunConfig()
+    for config in (own, run, run.train, run.split, run.rectifier):
+        said = meanings(type(config))
+        assert set(said) == {f.name for f in dataclasses.fields(config)}
+        assert all(len(meaning) > 5 and meaning.endswith(".") for meaning in said.values()), said
+    text = settings_text(own, deep=name in MODELS)
+    listed = dict(re.findall(r"^  ([\w.]+) = (\S+)", text, re.M))
+    assert {re.sub(r"(task_weights)\..*", r"\1", key) for key in listed} == set(keys(name))
+    words = [f"{key}={value.strip(chr(34))}" for key, value in listed.items()]
+    config, changes = resolve_run(name, words)
+    assert config == run
+    assert override(own, changes) == own
 
 
 def test_round_trip_through_plain_json() -> None:

@@ -247,8 +247,8 @@ def override(
 def keys_of(config: Any, where: str = "") -> list[str]:
     """The dotted keys of a (nested) dataclass.
 
-    >>> keys_of(RectifierConfig(), "rectifier.")
-    ['rectifier.rule', 'rectifier.folds', 'rectifier.prior_no_effect']
+    >>> keys_of(RunConfig())[:3]
+    ['seed', 'ensemble', 'split.seed']
     """
     keys = []
     for f in dataclasses.fields(config):
@@ -313,7 +313,7 @@ def _coerce(value: Any, kind: Any, where: str) -> Any:
             return None
         return _coerce(value, next(a for a in get_args(kind) if a is not type(None)), where)
     if origin is tuple:
-        items = value.split(",") if isinstance(value, str) else value
+        items = [word for word in value.split(",") if word] if isinstance(value, str) else value
         return tuple(_coerce(item, get_args(kind)[0], where) for item in items)
     if origin is dict:
         if not isinstance(value, Mapping):

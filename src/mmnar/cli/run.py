@@ -128,16 +128,24 @@ def export(run: Path, *, out: Path, store: Path | None = None) -> None:
 
 @app.command
 def models(name: str | None = None) -> None:
-    """Every registered method with its paper, or the whole card of one.
+    """Every registered method with its paper; or the card of one, the data it needs and all its settings.
 
     Args:
-        name: A method, for its card.
+        name: A method.
     """
-    from mmnar.estimators.registry import estimator, model_names
-    from mmnar.report.cards import card_text
+    from mmnar.estimators.registry import check_name, defaults, estimator, model_names
+    from mmnar.models.registry import MODELS
+    from mmnar.report.cards import card_text, settings_text
 
     if name is not None:
-        print(card_text(name, estimator(name).card))
+        check_name(name)
+        card = estimator(name).card
+        print(card_text(name, card))
+        if not card.get("needs"):
+            print("Takes every kind of modality")
+        if not card.get("original"):
+            print("Has no preset")
+        print(f"\n{settings_text(defaults(name), name in MODELS)}")
         return
     for known in model_names():
         card = estimator(known).card

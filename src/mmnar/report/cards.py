@@ -1,9 +1,13 @@
-"""A method's card as text and as Markdown."""
+"""A method's card as text and as Markdown, and its settings as text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import dataclasses
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from mmnar.config import RunConfig, meanings
 
 
 def card_text(name: str, card: Mapping[str, Any]) -> str:
@@ -18,6 +22,52 @@ def card_text(name: str, card: Mapping[str, Any]) -> str:
     """
     lines = [f"{name}: {card['title']}", card["paper"], f"Absent modalities: {card['missing']}", *_facts(card)]
     return "\n".join([*lines, *(f"  - {deviation}" for deviation in card["deviations"])])
+
+
+def settings_text(own: Any, deep: bool) -> str:
+    """Every key of ``mmnar train`` for a method: its default, its choices, what it means.
+
+    Args:
+        own: The method's own configuration, a dataclass.
+        deep: Whether it is trained by the common loop, which ``train.…`` are settings of.
+
+    >>> from mmnar.config import RectifierConfig
+    >>> print(settings_text(RectifierConfig(), deep=False).splitlines()[3].strip())
+    model.folds = 5                 K of the out-of-fold predictions it is fed with.
+    """
+    common = [row for row in _settings(RunConfig(), "") if deep or not row[0].startswith("train.")]
+    blocks = [("Its settings:", list(_settings(own, "model."))), ("Settings of every run:", common)]
+    return "\n".join(line for title, rows in blocks for line in (title, *(_setting(*row) for row in rows)))
+
+
+def _settings(config: Any, where: str) -> Iterator[tuple[str, str, str]]:
+    """(key, default, meaning) of each key of a (nested) dataclass."""
+    said, hints = meanings(type(config)), get_type_hints(type(config))
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            yield from _settings(value, f"{where}{f.name}.")
+            continue
+        if isinstance(value, dict):
+            for name, item in value.items():
+                yield f"{where}{f.name}.{name}", _word(item), said[f.name].replace("``", "")
+            continue
+        choices = f" One of: {', '.join(get_args(hints[f.name]))}." if get_origin(hints[f.name]) is Literal else ""
+        yield f"{where}{f.name}", _word(value), said[f.name].replace("``", "") + choices
+
+
+def _word(value: Any) -> str:
+    """A default as the command takes it."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or '""'
+    return {"True": "true", "False": "false", "None": "none", "": '""'}.get(str(value), str(value))
+
+
+def _setting(key: str, default: str, meaning: str) -> str:
+    head = f"  {key} = {default}"
+    if len(head) > 32:
+        return head + "\n" + textwrap.fill(meaning, 118, initial_indent=" " * 34, subsequent_indent=" " * 34)
+    return textwrap.fill(meaning, 118, initial_indent=f"{head:34}", subsequent_indent=" " * 34)
 
 
 def card_markdown(name: str, card: Mapping[str, Any]) -> str:
