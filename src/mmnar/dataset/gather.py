@@ -20,6 +20,7 @@ from mmnar.dataset.items import found, series_content
 from mmnar.errors import ConfigError, SchemaError, SourceError
 from mmnar.images.places import ENDINGS, ImageFolder
 from mmnar.notes.cache import encode_cached
+from mmnar.notes.clean import clean
 from mmnar.notes.encoder import TextEncoder
 from mmnar.notes.hashing import HashedText, HashingSVD
 from mmnar.privacy import SMALL_CELL, counted
@@ -139,10 +140,11 @@ class TextGatherer(Gatherer, ABC):
     """Notes; one that is blank once cleaned is no note, whatever turns the others into numbers."""
 
     spec: ModalitySpec
-    _blank = 0
+    _blank = _failed = 0
 
     def left_out(self) -> dict[str, int]:
-        return {f"modality '{self.spec.name}': # notes left out: no text": self._blank} if self._blank else {}
+        reasons = {"no text": self._blank, "the encoder fails on them": self._failed}
+        return {f"modality '{self.spec.name}': # notes left out: {why}": n for why, n in reasons.items() if n}
 
 
 class NoteGatherer(TextGatherer):
@@ -158,10 +160,13 @@ class NoteGatherer(TextGatherer):
 
     def add(self, past: PastEvents) -> None:
         notes = found(past, self.rule.codes)
-        vectors = encode_cached(notes.text.to_list(), self.encoder, self.cache, self._tell)
+        texts = notes.text.to_list()
+        vectors = encode_cached(texts, self.encoder, self.cache, self._tell)
         self._done += len(vectors)
         segments = np.array([len(v) for v in vectors], dtype=np.int64)
-        self._blank += int((segments == 0).sum())
+        without = [bool(clean(text)) for text, n in zip(texts, segments, strict=True) if n == 0]
+        self._failed += sum(without)
+        self._blank += len(without) - sum(without)
         self._items.add(_per_sample(notes.offsets, segments), np.repeat(notes.hours, segments))
         for block in vectors:
             self._values.append(block)

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mmnar.errors import SchemaError
+from mmnar.errors import RequirementError, SchemaError
 from mmnar.files import write_whole
 from mmnar.notes.clean import clean
 from mmnar.notes.encoder import TextEncoder, without_text
@@ -32,6 +32,9 @@ BATCH: Final = 32
 
 SAVE_SECONDS: Final = 30.0
 """Longest work that a kill can undo, but for the batch in hand."""
+
+_MADE_UP: Final = "Chest pain since noon."
+"""A note that every encoder can turn into vectors."""
 
 Progress = Callable[[int, int], None]
 """Called with (notes done, notes in all)."""
@@ -61,11 +64,11 @@ def iterate_cached(
         progress: Called after each batch and each block.
 
     Yields:
-        (n_i, D) float32, read-only; (0, D) for a note that is blank once cleaned.
+        (n_i, D) float32, read-only; (0, D) for a note that is blank once cleaned, or on which alone the encoder fails.
 
     Raises:
         SchemaError: The encoder gave something other than one finite (n_i ≥ 1, D) float32 array per note.
-        RequirementError: The encoder failed; the message holds no text.
+        RequirementError: The encoder fails on whatever it is given; the message holds no text.
         OSError: The cache cannot be written.
     """
     held = _Cache(cache / hashlib.sha256(encoder.identity.encode()).hexdigest()[:32], encoder.width)
@@ -80,10 +83,10 @@ def iterate_cached(
                 progress(done + encoded, len(texts))
 
         _encode_missing(missing, encoder, held, report)
-        vectors = held.read({key for key in keys if key})
+        vectors = held.read({key for key in keys if key in held})
         report(len(keys) - ready)
-        blank = np.zeros((0, encoder.width), dtype=np.float32)
-        yield from (vectors[key] if key else blank for key in keys)
+        nothing = np.zeros((0, encoder.width), dtype=np.float32)
+        yield from (vectors.get(key, nothing) for key in keys)
 
 
 def _key(identity: str, text: str) -> bytes:
@@ -101,13 +104,39 @@ def _encode_missing(
     try:
         for start in range(0, len(order), BATCH):
             batch = order[start : start + BATCH]
-            fresh.update(zip(batch, _checked(encoder, [missing[key] for key in batch]), strict=True))
+            encoded = _each(encoder, [missing[key] for key in batch])
+            fresh.update((key, vectors) for key, vectors in zip(batch, encoded, strict=True) if vectors is not None)
             report(start + len(batch))
             if time.monotonic() - saved > SAVE_SECONDS:
                 held.add(fresh)
                 fresh, saved = {}, time.monotonic()
     finally:
         held.add(fresh)
+
+
+def _each(encoder: TextEncoder, texts: list[str]) -> list[Vectors | None]:
+    """Vectors of each note; None for one on which alone the encoder fails.
+
+    Raises:
+        RequirementError: It fails on a made-up note, too.
+    """
+    try:
+        return list(_checked(encoder, texts))
+    except RequirementError:
+        pass
+    found: list[Vectors | None] = [None]
+    if len(texts) > 1:
+        found = [_alone(encoder, text) for text in texts]
+    if all(vectors is None for vectors in found):
+        _checked(encoder, [_MADE_UP])
+    return found
+
+
+def _alone(encoder: TextEncoder, text: str) -> Vectors | None:
+    try:
+        return _checked(encoder, [text])[0]
+    except RequirementError:
+        return None
 
 
 def _checked(encoder: TextEncoder, texts: list[str]) -> list[Vectors]:
