@@ -62,6 +62,29 @@ def test_a_column_rarely_observed_is_dropped_but_keeps_its_place() -> None:
         assert batch.modalities["labs"].values.shape[1] == 2
 
 
+def test_what_training_never_saw_is_not_known() -> None:
+    data = population(500)
+    train, test = data.fold(SPLIT, "train"), data.fold(SPLIT, "test")
+    values = {k: v.copy() for k, v in data.values.items()}
+    fitted_on = np.isin(np.arange(len(data)), test.rows, invert=True)
+    kind, constant = values["unit"][:, 0], values["vitals"][:, 1]
+    kind[fitted_on & (kind == 2)] = 0
+    constant[fitted_on & ~np.isnan(constant)] = 1e6 + 0.1
+    changed = replace(data, values=values)
+    fitted = Preprocessor.fit(changed.fold(SPLIT, "train"))
+    again = Preprocessor.from_arrays(data.schema, fitted.arrays())
+    for one in (fitted, again):
+        batch = one.transform(changed.fold(SPLIT, "test"))
+        observed = batch.modalities["unit"].observed[:, 0].numpy()
+        asked = kind[test.rows]
+        assert np.array_equal(observed, (asked == 0) | (asked == 1))
+        assert (asked == 2).sum() > 10
+        # the others are as they were: a constant is 0 in training and stays so, whatever it becomes
+        assert float(batch.modalities["vitals"].values[:, 1].abs().max()) == 0
+        assert float(one.transform(train).modalities["vitals"].values[:, 0].std()) > 0.5
+    assert Preprocessor.fit(train).arrays()["unit/seen"].tolist() == [[True] * 3, [False] * 3]
+
+
 def test_one_mistyped_number_is_clipped() -> None:
     data = population(500)
     values = {k: v.copy() for k, v in data.values.items()}

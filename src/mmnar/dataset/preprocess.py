@@ -27,11 +27,19 @@ QUANTILES: Final = 101
 
 @dataclass(frozen=True)
 class ColumnStatistics:
-    """Per column of one modality, (F,) each: ``kept`` columns and the ``mean`` and ``scale`` of continuous ones."""
+    """Of the columns of one modality.
+
+    Args:
+        kept: (F,) whether a column is used.
+        mean, scale: (F,) of continuous columns; the scale of one that is constant in training is infinite, for nothing
+            is learned of it: whatever it is later becomes 0, as it was in training.
+        seen: (F, C) which of at most C categories a column has in training; one that it has not is not known.
+    """
 
     kept: NDArray[np.bool_]
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
+    seen: NDArray[np.bool_]
 
     @classmethod
     def of_rows(cls, raw: NDArray[np.float32], spec: ModalitySpec) -> Self:
@@ -43,10 +51,23 @@ class ColumnStatistics:
         safe = np.maximum(count, 1)
         mean = np.where(observed, values, 0).sum(0) / safe
         scale = np.sqrt(np.where(observed, (values - mean) ** 2, 0).sum(0) / safe)
-        return cls(kept, mean, np.where(scale > 1e-12, scale, 1.0))
+        constant = scale <= 1e-12 * np.maximum(1.0, np.abs(mean))
+        seen = np.zeros((len(spec.features), max(1, *(len(f.categories) for f in spec.features))), dtype=bool)
+        for f, feature in enumerate(spec.features):
+            if feature.categories:
+                seen[f, np.unique(values[observed[:, f], f]).astype(np.int64)] = True
+        return cls(kept, mean, np.where(constant, np.inf, scale), seen)
+
+    def known(self, raw: NDArray[np.float32], spec: ModalitySpec) -> NDArray[np.bool_]:
+        """(n, F) which cells say something that training can have learned of."""
+        known = ~np.isnan(raw) & self.kept
+        for f, feature in enumerate(spec.features):
+            if feature.categories:
+                known[:, f] &= self.seen[f, np.where(known[:, f], raw[:, f], 0).astype(np.int64)]
+        return known
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        return {"kept": self.kept, "mean": self.mean, "scale": self.scale}
+        return {"kept": self.kept, "mean": self.mean, "scale": self.scale, "seen": self.seen}
 
 
 @dataclass(frozen=True)
@@ -185,7 +206,7 @@ def _fitted(content: Content, present: NDArray[np.bool_], spec: ModalitySpec) ->
 
 
 def _static(raw: NDArray[np.float32], s: ColumnStatistics, spec: ModalitySpec) -> Static:
-    observed = ~np.isnan(raw) & s.kept
+    observed = s.known(raw, spec)
     z = np.clip((raw.astype(np.float64) - s.mean) / s.scale, -CLIP, CLIP)
     categorical = np.array([f.kind == "categorical" for f in spec.features])
     values = np.where(observed, np.where(categorical, raw, z), 0.0).astype(np.float32)
