@@ -75,8 +75,8 @@ def measure(name: str, patients: int, epochs: int) -> dict[str, Any]:
 
 def in_a_process(name: str, patients: int, epochs: int) -> dict[str, Any]:
     """``measure`` in a process of its own, so that its peak memory is its own."""
-    words = [sys.executable, __file__, "--one", name, "--patients", str(patients), "--epochs", str(epochs)]
-    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    command = [sys.executable, __file__, "--one", name, "--patients", str(patients), "--epochs", str(epochs)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return measured
 

@@ -42,15 +42,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--smallest", action="store_true")
-    parser.add_argument("words", nargs="*", help="overrides for every run, e.g. rectifier.folds=3")
+    parser.add_argument("overrides", nargs="*", help="overrides for every run, e.g. rectifier.folds=3")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     work = arguments.work or Path(tempfile.mkdtemp())
-    words, folds, names = tuple(arguments.words), 5, (METHOD, *CONTROLS)
+    overrides, folds, names = tuple(arguments.overrides), 5, (METHOD, *CONTROLS)
     root, record = arguments.root, {}
     if arguments.smallest:
         root = invented_sets(work / "raw", stays=200)
-        words, folds, names = ("train.min_steps=20", "rectifier.folds=2"), 2, CONTROLS
+        overrides, folds, names = ("train.min_steps=20", "rectifier.folds=2"), 2, CONTROLS
     elif root is None:
         print("skipped: no --root with the challenge's sets")
         return
@@ -63,7 +63,7 @@ def main() -> None:
         print(f"prepare: {record['prepare_seconds']} s (bar {BAR_SECONDS}), {record['prepare_peak_mib']} MiB")
     record["untuned"] = untuned(open_store(store), folds)
     print(json.dumps(record["untuned"]))
-    scored = [p for name in names for p in set_wise(store, name, work, words)]
+    scored = [p for name in names for p in set_wise(store, name, work, overrides)]
     result = evaluate(*scored, controls=list(CONTROLS), resamples=100 if arguments.smallest else 1000)
     print("fitted on set a, scored on set b", result_text(result), sep="\n")
     if arguments.json:
@@ -72,12 +72,12 @@ def main() -> None:
         arguments.json.write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
-def set_wise(store: Path, name: str, folder: Path, words: tuple[str, ...]) -> list[Any]:
+def set_wise(store: Path, name: str, folder: Path, overrides: tuple[str, ...]) -> list[Any]:
     """Test predictions of set b, fitted on set a."""
     out = folder / f"{name}-set-b"
     if (out / "run.json").is_file():
         return scored_predictions(open_run(out))
-    run = train_run(store, name, out, (*words, "split.by=set", "split.held_out=b"), resume=True)
+    run = train_run(store, name, out, (*overrides, "split.by=set", "split.held_out=b"), resume=True)
     print(f"  {name} a → b: {run.record['seconds']} s", flush=True)
     return scored_predictions(run)
 

@@ -32,14 +32,14 @@ FRESH = 1
 """Seed of the patients who are scored; those who are fitted have seed 0."""
 
 
-def versions(name: str, words: tuple[str, ...]) -> dict[str, Estimator]:
+def versions(name: str, overrides: tuple[str, ...]) -> dict[str, Estimator]:
     """The method without and with the pattern appended, or once if it has no such choice."""
-    words = words if name in MODELS else ()
-    recipe = estimator(name, *words)
+    overrides = overrides if name in MODELS else ()
+    recipe = estimator(name, *overrides)
     settings = getattr(recipe, "model", recipe)
     if "append_pattern" not in {f.name for f in dataclasses.fields(settings)}:
         return {"": recipe}
-    return {which: estimator(name, f"model.append_pattern={which}", *words) for which in ("false", "true")}
+    return {which: estimator(name, f"model.append_pattern={which}", *overrides) for which in ("false", "true")}
 
 
 def score(recipe: Estimator, mechanism: str, patients: int, fresh: int) -> tuple[float, float, float]:
@@ -55,9 +55,9 @@ def score(recipe: Estimator, mechanism: str, patients: int, fresh: int) -> tuple
     return expected_auroc(risk, bayes), expected_auroc(bayes, bayes), seconds
 
 
-def chosen(words: str, known: tuple[str, ...], what: str) -> tuple[str, ...]:
+def chosen(asked: str, known: tuple[str, ...], what: str) -> tuple[str, ...]:
     """The comma-separated names, all of them by default."""
-    names = tuple(words.split(",")) if words else known
+    names = tuple(asked.split(",")) if asked else known
     for name in names:
         if name not in known:
             raise ConfigError(f"{what} '{name}'", "a known name", "an unknown one", nearest(name, known))
@@ -71,15 +71,15 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=4000, help="who are fitted")
     parser.add_argument("--fresh", type=int, default=10_000, help="who are scored")
     parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("words", nargs="*", help="KEY=VALUE of every deep method chosen")
+    parser.add_argument("overrides", nargs="*", help="KEY=VALUE of every deep method chosen")
     parser.add_argument("--smallest", action="store_true", help="two mechanisms, 150 patients, one epoch")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    words = tuple(arguments.words)
+    overrides = tuple(arguments.overrides)
     if arguments.smallest:
         arguments.patients = arguments.fresh = 150
         arguments.mechanisms = arguments.mechanisms or "pattern,severity"
-        words += ("train.min_steps=0", "train.max_epochs=1", "model.width=32")
+        overrides += ("train.min_steps=0", "train.max_epochs=1", "model.width=32")
     mechanisms = chosen(arguments.mechanisms, tuple(MECHANISMS), "mechanism")
     schema = planted(mechanisms[0], 10).schema
     figures: list[dict[str, Any]] = []
@@ -90,7 +90,7 @@ def main() -> None:
         if refusal:
             print(f"{name:22} {refusal}", flush=True)
             continue
-        for appended, recipe in versions(name, words).items():
+        for appended, recipe in versions(name, overrides).items():
             row = {m: score(recipe, m, arguments.patients, arguments.fresh) for m in mechanisms}
             cells = "".join(f"{auroc:10.3f}" for auroc, _, _ in row.values())
             print(f"{name:22} {appended:11}{cells}{sum(s for _, _, s in row.values()):9.1f}", flush=True)

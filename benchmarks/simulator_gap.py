@@ -28,14 +28,14 @@ CONTROLS = ("zero-fill", "logistic-pattern", "boosting-pattern", "pattern-only")
 
 
 def fit_gap(
-    name: str, train: PatientDataset, test: PatientDataset, seeds: int, *words: str
+    name: str, train: PatientDataset, test: PatientDataset, seeds: int, *overrides: str
 ) -> tuple[list[float], float]:
     """Mean gap of each seed's fit, and of the mean of their risks."""
     assert test.bayes is not None
     risks, single = [], []
     for seed in range(seeds):
         started = time.perf_counter()
-        fitted = estimator(name, *words).fit(
+        fitted = estimator(name, *overrides).fit(
             train.fold(ALL_BUT_TEST, "train"), train.fold(ALL_BUT_TEST, "tune"), seed=seed
         )
         risks.append(fitted.predict_proba(test.fold(Split.external(), "test")))
@@ -43,7 +43,8 @@ def fit_gap(
         single.append(float(each.mean()))
         seconds = time.perf_counter() - started
         print(
-            f"    {name} {' '.join(words)} seed {seed}: {single[-1]:.4f} {each.round(4)} in {seconds:.0f} s", flush=True
+            f"    {name} {' '.join(overrides)} seed {seed}: {single[-1]:.4f} {each.round(4)} in {seconds:.0f} s",
+            flush=True,
         )
     return single, float(gaps(np.mean(risks, axis=0), test.bayes).mean())
 
@@ -57,16 +58,16 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     patients, fresh, seeds = (600, 600, 2) if arguments.smallest else (20_000, 40_000, arguments.seeds)
-    words = ("train.max_epochs=1", "train.min_steps=0", "model.width=16") if arguments.smallest else ()
+    overrides = ("train.max_epochs=1", "train.min_steps=0", "model.width=16") if arguments.smallest else ()
     figures: dict[str, dict[str, float]] = {}
     for m in arguments.modalities:
         train, test = population(patients, m, seed=1), population(fresh, m, seed=2)
-        single, ensemble = fit_gap("crl-mmnar", train, test, seeds, *words)
-        plain, _ = fit_gap("crl-mmnar", train, test, 1, *words, "model.weight_rec=0", "model.weight_cont=0")
-        controls = {n: fit_gap(n, train, test, 1, *(words if n == "zero-fill" else ()))[0][0] for n in CONTROLS}
+        single, ensemble = fit_gap("crl-mmnar", train, test, seeds, *overrides)
+        plain, _ = fit_gap("crl-mmnar", train, test, 1, *overrides, "model.weight_rec=0", "model.weight_cont=0")
+        controls = {n: fit_gap(n, train, test, 1, *(overrides if n == "zero-fill" else ()))[0][0] for n in CONTROLS}
         train0, test0 = population(patients, m, 1, 0.0, 0.0), population(fresh, m, 2, 0.0, 0.0)
-        aware, _ = fit_gap("crl-mmnar", train0, test0, 1, *words)
-        blind, _ = fit_gap("crl-mmnar", train0, test0, 1, *words, "model.pattern_input=blind")
+        aware, _ = fit_gap("crl-mmnar", train0, test0, 1, *overrides)
+        blind, _ = fit_gap("crl-mmnar", train0, test0, 1, *overrides, "model.pattern_input=blind")
         best = min(controls, key=lambda name: controls[name])
         bars = BARS[m]
         print(f"M = {m}")

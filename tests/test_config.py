@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 
-from mmnar.config import RunConfig, TrainConfig, meanings, override, parse_words, to_plain
+from mmnar.config import RunConfig, TrainConfig, meanings, override, parse_overrides, to_plain
 from mmnar.errors import ConfigError
 from mmnar.estimators.registry import build_estimator, defaults, estimator, keys, model_names, resolve_run
 from mmnar.models.registry import MODELS, model_class
@@ -18,7 +18,7 @@ from mmnar.training.loop import _set_rate
 
 def test_words_override_and_types_are_kept() -> None:
     words = ["train.lr=3e-4", "seed=2", "split.folds=5", "train.task_weights.mortality=2", "rectifier.rule=threshold"]
-    config = override(RunConfig(), parse_words(words))
+    config = override(RunConfig(), parse_overrides(words))
     assert config.train.lr == 3e-4
     assert config.seed == 2
     assert config.split.folds == 5
@@ -61,7 +61,7 @@ def test_a_preset_yields_to_explicit_words_wherever_they_stand() -> None:
 )
 def test_mistakes_are_refused(word: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        override(RunConfig(), parse_words([word]))
+        override(RunConfig(), parse_overrides([word]))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Configuration: frozen dataclasses are the truth; ``a.b=c`` words and mappings only override them, strictly."""
+"""Configuration: frozen dataclasses are the truth; ``a.b=c`` overrides and mappings change them, strictly."""
 
 from __future__ import annotations
 
@@ -170,21 +170,21 @@ PLAIN_TRAINING: Final[Mapping[str, Any]] = {
 and as many epochs as it says. Part of the published settings of most methods (``ModelCard.original``)."""
 
 
-def parse_words(words: Iterable[str], original: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """``["train.lr=3e-4"]`` → ``{"train.lr": "3e-4"}``; ``preset=original`` expands in place, other words override it.
+def parse_overrides(overrides: Iterable[str], original: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """``["train.lr=3e-4"]`` → ``{"train.lr": "3e-4"}``; ``preset=original`` expands in place, the others win over it.
 
     Args:
-        words: ``key=value``.
+        overrides: ``key=value``.
         original: What ``preset=original`` stands for: the published settings of the method in question.
 
     Raises:
         ConfigError: Not ``key=value``, no such preset, or none of this method.
 
-    >>> parse_words(["train.lr=3e-4", "seed=2"])
+    >>> parse_overrides(["train.lr=3e-4", "seed=2"])
     {'train.lr': '3e-4', 'seed': '2'}
     """
     out: dict[str, Any] = {}
-    for word in words:
+    for word in overrides:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise ConfigError(f"override '{word}'", "key=value", "no '='", "write for example train.lr=3e-4")

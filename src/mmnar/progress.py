@@ -12,9 +12,9 @@ SECONDS: Final = 15.0
 """Between two lines about one piece of work."""
 
 
-def say(words: str) -> None:
+def say(message: str) -> None:
     """One line: what begins, or what is done. Never a count under ten, an identifier or a cell."""
-    _LOG.info(words)
+    _LOG.info(message)
 
 
 class Pace:
@@ -23,10 +23,10 @@ class Pace:
     def __init__(self) -> None:
         self._last = time.monotonic()
 
-    def say(self, words: str) -> None:
+    def say(self, message: str) -> None:
         if time.monotonic() - self._last >= SECONDS:
             self._last = time.monotonic()
-            say(words)
+            say(message)
 
 
 class _Stderr(logging.Handler):

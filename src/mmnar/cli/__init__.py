@@ -35,9 +35,9 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(2 if line is not None else 1)
 
 
-def _say(words: str) -> None:
+def _say(message: str) -> None:
     try:
-        print(f"mmnar: {words}", file=sys.stderr, flush=True)
+        print(f"mmnar: {message}", file=sys.stderr, flush=True)
     except OSError:
         return  # nowhere to say it
 

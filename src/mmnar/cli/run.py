@@ -42,19 +42,19 @@ def demo(*, out: Path = Path("demo"), patients: int = 3000, seed: int = 0) -> No
     )
     quick = ("train.batch_size=128", "train.min_steps=300", "rectifier.folds=3", f"seed={seed}")
     for name in ("crl-mmnar", "zero-fill", "pattern-only", "logistic-pattern", "boosting-pattern"):
-        words = (*quick, "model.width=64") if name in MODELS else quick
-        train(store, *words, model=name, out=out / "runs" / name)
+        overrides = (*quick, "model.width=64") if name in MODELS else quick
+        train(store, *overrides, model=name, out=out / "runs" / name)
     report(*sorted((out / "runs").iterdir()), out=out / "report")
 
 
 @app.command
 @writes_out
-def train(store: Path, *words: str, model: str, out: Path, resume: bool = False) -> None:
+def train(store: Path, *overrides: str, model: str, out: Path, resume: bool = False) -> None:
     """Fit a model, its rectifier on out-of-fold predictions, and score the test fold.
 
     Args:
         store: A prepared store.
-        words: Overrides, e.g. train.lr=3e-4 model.width=64 ensemble=5 split.folds=5 split.fold=0 preset=original.
+        overrides: Such as train.lr=3e-4 model.width=64 ensemble=5 split.folds=5 split.fold=0 preset=original.
         model: A name from `mmnar models`.
         out: The run's folder.
         resume: Continue an interrupted run, to the same numbers; a finished one stays as it is.
@@ -64,7 +64,7 @@ def train(store: Path, *words: str, model: str, out: Path, resume: bool = False)
 
     finished = is_finished(out)
     with shown() as monitor:
-        run = train_run(store, model, out, words, resume=resume, monitor=monitor)
+        run = train_run(store, model, out, overrides, resume=resume, monitor=monitor)
     if finished:
         print(f"{run.name}: the run in {out} is finished; nothing was changed")
         return

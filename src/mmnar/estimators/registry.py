@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from mmnar.config import RunConfig, TrainConfig, keys_of, override, parse_words
+from mmnar.config import RunConfig, TrainConfig, keys_of, override, parse_overrides
 from mmnar.errors import ConfigError, nearest
 from mmnar.models.registry import MODELS
 
@@ -29,18 +29,18 @@ def model_names() -> tuple[str, ...]:
     return (*MODELS, *TABULAR)
 
 
-def estimator(name: str, *words: str, ensemble: int = 1) -> Estimator:
+def estimator(name: str, *overrides: str, ensemble: int = 1) -> Estimator:
     """A recipe by name.
 
     Args:
         name: One of ``model_names()``.
-        words: Overrides such as ``model.width=64`` or ``train.lr=3e-4``.
+        overrides: Such as ``model.width=64`` or ``train.lr=3e-4``.
         ensemble: More than 1 wraps it in a seed ensemble.
 
     Raises:
         ConfigError: An unknown name or key; the nearest one is offered.
     """
-    changes, model = _parsed(name, words, published=("model.", "train."))
+    changes, model = _parsed(name, overrides, published=("model.", "train."))
     train = {key.removeprefix("train."): changes.pop(key) for key in list(changes) if key.startswith("train.")}
     for key in changes:
         raise ConfigError(f"key '{key}'", "model.… or train.…", "another key", "split and seed are arguments of fit")
@@ -94,14 +94,14 @@ def keys(name: str) -> list[str]:
     return [*common, *keys_of(defaults(name), "model.")]
 
 
-def resolve_run(name: str, words: Sequence[str]) -> tuple[RunConfig, dict[str, Any]]:
-    """Split words into the run's configuration and the overrides of method ``name``'s own (``model.…``)."""
-    changes, model = _parsed(name, words)
+def resolve_run(name: str, overrides: Sequence[str]) -> tuple[RunConfig, dict[str, Any]]:
+    """Split overrides into the run's configuration and those of method ``name``'s own (``model.…``)."""
+    changes, model = _parsed(name, overrides)
     return override(RunConfig(), changes, known=lambda: keys(name)), model
 
 
 def _parsed(
-    name: str, words: Sequence[str], published: tuple[str, ...] = ("",)
+    name: str, overrides: Sequence[str], published: tuple[str, ...] = ("",)
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Overrides, those of the method's own configuration apart.
 
@@ -110,9 +110,9 @@ def _parsed(
     """
     check_name(name)
     original = None
-    if "preset=original" in words:
+    if "preset=original" in overrides:
         original = {key: value for key, value in _original(name).items() if key.startswith(published)}
-    changes = parse_words(words, original)
+    changes = parse_overrides(overrides, original)
     model = {key.removeprefix("model."): changes.pop(key) for key in list(changes) if key.startswith("model.")}
     return changes, model
 

@@ -84,10 +84,10 @@ class Lines:
 
     def epoch(self, record: dict[str, Any]) -> None:
         unit = "epoch" if record["train"] else "trees"
-        words = [f"{record['fit']}, fit {self._fits}, {record['phase']}: {unit} {record['epoch']} of {self._total}"]
-        words.append(f"tune loss {next(iter(record['tune'].values())):.4f}")
-        words += [f"{name} {value:.4f}" for name, value in record["train"].items()]
-        print(", ".join([*words, f"{record['seconds']:.1f} s"]), file=sys.stderr, flush=True)
+        parts = [f"{record['fit']}, fit {self._fits}, {record['phase']}: {unit} {record['epoch']} of {self._total}"]
+        parts.append(f"tune loss {next(iter(record['tune'].values())):.4f}")
+        parts += [f"{name} {value:.4f}" for name, value in record["train"].items()]
+        print(", ".join([*parts, f"{record['seconds']:.1f} s"]), file=sys.stderr, flush=True)
 
     def step(self, loss: float) -> None:
         return

@@ -41,7 +41,7 @@ def train_run(
     store: Path,
     model: str,
     out: Path,
-    words: Sequence[str] = (),
+    overrides: Sequence[str] = (),
     *,
     resume: bool = False,
     monitor: Monitor | None = None,
@@ -49,13 +49,13 @@ def train_run(
     """Fit a model on a store, feed its rectifier out-of-fold, score the test fold, write the run.
 
     Args:
-        words: ``a.b=c`` overrides of ``RunConfig`` and, under ``model.``, of the method's own configuration.
+        overrides: ``a.b=c`` of ``RunConfig`` and, under ``model.``, of the method's own configuration.
         resume: Continue an interrupted run, to the same numbers; of a finished one nothing is changed.
 
     Raises:
         ConfigError, StoreError: Before anything is written; or somebody else is at work on ``out``.
     """
-    config, settings = resolve_run(model, words)  # names before anything heavy is imported or read
+    config, settings = resolve_run(model, overrides)  # names before anything heavy is imported or read
     data = open_store(store)
     _refuse_taken(out, resume)
     recipe = build_estimator(model, settings, config.train, config.ensemble)
