@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from mmnar.errors import SchemaError
+from mmnar.ops.threads import one_thread
 from mmnar.privacy import SMALL_CELL
 
 Float = NDArray[np.float64]
@@ -38,6 +39,7 @@ class Embedding:
     samples: int
 
 
+@one_thread
 def embedding_analysis(
     representation: Float, present: Bool, subject_id: Int, labels: Bool, label_mask: Bool, tasks: tuple[str, ...]
 ) -> Embedding:

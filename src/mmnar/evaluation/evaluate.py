@@ -18,6 +18,7 @@ from mmnar.evaluation.result import Comparison, ModelTask, OracleBound, Result, 
 from mmnar.evaluation.scored import Scored, score
 from mmnar.evaluation.simulated import simulated_metrics
 from mmnar.evaluation.subgroups import subgroup_rows, tied_rows
+from mmnar.ops.threads import one_thread
 from mmnar.predictions import Predictions
 from mmnar.privacy import FEW, FEW_OUTCOMES, SMALL_CELL, UNASKED, few
 from mmnar.roles import Test
@@ -25,6 +26,7 @@ from mmnar.roles import Test
 RECTIFIED: Final = "+rectifier"
 
 
+@one_thread
 def evaluate(
     *predictions: Predictions[Test], controls: Sequence[str] = (), resamples: int = 1000, seed: int = 0
 ) -> Result:

@@ -32,6 +32,7 @@ from mmnar.evaluation.compare import holm
 from mmnar.evaluation.intervals import Resampling, interval, point
 from mmnar.evaluation.metrics import Auroc
 from mmnar.evaluation.result import COARSE, DIGITS, Estimate
+from mmnar.ops.threads import one_thread
 from mmnar.privacy import FEW_OUTCOMES, SMALL_CELL, few, in_tens
 from mmnar.schema import ModalitySpec
 
@@ -205,6 +206,7 @@ def _informative_columns(x: Float) -> Float:
     return _standardised(x[:, x.std(axis=0) > 1e-9])
 
 
+@one_thread
 def informativeness(
     dataset: PatientDataset,
     *,

@@ -12,10 +12,11 @@ A path names a patient, so no message holds one: files are counted, by what is w
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import struct
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,8 +29,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mmnar.errors import SourceError
-from mmnar.files import write_text, write_whole
+from mmnar.errors import SourceError, StoreError
+from mmnar.files import first_changed, read_sealed, sha256_of, write_sealed, write_whole
 from mmnar.privacy import counted
 from mmnar.progress import Pace, say
 from mmnar.sources.reading.visible import is_hidden
@@ -228,13 +229,21 @@ def _pack_block(root: Path, parts: Path, block: Sequence[_Entry], workers: int) 
     """File with ``rows`` (good ones) and ``reasons`` (per file, "" = good) of a block; made unless it is there."""
     # the name tells whether it is this block's: an earlier run may have seen other files
     target = parts / (hashlib.sha256("".join(_identity(e) for e in block).encode()).hexdigest()[:32] + ".npz")
-    if target.exists():
+    if _is_whole(target):
         return target
     with ThreadPoolExecutor(workers) as pool:
         rows, reasons = _decode(list(pool.map(lambda e: _bytes_of(root / e.path), block)))
     good = rows[[not r for r in reasons]]
     write_whole(target, lambda path: _save(path, good, np.array(reasons)))
     return target
+
+
+def _is_whole(part: Path) -> bool:
+    """Whether a block is there and its checksums hold."""
+    try:
+        return len(_load(part, "reasons")) > 0 and _load(part, "rows").shape[1:] == (WIDTH,)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return False
 
 
 def _save(path: Path, rows: NDArray[np.float32], reasons: NDArray[np.str_]) -> None:
@@ -272,8 +281,9 @@ def _join(
     write_whole(out / "embeddings.npy", write_array)
     write_whole(out / "embeddings.parquet", index.write_parquet)
     notes = tuple(f"released embeddings: {counted(n)} files dropped that {why}" for why, n in sorted(dropped.items()))
+    hashes = {name: sha256_of(out / name) for name in ("embeddings.npy", "embeddings.parquet")}
     manifest = {"listing": key, "rows": index.height, "fingerprint": digest.hexdigest(), "notes": notes}
-    write_text(out / "embeddings.json", json.dumps(manifest, indent=1))
+    write_sealed(out / "embeddings.json", {**manifest, "sha256": hashes})
     return PackedEmbeddings(out / "embeddings.npy", out / "embeddings.parquet", index, digest.hexdigest(), notes)
 
 
@@ -299,16 +309,14 @@ def _finished(out: Path, key: str) -> PackedEmbeddings | None:
     """An earlier packing of the same files; None where there is none, or it is not as it was written."""
     array, index = out / "embeddings.npy", out / "embeddings.parquet"
     try:
-        manifest = json.loads((out / "embeddings.json").read_text(encoding="utf-8"))
-        if manifest["listing"] != key:
-            return None
-        rows = pl.read_parquet(index)
-        shape = np.load(array, mmap_mode="r", allow_pickle=False).shape
-        if shape != (manifest["rows"], WIDTH) or rows.height != manifest["rows"] or dict(rows.schema) != INDEX_SCHEMA:
-            return None
-        return PackedEmbeddings(array, index, rows, str(manifest["fingerprint"]), tuple(manifest["notes"]))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, pl.exceptions.PolarsError):
+        manifest = read_sealed(out / "embeddings.json", "", "")
+    except (OSError, StoreError):
         return None
+    if manifest["listing"] != key or first_changed(out, manifest["sha256"]):
+        return None
+    return PackedEmbeddings(
+        array, index, pl.read_parquet(index), str(manifest["fingerprint"]), tuple(manifest["notes"])
+    )
 
 
 def _worded(dropped: Counter[str]) -> str:

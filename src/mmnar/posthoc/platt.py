@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
+from mmnar.ops.threads import one_thread
 from mmnar.posthoc.base import Correction, FittedCorrection, fitting_keys, too_few
 from mmnar.predictions import Predictions
 from mmnar.roles import Calibration
@@ -85,6 +86,7 @@ class Platt(Correction):
         return FittedPlatt(calibration.tasks, calibration.modalities, lines, keys)
 
 
+@one_thread
 def fit_line(proba: Float, labels: NDArray[np.bool_]) -> Line:
     """Intercept and slope from (N,) risks and (N,) labels.
 

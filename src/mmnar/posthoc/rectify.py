@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from mmnar.errors import ConfigError
+from mmnar.ops.threads import one_thread
 from mmnar.posthoc.base import Correction, FittedCorrection, Offset, fitting_keys, too_few
 from mmnar.posthoc.platt import APPLY_CLIP, CLIP
 from mmnar.predictions import Predictions
@@ -342,6 +343,7 @@ def lattice_design(patterns: Bool) -> Float:
     return np.concatenate([np.ones((len(patterns), 1)), np.where(patterns, 1.0, -1.0)], axis=1)
 
 
+@one_thread
 def average_grid(z: Float, v: Float, X: Float, p0: float) -> Lattice:
     """Average the 216 normal models ``z ~ N(Xb + e, diag(v))`` by their marginal likelihoods.
 

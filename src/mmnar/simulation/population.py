@@ -25,6 +25,7 @@ from scipy.special import expit, logit, ndtri
 from scipy.stats import qmc
 
 from mmnar.errors import ConfigError
+from mmnar.ops.threads import one_thread
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -213,6 +214,7 @@ def simulate(
     return Simulation(h, content, present, site, labels, continuous, bayes, ignorable, world, policy, seed)
 
 
+@one_thread
 def bayes_risks(world: World, policy: Policy, content: Float, present: Bool) -> tuple[Float, Float]:
     """((N, K), (N, K)) exact and ignorable Bayes risks given observed contents (N, M, 5) and patterns (N, M).
 

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 from scipy.special import expit, ndtri
 from scipy.stats import qmc
 
+from mmnar.ops.threads import one_thread
 from mmnar.simulation.population import CONTENT_NOISE, Bool, Float, Simulation, pattern_number
 
 _POINTS = 256
 _ROWS = 1024
 
 
+@one_thread
 def exact_risk(simulation: Simulation, outcome: int, seen: Bool, *, among_survivors_of: int | None = None) -> Float:
     """(N,) P(y_outcome = 1 | contents and pattern of the modalities in ``seen``).
 

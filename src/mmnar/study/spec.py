@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-import yaml
-
-from mmnar.errors import ConfigError, nearest
+from mmnar.errors import ConfigError
 from mmnar.estimators.registry import model_names
 from mmnar.evaluation.metrics import METRICS
 from mmnar.evaluation.simulated import TO_BAYES
+from mmnar.files import read_yaml
 from mmnar.models.registry import MODELS
 from mmnar.shipped import FOLDER
+from mmnar.study.plain import a_list, flag, kind, known, mapping, one_of, parts, settings, whole, word, words
 
 Layout = Literal["comparison", "ladder", "sensitivity", "configurations", "cost", "embedding", "availability"]
 
@@ -27,6 +28,7 @@ _ROW: Final = ("model", "set", "rectified", "modalities")
 _DATA: Final = ("store", "simulated", "planted", "subjects", "split", "reference")
 _SEARCH: Final = ("trials", "fold", "sampler", "space", "spaces", "prune")
 _RANGE: Final = ("low", "high", "log")
+_FIGURE: Final = ("data", "task", "row", "metric", "value", "spread")
 
 
 @dataclass(frozen=True)
@@ -150,15 +152,8 @@ def read_study(
     Raises:
         ConfigError: Not YAML, or anything in it is unknown or impossible; the nearest name is offered.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"study '{path.name}'", "a YAML file", str(error), "correct the file") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(
-            f"study '{path.name}'", "keys and values", type(raw).__name__, "see `mmnar study table1 --show`"
-        )
-    small = raw.pop("demo", {})
+    raw = {**mapping(f"study '{path.name}'", read_yaml(path, f"study '{path.name}'") or None)}
+    small = mapping("demo", raw.pop("demo", {}) or {})
     if demo:
         if not small:
             raise ConfigError(f"study '{path.name}'", "a section 'demo'", "none", "run it without --demo")
@@ -166,7 +161,7 @@ def read_study(
     if raw.get("reference"):
         raw = {**raw, "reference": _figures(path.parent / str(raw["reference"]))}
     spec = study_of(raw, stores or {})
-    _one_of("--only", only, [d.name for d in spec.data])
+    one_of("--only", only, [d.name for d in spec.data])
     chosen = tuple(d for d in spec.data if not only or d.name in only)
     if len(chosen) == len(spec.data):
         return spec
@@ -179,9 +174,16 @@ def _figures(path: Path) -> tuple[dict[str, str], ...]:
         path = FOLDER / "studies" / "reference" / path.name
     try:
         with path.open(encoding="utf-8", newline="") as handle:
-            return tuple(csv.DictReader(handle))
+            figures = tuple(csv.DictReader(handle))
     except OSError as error:
-        raise ConfigError("reference", "a CSV file beside the study", str(error), "correct its name") from error
+        fact = error.strerror or "none"
+        raise ConfigError("reference", "a CSV file beside the study", fact, "correct its name") from None
+    except (UnicodeError, csv.Error):
+        raise ConfigError("reference", "a CSV file in UTF-8", "another file", "correct it") from None
+    for figure in figures:
+        if set(figure) != set(_FIGURE) or not all(isinstance(of, str) for of in figure.values()):
+            raise ConfigError("reference", f"the columns {', '.join(_FIGURE)}", "others", "correct the CSV file")
+    return figures
 
 
 def study_of(raw: Mapping[str, Any], stores: Mapping[str, str] | None = None) -> StudySpec:
@@ -190,86 +192,98 @@ def study_of(raw: Mapping[str, Any], stores: Mapping[str, str] | None = None) ->
     Raises:
         ConfigError: See ``read_study``.
     """
-    _known("study", raw, _TOP)
+    known("study", raw, _TOP)
     for key in ("title", "data"):
         if not raw.get(key):
             raise ConfigError("study", f"the key '{key}'", "none", "see `mmnar study table1 --show`")
-    layout = raw.get("layout", "comparison")
-    _one_of("layout", [layout], get_args(Layout))
-    data = tuple(_data(name, of or {}, stores or {}) for name, of in raw["data"].items())
+    layout = word("layout", raw.get("layout", "comparison"))
+    one_of("layout", [layout], get_args(Layout))
+    data = tuple(_data(name, of, stores or {}) for name, of in parts("data", raw["data"]))
     for name in stores or {}:
-        _one_of("--data", [name], [d.name for d in data])
-    rows = tuple(_row(name, of or {}) for name, of in (raw.get("rows") or {}).items())
+        one_of("--data", [name], [d.name for d in data])
+    rows = tuple(_row(name, of) for name, of in parts("rows", raw.get("rows")))
     if not rows and layout != "availability":
         raise ConfigError("study", "the key 'rows'", "none", "name at least one method")
     search = _search(raw["search"], [r.name for r in rows]) if raw.get("search") else None
     spec = StudySpec(
-        title=str(raw["title"]),
+        title=word("title", raw["title"]),
         data=data,
         rows=rows,
-        layout=layout,
-        settings={str(k): v or {} for k, v in (raw.get("settings") or {"default": {}}).items()},
-        folds=_whole("folds", raw.get("folds", 5), 1),
-        seeds=tuple(_whole("seeds", s, 0) for s in raw.get("seeds", (0,))),
-        set=raw.get("set") or {},
-        deep=raw.get("deep") or {},
+        layout=layout,  # type: ignore[arg-type]
+        settings={name: settings(f"settings.{name}", of) for name, of in parts("settings", raw.get("settings"))}
+        or {"default": {}},
+        folds=whole("folds", raw.get("folds", 5), 1),
+        seeds=tuple(whole("seeds", s, 0) for s in a_list("seeds", raw.get("seeds", [0]))),
+        set=settings("set", raw.get("set")),
+        deep=settings("deep", raw.get("deep")),
         search=search,
-        metrics=tuple(raw.get("metrics", ("auroc", "auprc", "brier"))),
-        controls=tuple(raw.get("controls", ())),
-        resamples=_whole("resamples", raw.get("resamples", 1000), 1),
-        reference=tuple(raw.get("reference", ())),
-        notes=str(raw.get("notes", "")),
+        metrics=words("metrics", raw.get("metrics", ["auroc", "auprc", "brier"])),
+        controls=words("controls", raw.get("controls", [])),
+        resamples=whole("resamples", raw.get("resamples", 1000), 1),
+        reference=tuple(a_list("reference", raw.get("reference", []))),
+        notes=word("notes", raw.get("notes", "")),
     )
-    _one_of("metrics", spec.metrics, [*METRICS, *TO_BAYES])
-    _one_of("controls", spec.controls, [r.name for r in rows])
+    if not spec.seeds:
+        raise ConfigError("seeds", "at least one", "none", "correct the study")
+    one_of("metrics", spec.metrics, [*METRICS, *TO_BAYES])
+    one_of("controls", spec.controls, [r.name for r in rows])
     return spec
 
 
 def _row(name: str, of: Mapping[str, Any]) -> Row:
-    _known(f"row '{name}'", of, _ROW)
-    model, modalities = str(of.get("model", name)), tuple(of.get("modalities", ()))
-    _one_of(f"row '{name}'", [model], model_names())
-    return Row(name, model, of.get("set") or {}, bool(of.get("rectified", False)), modalities)
+    what = f"row '{name}'"
+    known(what, of, _ROW)
+    model, modalities = word(f"{what}, model", of.get("model", name)), words(what, of.get("modalities", []))
+    one_of(what, [model], model_names())
+    return Row(name, model, settings(f"{what}, set", of.get("set")), flag(what, of.get("rectified", False)), modalities)
 
 
 def _data(name: str, of: Mapping[str, Any], stores: Mapping[str, str]) -> Data:
-    _known(f"data '{name}'", of, _DATA)
-    store = stores.get(name, of.get("store", ""))
-    made = {} if name in stores else {k: of[k] for k in ("simulated", "planted") if of.get(k)}
+    what = f"data '{name}'"
+    known(what, of, _DATA)
+    store = stores.get(name, word(f"{what}, store", of.get("store", "")))
+    made = {k: settings(f"{what}, {k}", of[k]) for k in ("simulated", "planted") if of.get(k) and name not in stores}
     if bool(store) + len(made) != 1:
         raise ConfigError(
-            f"data '{name}'",
+            what,
             "one of store, simulated, planted",
             "several" if store or made else "none",
             f"write it in the study, or pass --data {name}=PATH",
         )
     if of.get("subjects") and not store:
         remedy = "leave it out, and say how many patients to make"
-        raise ConfigError(f"data '{name}', subjects", "a store to draw them from", "none", remedy)
-    if of.get("planted"):
-        _known(f"data '{name}', planted", of["planted"], ("mechanism", "patients", "seed"))
+        raise ConfigError(f"{what}, subjects", "a store to draw them from", "none", remedy)
+    if planted := made.get("planted"):
+        known(f"{what}, planted", planted, ("mechanism", "patients", "seed"))
+        word(f"{what}, planted, mechanism", planted.get("mechanism"))
+        whole(f"{what}, planted, patients", planted.get("patients"), 1)
+        whole(f"{what}, planted, seed", planted.get("seed", 0), 0)
+    for key, value in made.get("simulated", {}).items():
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+            raise ConfigError(f"{what}, simulated, {key}", "a number", kind(value), "correct the study")
     return Data(
         name,
-        str(store),
+        store,
         **made,
-        subjects=_whole(f"data '{name}', subjects", of.get("subjects", 0), 0),
-        split=of.get("split") or {},
-        reference=str(of.get("reference", "")),
+        subjects=whole(f"{what}, subjects", of.get("subjects", 0), 0),
+        split=settings(f"{what}, split", of.get("split")),
+        reference=word(f"{what}, reference", of.get("reference", "")),
     )
 
 
 def _search(raw: Mapping[str, Any], rows: Sequence[str]) -> Search:
-    _known("search", raw, _SEARCH)
+    known("search", raw, _SEARCH)
+    sampler = word("search.sampler", raw.get("sampler", "tpe"))
+    one_of("search.sampler", [sampler], ("tpe", "grid"))
     search = Search(
-        trials=_whole("search.trials", raw.get("trials", 0), 1),
-        fold=_whole("search.fold", raw.get("fold", 0), 0),
-        sampler=raw.get("sampler", "tpe"),
-        space=raw.get("space") or {},
-        spaces=raw.get("spaces") or {},
-        prune=bool(raw.get("prune", True)),
+        trials=whole("search.trials", raw.get("trials", 0), 1),
+        fold=whole("search.fold", raw.get("fold", 0), 0),
+        sampler=sampler,  # type: ignore[arg-type]
+        space=mapping("search.space", raw.get("space") or {}),
+        spaces=dict(parts("search.spaces", raw.get("spaces"))),
+        prune=flag("search.prune", raw.get("prune", True)),
     )
-    _one_of("search.sampler", [search.sampler], ("tpe", "grid"))
-    _one_of("search.spaces", list(search.spaces), rows)
+    one_of("search.spaces", list(search.spaces), rows)
     for space in (search.space, *search.spaces.values()):
         for key, values in space.items():
             _can_be_sampled(key, values, search.sampler)
@@ -279,7 +293,7 @@ def _search(raw: Mapping[str, Any], rows: Sequence[str]) -> Search:
 def _can_be_sampled(key: str, values: Any, sampler: str) -> None:
     """Refuse a range that is none."""
     if isinstance(values, Mapping):
-        _known(f"search of '{key}'", values, _RANGE)
+        known(f"search of '{key}'", values, _RANGE)
         low, high = values.get("low"), values.get("high")
         numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (low, high))
         if numbers and low < high and (not values.get("log") or low > 0) and sampler == "tpe":  # type: ignore[operator]
@@ -289,24 +303,4 @@ def _can_be_sampled(key: str, values: Any, sampler: str) -> None:
         return
     else:
         expected = "a list of values, or {low, high, log}"
-    raise ConfigError(f"search of '{key}'", expected, repr(values), "correct the range")
-
-
-def _known(what: str, raw: Any, keys: Sequence[str]) -> None:
-    if not isinstance(raw, Mapping):
-        raise ConfigError(what, "keys and values", repr(raw), "see `mmnar study table1 --show`")
-    for key in raw:
-        if key not in keys:
-            raise ConfigError(f"{what}: key '{key}'", "a known key", "an unknown one", nearest(str(key), keys))
-
-
-def _one_of(what: str, names: Sequence[str], known: Sequence[str]) -> None:
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"{what}: '{name}'", "a known name", "an unknown one", nearest(str(name), known))
-
-
-def _whole(what: str, value: Any, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(what, f"a whole number ≥ {least}", repr(value), "correct the study")
-    return value
+    raise ConfigError(f"search of '{key}'", expected, kind(values), "correct the range")

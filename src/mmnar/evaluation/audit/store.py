@@ -19,6 +19,7 @@ from mmnar.evaluation.audit.findings import Audit, Finding, gravest_first
 from mmnar.evaluation.audit.meds import event_findings, event_looks
 from mmnar.privacy import SMALL_CELL, counted, in_tens
 from mmnar.schema import ModalitySpec
+from mmnar.sources.reading.shards import EventFolder
 
 
 def audit_store(path: Path) -> Audit:
@@ -48,6 +49,7 @@ def audit_store(path: Path) -> Audit:
     missed = [f"what is in {name}: only whether it is present" for name in opaque]
     events = path / "events" / "meds"
     if (events / "data").is_dir():
+        EventFolder.open(events)
         samples = pl.DataFrame({"subject_id": data.subject_id, "prediction_time": data.prediction_time})
         findings += event_findings(events, samples.with_columns(pl.col("prediction_time").cast(pl.Datetime("us"))))
         looked += event_looks()

@@ -169,6 +169,6 @@ def about(root: Path) -> dict[str, Any]:
         return {}
     try:
         about = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SourceError("metadata/dataset.json", "JSON", type(error).__name__, "correct or delete it") from None
     return about if isinstance(about, dict) else {}

@@ -132,7 +132,7 @@ def planned_rules(path: Path, codes: pl.DataFrame) -> tuple[Rule, ...]:
 
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"'{path}'", "a readable YAML file", type(error).__name__, "correct it") from None
     if not isinstance(content, Mapping) or not content:
         raise ConfigError(f"'{path}'", "modality: {kind, codes, …}", type(content).__name__, "see docs/meds.md")

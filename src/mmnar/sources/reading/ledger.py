@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Final
 import polars as pl
 
 from mmnar.errors import SourceError
-from mmnar.files import write_text
+from mmnar.files import read_sealed, write_sealed
 from mmnar.privacy import SMALL_CELL, counted
 
 _ENOUGH: Final = 100_000
@@ -101,12 +100,18 @@ class Ledger:
             return
         counts = {reason: count for (name, reason), count in self._dropped.items() if name == table}
         self._folder.mkdir(parents=True, exist_ok=True)
-        write_text(self._folder / f"{table}.json", json.dumps({"fingerprint": fingerprint, "dropped": counts}))
+        write_sealed(self._folder / f"{table}.json", {"fingerprint": fingerprint, "dropped": counts})
 
     def recall(self, table: str, fingerprint: str) -> None:
-        """Take over the counts of a table that an earlier run finished."""
+        """Take over the counts of a table that an earlier run finished.
+
+        Raises:
+            StoreError: They are damaged.
+        """
         path = None if self._folder is None else self._folder / f"{table}.json"
-        record = json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else {}
+        if path is None or not path.is_file():
+            return
+        record = read_sealed(path, f"'{path}'", "remove the folder 'events' of the store, prepare again")
         if record.get("fingerprint") == fingerprint:
             for reason, count in record["dropped"].items():
                 self._dropped[table, reason] = count

@@ -31,7 +31,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mmnar.errors import SchemaError, StoreError
-from mmnar.files import sha256_of, write_text, write_whole
+from mmnar.files import first_changed, names_below, read_sealed, sha256_of, write_sealed, write_text, write_whole
 from mmnar.privacy import counted
 from mmnar.progress import Pace, say
 from mmnar.sources.events import EVENT_SCHEMA, Events, Scope
@@ -47,7 +47,7 @@ SPILL_EVENTS: Final = 500_000
 DISK_FACTOR: Final = 6
 """Bytes of free disk a build needs per byte of compressed raw tables: spill files, shards, and room to spare."""
 
-_FOLDER_VERSION: Final = 1
+_FOLDER_VERSION: Final = 2
 _BUILDING: Final = ".building"
 _MANIFEST: Final = "manifest.json"
 _UNKNOWN: Final = "events dropped: a subject that is not in the cohort's tables"
@@ -99,11 +99,11 @@ class EventWriter:
         if self._folder.exists() and any(p.name not in (_BUILDING, "data", "metadata") for p in self._folder.iterdir()):
             raise StoreError(f"'{self._folder}'", "an empty folder or a begun build", "other files", "choose another")
         begun = self._spill / "build.json"
-        if not begun.is_file() or json.loads(begun.read_text(encoding="utf-8")) != self._build:
+        if _record(begun) != self._build:
             shutil.rmtree(self._spill, ignore_errors=True)
         self._spill.mkdir(parents=True, exist_ok=True)
         _check_disk(self._folder, raw_bytes)
-        write_text(begun, json.dumps(self._build))
+        write_sealed(begun, self._build)
 
     @property
     def dropped(self) -> dict[tuple[str, str], int]:
@@ -137,12 +137,11 @@ class EventWriter:
             raise SchemaError(f"table '{table}'", "each table once", "it twice", "join its frames")
         place = self._spill / table
         done = place / "done.json"
-        if done.is_file():
-            record: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
-            if record["fingerprint"] == fingerprint and _whole(place, record["files"]):
-                self._tables[table] = record
-                say(f"{table}: taken from an earlier run")
-                return
+        record = _record(done)
+        if record.get("fingerprint") == fingerprint and not first_changed(place, record["sha256"]):
+            self._tables[table] = record
+            say(f"{table}: taken from an earlier run")
+            return
         say(f"{table}: reading")
         pace, events = Pace(), 0
         with _writing(self._folder):
@@ -157,7 +156,7 @@ class EventWriter:
                 pace.say(f"{table}: {counted(events)} events so far")
             with _writing(self._folder):
                 record = {"fingerprint": fingerprint} | spill.end()
-                write_text(done, json.dumps(record))
+                write_sealed(done, record)
         self._tables[table] = record
 
     def finish(self, dataset_name: str, dataset_version: str, descriptions: Mapping[str, str]) -> EventFolder:
@@ -213,11 +212,10 @@ class EventWriter:
             "tables": {table: record["fingerprint"] for table, record in self._tables.items()},
             "starts": starts,
             "events": int(sum(int(frame["count"].sum()) for frame in kept)),
-            "files": {p.relative_to(self._folder).as_posix(): p.stat().st_size for p in written},
             "sha256": {p.relative_to(self._folder).as_posix(): sha256_of(p) for p in written},
             "dropped": [*_dropped(self._tables), *((t, _REPEATS, n) for t, n in sorted(repeats.items()))],
         }
-        write_text(self._folder / _MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
+        write_sealed(self._folder / _MANIFEST, manifest)
 
 
 class _Spill:
@@ -262,7 +260,8 @@ class _Spill:
         self._written()
         write_whole(self._place / "subjects.npy", self._save_counts)
         dropped = [(table, _UNKNOWN, count) for table, count in self._unknown.items()]
-        return {"files": {path.name: path.stat().st_size for path in self._files}, "dropped": dropped}
+        hashes = {path.name: sha256_of(path) for path in [*self._files, self._place / "subjects.npy"]}
+        return {"files": [path.name for path in self._files], "sha256": hashes, "dropped": dropped}
 
     def _save_counts(self, path: Path) -> None:
         with path.open("wb") as handle:
@@ -289,7 +288,7 @@ class EventFolder:
 
         Args:
             path: Its place.
-            verify: Also recompute every file's hash.
+            verify: Recompute every hash, whatever is remembered (see ``files.first_changed``).
 
         Raises:
             StoreError: Unfinished, of another version, or damaged.
@@ -299,12 +298,13 @@ class EventFolder:
             fact = "an unfinished one" if (path / _BUILDING).is_dir() else "none"
             raise StoreError(f"'{path}'", "a finished event folder", fact, "run `mmnar prepare` again: it goes on")
         manifest = _manifest(path)
-        if not _whole(path, manifest["files"]):
-            raise _damaged(path)
+        files = manifest["sha256"]
+        strange = sorted({f"data/{name}" for name in names_below(path / "data")} - set(files))
+        changed = strange[0] if strange else first_changed(path, files, afresh=verify)
+        if changed:
+            raise _damaged(path, changed)
         scope = manifest["build"]["scope"]
         assert scope in get_args(Scope)
-        if verify and any(sha256_of(path / name) != digest for name, digest in manifest["sha256"].items()):
-            raise _damaged(path)
         return cls(path, scope, manifest)
 
     @property
@@ -346,7 +346,7 @@ class EventFolder:
         try:
             return shard.cast(EVENT_SCHEMA).collect()  # type: ignore[arg-type]
         except (pl.exceptions.PolarsError, OSError):
-            raise _damaged(self.path) from None
+            raise _damaged(self.path, f"data/{number}.parquet") from None
 
 
 # --- merging ---------------------------------------------------------------------------------------------------------
@@ -457,27 +457,27 @@ def _check_disk(folder: Path, raw_bytes: int) -> None:
         )
 
 
-def _whole(place: Path, files: Mapping[str, int]) -> bool:
-    """Whether every file is there with its size."""
-    return all((place / name).is_file() and (place / name).stat().st_size == size for name, size in files.items())
+def _record(path: Path) -> dict[str, Any]:
+    """What a build noted of itself; nothing where it is not there or damaged, and that part is built again."""
+    try:
+        return read_sealed(path, "", "")
+    except (OSError, StoreError):
+        return {}
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        raise _damaged(folder) from None
+    manifest = read_sealed(folder / _MANIFEST, f"event folder '{folder}'", "remove it, prepare again")
     if manifest.get("build", {}).get("version") != _FOLDER_VERSION:
         raise StoreError(f"'{folder}'", f"event folder version {_FOLDER_VERSION}", "another", "prepare it again")
     return manifest
 
 
-def _damaged(folder: Path) -> StoreError:
+def _damaged(folder: Path, name: str) -> StoreError:
     return StoreError(
-        f"event folder '{folder}'",
+        f"event folder '{folder}', {name}",
         "the files that prepare wrote",
-        "missing or changed ones",
-        "remove it, prepare again",
+        "missing, changed or added ones",
+        "remove the folder, prepare again",
     )
 
 

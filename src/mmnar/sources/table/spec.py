@@ -145,7 +145,7 @@ def load_spec(path: str | Path) -> TableSpec:
         raise ConfigError(f"spec '{path}'", "a readable YAML file", type(error).__name__, "check the path") from None
     try:
         raw = yaml.load(text, Loader=StrictLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or type(error).__name__
