@@ -101,6 +101,9 @@ def test_a_finished_run_is_not_trained_anew(run: Run, store: Path, tmp_path: Pat
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before
     with pytest.raises(StoreError, match="changed: config"):
         train_run(store, "zero-fill", folder, (*WORDS, "seed=9"), resume=True)
+    flip(folder / "model" / "model.safetensors")
+    with pytest.raises(StoreError, match=r"model\.safetensors"):
+        train_run(store, "zero-fill", folder, WORDS, resume=True)
 
 
 def test_two_at_one_run_are_refused(store: Path, tmp_path: Path) -> None:

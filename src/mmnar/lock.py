@@ -22,6 +22,9 @@ _BUSY: Final = (errno.EACCES, errno.EAGAIN)
 _HELD: Final[dict[Path, tuple[int, int]]] = {}
 """Lock file → (thread that holds it, how often)."""
 
+_ATTEMPTS: Final = 100
+"""How often a folder may vanish while its lock file is opened."""
+
 _GUARD: Final = threading.Lock()
 os.register_at_fork(after_in_child=_HELD.clear)  # a record lock stays with the process that took it
 
@@ -75,13 +78,16 @@ def contents(folder: Path) -> list[str]:
 
 def _take(path: Path, folder: Path, what: str) -> tuple[int | None, bool]:
     """An open, locked file, or None where the file system knows no locks; and whether its folder was made for it."""
-    made = not path.parent.exists()
+    made, left = not path.parent.exists(), _ATTEMPTS
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError:  # who held it has just removed the folder
-            continue
+        except FileNotFoundError:
+            left -= 1
+            if not left:  # a place where no file can be made
+                raise
+            continue  # who held it has just removed the folder
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

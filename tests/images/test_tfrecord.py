@@ -225,7 +225,7 @@ def test_a_killed_write_leaves_nothing_that_looks_whole(tmp_path: Path, monkeypa
     def fail(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(tfrecord, "write_text", fail)
+    monkeypatch.setattr(tfrecord, "write_sealed", fail)
     with pytest.raises(OSError, match="no space"):
         pack_embeddings(root, out)
     assert not (out / "embeddings.json").exists()

@@ -57,21 +57,30 @@ def load_predictor(folder: str | Path) -> Predictor:
     """The fitted model in ``folder``.
 
     Raises:
-        StoreError: Not a fitted model, or written by another version.
+        StoreError: Not a fitted model, written by another version, or damaged; names the file.
     """
     folder = Path(folder)
-    path = folder / "predictor.json"
+    record = check_predictor(folder)
+    keys = np.load(folder / "fitted_subjects.npy", allow_pickle=False)
+    return _class_of(record["loader"], f"fitted model '{folder.name}'").load_state(
+        folder, Schema.from_dict(record["schema"]), keys, record["state"]
+    )
+
+
+def check_predictor(folder: Path) -> dict[str, Any]:
+    """The record of a fitted model whose files are what ``save_predictor`` wrote.
+
+    Raises:
+        StoreError: See ``load_predictor``.
+    """
+    path, what = folder / "predictor.json", f"fitted model '{folder.name}'"
     if not path.is_file():
         raise StoreError(f"'{folder}'", "a fitted model (predictor.json)", "none", "run `mmnar train` first")
-    what = f"fitted model '{folder.name}'"
     record = read_sealed(path, what, "train it again with this version", ("predictor_version", PREDICTOR_VERSION))
     for file, digest in record["files"].items():
         if not (folder / file).is_file() or sha256_of(folder / file) != digest:
             raise StoreError(f"{what}, {file}", "the file that train wrote", "missing or changed", "train it again")
-    keys = np.load(folder / "fitted_subjects.npy", allow_pickle=False)
-    return _class_of(record["loader"], what).load_state(
-        folder, Schema.from_dict(record["schema"]), keys, record["state"]
-    )
+    return record
 
 
 def _class_of(loader: Any, what: str) -> type[Predictor]:

@@ -58,7 +58,7 @@ def a_list(what: str, value: Any) -> list[Any]:
 
 
 def words(what: str, value: Any) -> tuple[str, ...]:
-    return tuple(word(what, word) for word in a_list(what, value))
+    return tuple(word(what, one) for one in a_list(what, value))
 
 
 def word(what: str, value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from mmnar.errors import StoreError
 from mmnar.estimators.base import Predictor
-from mmnar.estimators.storage import load_predictor
+from mmnar.estimators.storage import check_predictor, load_predictor
 from mmnar.files import read_json, read_sealed, sha256_of
 from mmnar.posthoc.base import FittedCorrection
 from mmnar.posthoc.saved import restore
@@ -67,6 +67,16 @@ class Run:
             StoreError: It is missing or changed.
         """
         return load_predictor(whole(self.folder, self.record, "model/predictor.json").parent)
+
+    def check(self) -> None:
+        """Look at every file, also those that nobody asked for yet.
+
+        Raises:
+            StoreError: One is missing or changed.
+        """
+        for name in self.record["files"]:
+            whole(self.folder, self.record, name)
+        check_predictor(self.folder / "model")
 
     def platt(self) -> FittedCorrection | None:
         """The line that is part of the model; None where its training loss was a proper score.

@@ -68,7 +68,9 @@ def train_run(
     }
     with alone(out, "run"):
         if _claim(out, identity):
-            return open_run(out)
+            run = open_run(out)
+            run.check()
+            return run
         clock = Clock(out / WORK / "spent.json", monitor or Silent())
         recorder = Recorder(clock)
         folds = _folds(data, config)
