@@ -34,7 +34,7 @@ def test_loops_of_small_matrices_have_one_thread(monkeypatch: pytest.MonkeyPatch
     with threadpool_limits(2):
         if threads() < 2:
             pytest.skip("this machine computes in one thread anyway")
-        seen = watched(monkeypatch, informative, "covariance_test")
+        seen = watched(monkeypatch, informative, "pattern_rates")
         informative.informativeness(population(400), permutations=200, resamples=2)
         assert seen
         assert set(seen) == {1}
