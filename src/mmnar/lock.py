@@ -80,10 +80,10 @@ def _take(path: Path, folder: Path, what: str) -> tuple[int | None, bool]:
     """An open, locked file, or None where the file system knows no locks; and whether its folder was made for it."""
     made, left = not path.parent.exists(), _ATTEMPTS
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):
             left -= 1
             if not left:  # a place where no file can be made
                 raise
