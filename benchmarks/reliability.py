@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.fabric  # noqa: F401 (imported once, before the forks)
+import mmnar.report.describe
 import sklearn.ensemble
 import sklearn.linear_model  # noqa: F401
 from harm.calls import Outcome, call, start
@@ -43,7 +44,6 @@ from harm.world import QUICK, TRAIN, World, build
 
 import mmnar.dataset.prepare
 import mmnar.report.build
-import mmnar.report.describe
 import mmnar.sources.eicu
 import mmnar.sources.mimic_iv
 import mmnar.sources.physionet2012
