@@ -166,3 +166,22 @@ def test_times_in_an_impossible_order_are_unknown_and_counted(tree: Path, tmp_pa
         assert f"table '{table}': {n} {words}: taken as unknown" in extract.warnings
     assert extract.stays["age"].null_count() > 5
     assert (extract.stays["age"].drop_nulls() > 0).all()
+
+
+def test_a_half_unpacked_table_beside_the_packed_one_is_refused(tree: Path, tmp_path: Path) -> None:
+    copy = changed(tree, tmp_path / "tree", {})
+    packed = table_of(copy, "labevents")
+    half = gzip.decompress(packed.read_bytes())[:5000].rpartition(b"\n")[0] + b"\n"
+    packed.with_suffix("").write_bytes(half)
+    with pytest.raises(SourceError, match=r"got hosp.labevents\.csv and hosp.labevents\.csv\.gz"):
+        prepared(copy, tmp_path)
+
+
+def test_a_degree_sign_in_latin_1_is_named(tree: Path, tmp_path: Path) -> None:
+    copy = changed(tree, tmp_path / "tree", {})
+    path = table_of(copy, "chartevents")
+    text = gzip.decompress(path.read_bytes()).decode().replace("bpm", "°F")
+    path.unlink()
+    path.write_bytes(gzip.compress(text.encode("latin-1")))
+    with pytest.raises(SourceError, match=r"table 'chartevents' .*Latin-1 .*iconv"):
+        prepared(copy, tmp_path)

@@ -49,13 +49,14 @@ def test_any_letter_case_and_suffix(tmp_path: Path, name: str, suffix: str) -> N
     assert str(frame["at"][0]) == "23:36:00"
 
 
-def test_parquet_and_first_suffix_wins(tmp_path: Path) -> None:
+def test_parquet_and_nothing_beside_it(tmp_path: Path) -> None:
     pl.DataFrame({"Id": [5], "value": [1], "at": ["01:00:00"], "word": ["x"]}).write_parquet(
         tmp_path / "NurseCharting.parquet"
     )
     assert _read(tmp_path)["id"].to_list() == [5]
     write_tables(tmp_path, {"nursecharting": ROWS})
-    assert _read(tmp_path)["id"].to_list() == [1, 2]
+    with pytest.raises(SourceError, match=r"one file, got NurseCharting.parquet and nursecharting.csv; move away"):
+        _read(tmp_path)
 
 
 def test_only_the_whole_stem_matches(tmp_path: Path) -> None:
@@ -360,15 +361,17 @@ def test_blocks_left_unread_leave_no_thread(tmp_path: Path) -> None:
     assert threading.active_count() == before
 
 
-def test_folders_are_looked_into_in_their_order(tmp_path: Path) -> None:
-    write_tables(tmp_path / "hosp", {"labevents": [{"a": 1}], "both": [{"a": 2}]})
+def test_several_folders_are_looked_into(tmp_path: Path) -> None:
+    write_tables(tmp_path / "hosp", {"labevents": [{"a": 1}], "both": [{"a": 2}], "once": [{"a": 6}]})
     write_tables(tmp_path / "icu", {"chartevents": [{"a": 3}], "both": [{"a": 4}]}, ".csv.gz")
     write_tables(tmp_path, {"outside": [{"a": 5}]})
     root = DataRoot(tmp_path, ("hosp", "icu", "note"))
-    assert root.tables == ("both", "chartevents", "labevents")
+    assert root.tables == ("both", "chartevents", "labevents", "once")
     assert root.has("LabEvents")
     assert not root.has("outside")
-    assert [next(root.chunks(table, {"a": pl.Int64()})).item() for table in root.tables] == [2, 3, 1]
+    assert [next(root.chunks(table, {"a": pl.Int64()})).item() for table in root.tables[1:]] == [3, 1, 6]
+    with pytest.raises(SourceError, match=r"got hosp.both\.csv and icu.both\.csv\.gz"):
+        root.chunks("both", {"a": pl.Int64()})
     assert root.size("chartevents") == (tmp_path / "icu" / "chartevents.csv.gz").stat().st_size
     assert root.size("outside") == 0
 

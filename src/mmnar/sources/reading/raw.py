@@ -25,9 +25,10 @@ from mmnar.files import sha256_of
 from mmnar.privacy import counted
 from mmnar.sources.reading.cells import CellReader
 from mmnar.sources.reading.ledger import Ledger
+from mmnar.sources.reading.packing import FormError, check_text, check_utf8, unpacked
+from mmnar.sources.reading.visible import is_hidden
 
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
-"""Of several files with one stem the first suffix wins."""
 
 SIMULATED: Final = "SIMULATED.txt"
 """Lies in every release folder that ``mmnar simulate`` writes."""
@@ -72,9 +73,8 @@ class DataRoot:
         self.path = Path(path)
         if not self.path.is_dir():
             raise SourceError(f"data root '{self.path}'", "a folder", "none", "give the folder with the raw tables")
-        self._files: dict[str, Path] = {}
-        for folder in folders:
-            self._files = _tables(self.path / folder) | self._files
+        self._all = [file for folder in folders for file in _visible(self.path / folder)]
+        self._files = _tables(self._all)
         self._asked: dict[str, Path] = {}
         self._sha256: dict[str, str] = {}
         self._warnings: list[str] = []
@@ -101,12 +101,30 @@ class DataRoot:
         return table.lower() in self._files
 
     def file(self, table: str) -> Path:
-        """Where a table lies that is there."""
-        return self._files[table.lower()]
+        """Where a table lies that is there.
+
+        Raises:
+            SourceError: Several files are of that name, e.g. a half-unpacked one beside the packed one.
+        """
+        files = self._files[table.lower()]
+        if len(files) > 1:
+            twins = sum(len(of) > 1 for of in self._files.values()) - 1
+            others = f"; so have {twins} more tables of the folder" if twins else ""
+            raise SourceError(
+                f"table '{table}'",
+                "one file",
+                " and ".join(str(file.relative_to(self.path)) for file in files) + others,
+                "move away all but the whole one",
+            )
+        return files[0]
 
     def size(self, table: str) -> int:
-        """Bytes on disk, 0 for a table that is absent."""
-        return self._files[table.lower()].stat().st_size if self.has(table) else 0
+        """Bytes on disk, 0 for a table that is absent.
+
+        Raises:
+            SourceError: As ``file``.
+        """
+        return self.file(table).stat().st_size if self.has(table) else 0
 
     def identity(self, table: str) -> str:
         """Hash of the file's name, size and time of change: known without reading it. "" for a table that is absent.
@@ -115,7 +133,7 @@ class DataRoot:
         """
         if not self.has(table):
             return ""
-        path = self._files[table.lower()]
+        path = self.file(table)
         self._asked[path.name] = path
         return hashlib.sha256(
             json.dumps([path.name, path.stat().st_size, path.stat().st_mtime_ns]).encode()
@@ -146,10 +164,10 @@ class DataRoot:
             SourceError: The table is absent and required, empty, damaged, lacks a column, or holds a cell that is not
                 of the column's dtype; but for absence, while the blocks are read.
         """
-        path = self._files.get(table.lower())
-        if path is None:
+        if not self.has(table):
             self._note_absent(table, required)
             return iter(())
+        path = self.file(table)
         self._asked[path.name] = path
         return self._typed_blocks(table, path, columns, where)
 
@@ -236,6 +254,9 @@ class DataRoot:
                 yield from _csv_blocks(table, self._pieces(path), columns)
         except (EOFError, isal_zlib.IsalError) as error:  # type: ignore[misc] # a class, whatever isal's stub says
             raise _damaged(table, path, f"a truncated or corrupt gzip ({type(error).__name__})") from None
+        except FormError as error:
+            words = "text in UTF-8, plain or packed with gzip, or Parquet"
+            raise SourceError(f"table '{table}' ({path.name})", words, error.fact, error.remedy) from None
         except _NoHeaderError as error:
             raise _damaged(table, path, str(error)) from None
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, csv.Error, OSError, ValueError) as error:
@@ -252,7 +273,7 @@ class DataRoot:
                     digest.update(piece)
                     yield piece
 
-        yield from _unpacked(hashed()) if path.name.lower().endswith(".gz") else hashed()
+        yield from unpacked(hashed(), path.name.lower().endswith(".gz"))
         self._sha256[path.name] = digest.hexdigest()
 
     def _note_absent(self, table: str, required: bool) -> None:
@@ -260,26 +281,43 @@ class DataRoot:
             raise SourceError(
                 f"table '{table}'",
                 f"a file {' or '.join(table + s for s in SUFFIXES)} (any letter case) in '{self.path}'",
-                f"none; {nearest(table.lower(), self._files)}" if self._files else "no table at all",
+                self._instead(table),
                 "check the data root",
             )
-        self._warnings.append(f"table '{table}' is absent: its features are left out")
+        other = self._otherwise_packed(table)
+        there = f"; '{other}' is none of {', '.join(SUFFIXES)}: unpack or convert it" if other else ""
+        self._warnings.append(f"table '{table}' is absent: its features are left out{there}")
+
+    def _instead(self, table: str) -> str:
+        other = self._otherwise_packed(table)
+        if other:
+            return f"'{other}'"
+        return f"none; {nearest(table.lower(), self._files)}" if self._files else "no table at all"
+
+    def _otherwise_packed(self, table: str) -> str:
+        """Name of a file of that table that is none of ours, e.g. ``labevents.csv.zst``; "" = none."""
+        return next((file.name for file in self._all if file.name.lower().partition(".")[0] == table.lower()), "")
 
 
 class _NoHeaderError(Exception):
     """A file without a header line."""
 
 
-def _tables(path: Path) -> dict[str, Path]:
-    """Lower-case stem → file; nothing for a folder that is not there."""
-    found: dict[str, Path] = {}
-    files = sorted(path.iterdir()) if path.is_dir() else []
-    for suffix in SUFFIXES:
-        for file in files:
-            name = file.name.lower()
-            if name.endswith(suffix) and file.is_file():
-                found.setdefault(name.removesuffix(suffix), file)
+def _tables(files: Iterable[Path]) -> dict[str, list[Path]]:
+    """Lower-case stem → the files of that table: one, unless somebody left another beside it."""
+    found: dict[str, list[Path]] = {}
+    for file in files:
+        name = file.name.lower()
+        for suffix in SUFFIXES:
+            if name.endswith(suffix):
+                found.setdefault(name.removesuffix(suffix), []).append(file)
     return found
+
+
+def _visible(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [path for path in sorted(folder.iterdir()) if not is_hidden(Path(path.name)) and path.is_file()]
 
 
 def _damaged(table: str, path: Path, fact: str) -> SourceError:
@@ -303,29 +341,6 @@ def _check_room(table: str, held: float) -> None:
 
 
 # --- bytes → blocks of whole rows ----------------------------------------------------------------------------------
-
-
-def _unpacked(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Unpack a gzip of one or several members.
-
-    Raises:
-        EOFError: It is cut off. polars and some tools read such a file silently up to the cut.
-        IsalError: It is no gzip or its check sum is wrong.
-    """
-    member = isal_zlib.decompressobj(wbits=31)
-    fresh = True
-    for piece in pieces:
-        while piece:
-            if member.eof:
-                # some tools pad the end with zeros
-                if not piece.strip(b"\0"):
-                    break
-                member, fresh = isal_zlib.decompressobj(wbits=31), True
-            fresh = False
-            yield member.decompress(piece)
-            piece = member.unused_data
-    if not member.eof and not fresh:
-        raise EOFError
 
 
 def _whole_rows(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -384,13 +399,16 @@ def ahead(blocks: Iterator[Block], depth: int = 1) -> Iterator[Block]:
 def _csv_blocks(table: str, pieces: Iterator[bytes], columns: Mapping[str, pl.DataType]) -> Iterator[pl.DataFrame]:
     header: list[str] = []
     for block in ahead(_whole_rows(pieces), _AHEAD):
+        check_text(block)
         if not header:
+            check_utf8(block.partition(b"\n")[0])
             header, block = _split_header(block)
             places = _positions(table, header, list(columns))
             numbers = {place: columns[name] for name, place in places.items() if columns[name] in _NUMBERS}
         try:
             frame = _parsed(block, len(header), places, numbers)
         except pl.exceptions.ComputeError:
+            check_utf8(block)
             # the typed reader would print the offending cell and stop at the first: as text, to count them
             numbers = {}
             frame = _parsed(block, len(header), places, numbers)
@@ -413,15 +431,25 @@ def _positions(table: str, header: list[str], wanted: list[str]) -> dict[str, in
     places: dict[str, int] = {}
     for place, column in enumerate(header):
         places.setdefault(column.strip().lower(), place)
-    for name in wanted:
-        if name not in places:
-            raise SourceError(
-                f"table '{table}'",
-                f"a column '{name}'",
-                f"none of that name; {nearest(name, places)}",
-                "check the release of the records",
-            )
+    missing = [name for name in wanted if name not in places]
+    if missing:
+        raise SourceError(
+            f"table '{table}'",
+            "a column '" + "', '".join(missing) + "'",
+            _other_header(header, missing, places),
+            "check the release of the records",
+        )
     return {name: places[name] for name in wanted}
+
+
+def _other_header(header: list[str], missing: list[str], places: Mapping[str, int]) -> str:
+    for mark, words in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(header) == 1 and mark in header[0]:
+            return f"columns separated by {words}, not by commas"
+    if any(name.strip().isdigit() for name in header):
+        # the first row of patients, perhaps
+        return "a first line that is no header"
+    return f"none of that name; {nearest(missing[0], places)}"
 
 
 def _parsed(
