@@ -31,6 +31,7 @@ def rows(folder: Path) -> list[tuple[object, ...]]:
         ("LAB.CSV", ("\ufeff" + TEXT).replace("\n", "\r\n").encode()),
         ("lab.csv", '"unit", Subject_ID ,"extra"\n"°F","10000032","a, ""b""\nc"\nmg/dl,10000048,'.encode()),
     ],
+    ids=("text-named-gz", "gzip-named-csv", "mark-and-crlf", "order-case-quotes"),
 )
 def test_what_is_read_whatever_its_name(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
@@ -54,6 +55,10 @@ def test_what_is_read_whatever_its_name(tmp_path: Path, name: str, content: byte
         ("lab.csv.gz", gzip.compress(TEXT.encode() * 99)[:-20], r"truncated or corrupt gzip"),
         ("lab.csv", b"", r"an empty file"),
     ],
+    ids=(
+        *("latin-1", "utf-16", "utf-16-without-mark", "zeros", "bzip2", "zstd", "zip", "web-page", "semicolons"),
+        *("no-header", "other-columns", "cut", "empty"),
+    ),
 )
 def test_what_is_not_read_is_named_with_the_way_to_read_it(
     tmp_path: Path, name: str, content: bytes, words: str
