@@ -491,6 +491,6 @@ def _check_key(table: str, key: pl.Series) -> None:
         raise SourceError(
             f"table '{table}', column '{key.name}'",
             "each identifier once, none missing",
-            f"{counted(repeated)} repeated, {counted(key.null_count())} missing or no whole number",
+            f"{counted(repeated)} repeated, {counted(key.null_count())} missing or unreadable",
             "remove the duplicate rows from the raw file",
         )
