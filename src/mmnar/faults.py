@@ -1,4 +1,4 @@
-"""Failures that are no fault of this package, in one line each; and faults, told without a cell of anybody's records.
+"""Failures that are no fault of this package, in one line each; faults, as a traceback without any value of the data.
 
 Messages of other libraries may quote cells, so none is passed on: what is said is the kind of failure and the place in
 this package where it came up.

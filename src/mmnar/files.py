@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whether one is what it was, and JSON that says so of itself."""
+"""Files written whole or not at all, hashes that tell whether one has changed, and JSON that holds its own hash."""
 
 from __future__ import annotations
 

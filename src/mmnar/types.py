@@ -1,4 +1,4 @@
-"""The one container every deep model eats, and what it gives back. Read after ``schema.py``.
+"""``PatientBatch``, the input of every deep model, and ``Output``, what it returns. Read after ``schema.py``.
 
 Axes: B patients, M modalities, F features, D width, K labels.
 """

@@ -1,4 +1,4 @@
-"""One encoder per modality, by its kind: the same for every method, or a comparison would measure encoders."""
+"""One encoder per modality, by its kind: the same for every method, so that comparisons do not measure encoders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Out-of-fold predictions over the training subjects: the rectifier's food."""
+"""Out-of-fold predictions over the training subjects: what a rectifier is fitted on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a representation knows of the observation pattern: the CRL-MMNAR paper's C.6, beside what anybody would know."""
+"""What a representation knows of the observation pattern: the CRL-MMNAR paper's C.6, beside the share of the commonest pattern."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small grey pictures that look a little like chest X-rays and show five contents."""
+"""Small grey images that resemble chest X-rays and show five contents."""
 
 from __future__ import annotations
 

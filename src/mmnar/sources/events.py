@@ -1,4 +1,4 @@
-"""Events: one long table of what happened to patients, and when the ward could have known it.
+"""Events: one long table of what happened to patients, and when it was known.
 
 Columns are those of MEDS 0.4 plus ours. There are two doors out: ``before`` (what may be an input) and
 ``after`` (what may become a label). A featurizer takes ``PastEvents``, a labeller ``FutureEvents``;

@@ -1,4 +1,4 @@
-"""Finished runs shown elsewhere: TensorBoard, MLflow. The run folders stay the truth; nothing is read back.
+"""Finished runs shown elsewhere: TensorBoard, MLflow. Nothing is read back from there.
 
 What goes there: settings, cost and the losses of every epoch. Scores on test folds do not go: where curves of many runs
 lie side by side, somebody chooses by them.

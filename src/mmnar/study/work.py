@@ -1,4 +1,4 @@
-"""What one process does for a study. Whatever happens, the folder says so afterwards: a result, or ``failed.json``."""
+"""What one process does for a study. Afterwards its folder holds a result or ``failed.json``."""
 
 from __future__ import annotations
 

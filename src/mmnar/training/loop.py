@@ -1,4 +1,4 @@
-"""The one training loop. Read fourth.
+"""The one training loop.
 
 Whatever a method needs is expressed as what to differentiate (``Model.objectives``) and with which weights
 (``Model.phases``), never as another loop. Device, precision and DDP come from Lightning Fabric.

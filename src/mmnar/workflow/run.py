@@ -1,4 +1,4 @@
-"""A run: a folder that holds a fitted model and what it said of the test fold, and knows whether it still does."""
+"""A run: a folder with a fitted model and its test predictions, checked by hashes when it is opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logistic regression on what a factor model infers from whatever was observed: the strong cheap control.
+"""Logistic regression on what a factor model infers from whatever was observed.
 
 x = Λ f + ε,  f ~ N(0, I),  ε ~ N(0, diag ψ)                       the standardised numbers of all modalities
 f̂ = E[f | x_o] = (I + Λ_o' Ψ_o⁻¹ Λ_o)⁻¹ Λ_o' Ψ_o⁻¹ x_o            o: the observed cells of a patient

@@ -1,4 +1,4 @@
-"""One logistic regression per modality, and one of what they say: late fusion.
+"""Late fusion: one logistic regression per modality, and one on their outputs.
 
     s_m = β_m' x_m                          evidence of modality m, 0 where it is absent; β_m from those who have it
     logit p = b + Σ_m (a_m + Σ_{l≠m} A_lm δ_l) s_m + c'δ + d_{pattern}

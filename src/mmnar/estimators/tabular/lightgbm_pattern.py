@@ -1,4 +1,4 @@
-"""LightGBM itself, on the columns that the other boosted control has."""
+"""LightGBM on the columns of ``boosting-pattern``."""
 
 from __future__ import annotations
 

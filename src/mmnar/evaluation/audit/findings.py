@@ -1,4 +1,4 @@
-"""What an audit says."""
+"""Findings of an audit, and their text."""
 
 from __future__ import annotations
 

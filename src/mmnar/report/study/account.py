@@ -1,4 +1,4 @@
-"""The parts of a study's report that say what was run, what was not, and what it took."""
+"""The parts of a study's page that say what was run, what was not, and what it took."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulated eICU: what the ward measured, gave and wrote down. Each of five contents moves some cells of its modality.
+"""Simulated eICU: measurements, drugs, fluids and entries. Each of five contents moves some cells of its modality.
 
 A modality that a patient lacks has no row, or -1 in the APACHE tables, which several modalities share. Rows that come
 too late are the traps; they exist for patients without the modality too, where nobody may see them.

@@ -1,4 +1,4 @@
-"""APACHE tables: what was measured on the first day, and what APACHE made of it."""
+"""APACHE tables: measurements of the first day, and the scores computed from them."""
 
 from __future__ import annotations
 

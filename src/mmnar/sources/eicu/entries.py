@@ -1,4 +1,4 @@
-"""Tables of entries in words: diagnoses, history, drugs, treatments."""
+"""Tables of entries as text: diagnoses, history, drugs, treatments."""
 
 from __future__ import annotations
 

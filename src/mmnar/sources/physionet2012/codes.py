@@ -1,4 +1,4 @@
-"""The challenge's words: its parameters, what its numbers for sex and unit mean, and the rules made of them."""
+"""The challenge's codes: its parameters, the meaning of its numbers for sex and unit, and the rules made of them."""
 
 from __future__ import annotations
 
