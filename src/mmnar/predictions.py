@@ -1,4 +1,4 @@
-"""Predictions[Role]: the only thing evaluation and the rectifier ever see of a model."""
+"""Predictions[Role]: all that evaluation and the rectifier see of a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a representation knows of the observation pattern: the CRL-MMNAR paper's C.6, beside the share of the commonest pattern."""
+"""What a representation knows of the observation pattern (CRL-MMNAR paper, C.6), beside the commonest one's share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small linear algebra in loops belongs to one thread: many wait for each other longer than they compute, and on a busy
+"""Small linear algebra in loops on one thread: several wait for each other longer than they compute, and on a busy
 machine they spin for minutes over what takes seconds."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What may be done to risks after a model is fitted, and with which food.
+"""What may be done to risks after a model is fitted, and on which predictions.
 
 ``fit`` takes ``Predictions[Calibration]`` (out-of-fold over the training subjects); ``apply`` takes any other role.
 There is no call that does both. The words of this room:

@@ -1,1 +1,1 @@
-"""One offline HTML file and its twin result.json: everything a reader needs to judge a study."""
+"""Contents of the three pages: the report of runs, the atlas of a store, the page of a study."""
