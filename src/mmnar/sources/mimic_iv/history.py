@@ -9,6 +9,7 @@ import polars as pl
 
 from mmnar.sources.events import FeatureRule
 from mmnar.sources.mimic_iv.concepts import feature_name
+from mmnar.sources.mimic_iv.icd import tidied
 from mmnar.sources.mimic_iv.register import Register, as_events
 from mmnar.sources.reading.cells import DAY_OR_TIME
 from mmnar.sources.reading.code_tables import code_table
@@ -58,12 +59,14 @@ def diagnosis_events(register: Register, frame: pl.DataFrame) -> pl.DataFrame:
     """Per admission and comorbidity group one event, and one with the number of codes."""
     table = "diagnoses_icd"
     discharged = register.admissions.select("subject_id", "hadm_id", "dischtime")
-    coded = register.of_subjects(frame).join(discharged, on=["subject_id", "hadm_id"], how="left")
+    coded = tidied(register.of_subjects(frame), table, register.ledger).join(
+        discharged, on=["subject_id", "hadm_id"], how="left"
+    )
     known = pl.col("dischtime") + CODING_DELAY
     placed = register.place(table, coded, pl.col("dischtime"), known)
     ids = ["subject_id", "hadm_id", "time", "available_time"]
     frames = [as_events(placed.group_by(ids).agg(codes=pl.len()), table, pl.lit("DIAGNOSIS//CODES"), pl.col("codes"))]
-    code, version = pl.col("icd_code").str.strip_chars().str.to_uppercase(), pl.col("icd_version")
+    code, version = pl.col("icd_code"), pl.col("icd_version")
     for row in code_table("mimic_iv_icd"):
         hit = pl.lit(False)
         for number in (9, 10):

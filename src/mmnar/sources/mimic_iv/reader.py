@@ -150,7 +150,9 @@ class _Build:
             self.rules += history.omr_rules(self._static)
             self.descriptions |= history.OMR_DESCRIPTIONS
             self.read.append("omr")
-        self.writer.table("small", _hashed(_FORM, data.fingerprint(), digest("mimic_iv_icd")), events)
+        self.writer.table(
+            "small", _hashed(_FORM, data.fingerprint(), digest("mimic_iv_icd", "mimic_iv_icd9_zeros")), events
+        )
 
     def streamed(self, data: DataRoot, table: str) -> None:
         """One large table of ``STREAMED``, unless an earlier run has it."""
