@@ -112,6 +112,14 @@ def test_such_runs_are_judged_and_reported(tmp_path: Path) -> None:
         assert all(of.metrics["auroc"].value is None for of in result.tasks["mortality"].values())
 
 
+def test_a_refusal_tells_no_small_count() -> None:
+    mask = DATA.label_mask.copy()
+    mask[np.flatnonzero(ROLE == "train")[3:], 0] = False
+    data = _changed(_one_class("train"), mask)
+    with pytest.raises(TrainingError, match="got 0 with, (0|fewer than 10) without"):
+        estimator("pattern-only").fit(data.fold(SPLIT, "train"), data.fold(SPLIT, "tune"))
+
+
 @pytest.mark.parametrize("name", TABULAR)
 def test_a_task_of_one_class_in_training_is_refused_in_one_line(name: str) -> None:
     data = _changed(_one_class("train"))

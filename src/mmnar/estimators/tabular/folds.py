@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmnar.dataset.store import Fold
 from mmnar.dataset.table import TableView
 from mmnar.errors import TrainingError
+from mmnar.privacy import counted
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
 
@@ -42,7 +43,7 @@ def asked_of(train: Fold[Train], k: int) -> tuple[Bool, Bool]:
         raise TrainingError(
             f"task '{train.schema.task_names[k]}'",
             "training samples with and without the outcome",
-            f"{int(y.sum())} with, {int((~y).sum())} without",
+            f"{counted(int(y.sum()))} with, {counted(int((~y).sum()))} without",
             "drop the task or use more records",
         )
     return asked, y
