@@ -116,7 +116,7 @@ def test_a_refusal_tells_no_small_count() -> None:
     mask = DATA.label_mask.copy()
     mask[np.flatnonzero(ROLE == "train")[3:], 0] = False
     data = _changed(_one_class("train"), mask)
-    with pytest.raises(TrainingError, match="got 0 with, (0|fewer than 10) without"):
+    with pytest.raises(TrainingError, match=r"got 0 with, (0|fewer than 10) without"):
         estimator("pattern-only").fit(data.fold(SPLIT, "train"), data.fold(SPLIT, "tune"))
 
 
