@@ -13,6 +13,18 @@ from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, ge
 
 from mmnar.errors import ConfigError
 
+__all__ = [
+    "RectifierConfig",
+    "RunConfig",
+    "SplitConfig",
+    "TrainConfig",
+    "keys_of",
+    "meanings",
+    "override",
+    "parse_words",
+    "to_plain",
+]
+
 C = TypeVar("C")
 
 SAME: Final = (

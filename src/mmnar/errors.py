@@ -5,6 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+__all__ = [
+    "ConfigError",
+    "LeakageError",
+    "MmnarError",
+    "RequirementError",
+    "SchemaError",
+    "SourceError",
+    "StoreError",
+    "TrainingError",
+    "nearest",
+]
+
 
 class MmnarError(Exception):
     """Base of every error this package raises on purpose.

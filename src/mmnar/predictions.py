@@ -19,6 +19,8 @@ from mmnar.roles import ROLES, R, subject_keys
 if TYPE_CHECKING:
     import polars as pl
 
+__all__ = ["Predictions", "concat", "load"]
+
 Bool = NDArray[np.bool_]
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]

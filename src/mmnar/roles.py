@@ -12,6 +12,8 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["ROLES", "Calibration", "R", "Role", "Test", "Train", "Tune", "subject_keys"]
+
 
 class Role:
     """Phantom type; ``name`` is how the role is written in files and messages."""
@@ -20,18 +22,26 @@ class Role:
 
 
 class Train(Role):
+    """Who is fitted on."""
+
     name = "train"
 
 
 class Tune(Role):
+    """Who stops training early and chooses settings."""
+
     name = "tune"
 
 
 class Calibration(Role):
+    """Training subjects, each scored by a fit that never saw them: what corrections are fitted on."""
+
     name = "calibration"
 
 
 class Test(Role):
+    """Who is scored, and nothing is fitted on."""
+
     name = "test"
     __test__ = False  # pytest, not a test class
 

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from mmnar.errors import SchemaError
 
+__all__ = ["Feature", "ModalityKind", "ModalitySpec", "Schema", "Task"]
+
 FeatureKind = Literal["continuous", "categorical"]
 ModalityKind = Literal["static", "series", "embedding", "hashed", "image"]
 

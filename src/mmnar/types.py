@@ -15,6 +15,8 @@ from torch import Tensor
 from mmnar.errors import SchemaError
 from mmnar.schema import ModalitySpec, Schema
 
+__all__ = ["Items", "Output", "Packed", "PatientBatch", "Series", "Static"]
+
 
 @dataclass(frozen=True)
 class Static:

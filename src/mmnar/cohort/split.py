@@ -13,6 +13,8 @@ from mmnar.errors import ConfigError, LeakageError, nearest
 from mmnar.privacy import counted
 from mmnar.roles import ROLES, subject_keys
 
+__all__ = ["Split"]
+
 
 class HasSubjects(Protocol):
     """Anything with a (N,) ``subject_id`` array and subgroup attributes, (N,) each."""

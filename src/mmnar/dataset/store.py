@@ -29,6 +29,17 @@ from mmnar.predictions import Predictions
 from mmnar.roles import ROLES, Calibration, R, Test, Train, Tune, subject_keys
 from mmnar.schema import ModalitySpec, Schema
 
+__all__ = [
+    "Fold",
+    "PatientDataset",
+    "claim_store",
+    "cross_folds",
+    "make_dataset",
+    "open_store",
+    "presence",
+    "write_store",
+]
+
 STORE_VERSION: Final = 3
 BESIDE: Final = ("events", "cache")
 """Folders of a store that ``prepare`` fills before the arrays: the events as a MEDS dataset, encoded notes."""

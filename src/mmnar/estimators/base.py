@@ -16,6 +16,8 @@ from mmnar.roles import R, Train, Tune
 from mmnar.schema import Schema
 from mmnar.training.monitor import Monitor
 
+__all__ = ["Estimator", "Predictor"]
+
 
 class Predictor(ABC):
     """A fitted model.

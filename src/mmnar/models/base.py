@@ -15,6 +15,8 @@ from mmnar.ops.losses import masked_label_loss
 from mmnar.schema import ModalityKind, Schema
 from mmnar.types import Output, PatientBatch
 
+__all__ = ["Forward", "Model", "ModelCard", "Objective", "Phase", "TaskLoss", "summed_label_loss"]
+
 
 @dataclass(frozen=True)
 class ModelCard:
