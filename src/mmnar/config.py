@@ -21,7 +21,7 @@ __all__ = [
     "keys_of",
     "meanings",
     "override",
-    "parse_words",
+    "parse_overrides",
     "to_plain",
 ]
 

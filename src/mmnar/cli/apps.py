@@ -7,7 +7,7 @@ from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from mmnar import __version__
 from mmnar.lock import alone
@@ -33,6 +33,12 @@ def writes_out(verb: Callable[P, T]) -> Callable[P, T]:
 app = App(
     name="mmnar",
     version=__version__,
+    # an option that is off, empty or left out says so by itself
+    default_parameter=Parameter(
+        negative_bool=(),
+        negative_iterable=(),
+        show_default=lambda value: None if value is False or value in ("", ()) else value,
+    ),
     help="Risk per patient when whole modalities are missing because clinicians decided so. Research use only.",
 )
 app.register_install_completion_command(help="Complete verbs and options in this shell: bash, zsh or fish.")

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
 
 from mmnar.cli.apps import prepare, writes_out
 from mmnar.errors import ConfigError
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 
 @prepare.command
 @writes_out
-def eicu(*, root: Path, out: Path, apache_prediction: bool = True) -> None:
+def eicu(
+    *, root: Path, out: Path, apache_prediction: Annotated[bool, Parameter(negative="--no-apache-prediction")] = True
+) -> None:
     """eICU-CRD 2.0 or its open demo: in-hospital mortality asked 24 h after unit admission, ICU readmission asked
     at unit discharge.
 
@@ -58,7 +62,7 @@ def mimic_iv(
     bin_hours: float = 0.0,
     notes_encoder: str | None = None,
     mortality_at: Literal[48, 24] = 48,
-    planned: bool = True,
+    planned: Annotated[bool, Parameter(negative="--no-planned")] = True,
     limit: int | None = None,
     truth: Path | None = None,
 ) -> None:
@@ -187,8 +191,8 @@ def synthetic(
 
     Args:
         out: The store to write.
-        patients: N.
-        modalities: M, 4 or 10.
+        patients: How many.
+        modalities: 4 or 10.
         gamma: How strongly illness drives what is measured; 0 = missing at random.
         eta: Direct effect of the pattern on outcomes.
         mcar: Share of patients whose pattern ignores their illness.

@@ -21,7 +21,7 @@ def mimic_iv(
     """MIMIC-IV 3.1 with notes, chest X-rays and released embeddings; exact risks in truth/, outside the records.
 
     Args:
-        patients: N.
+        patients: How many.
         out: A new folder.
         seed: Of the patients; the world they live in stays the same.
         gamma: How strongly illness drives what is recorded; 0 = missing at random.
@@ -40,7 +40,7 @@ def eicu(*, patients: int, out: Path, seed: int = 0, gamma: float = 1.0, eta: fl
     """eICU-CRD 2.0 with its ten virtual modalities; exact risks in truth/, outside the records.
 
     Args:
-        patients: N.
+        patients: How many.
         out: A new folder.
         seed: Of the patients; the world they live in stays the same.
         gamma: How strongly illness drives what is recorded; 0 = missing at random.
