@@ -60,6 +60,20 @@ def test_help_answers_without_heavy_imports() -> None:
         assert verb in out
 
 
+def test_help_shows_no_option_that_nobody_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    verbs = [[verb] for verb in ("demo", "describe", "audit", "doctor", "train", "report", "models", "study")]
+    verbs += [["prepare", door] for door in ("eicu", "mimic-iv", "physionet2012", "meds", "table", "synthetic")]
+    for verb in verbs:
+        cli.app([*verb, "--help"], result_action="return_value")
+    shown = capsys.readouterr().out
+    assert "--seed INT" in shown
+    assert "[default: 0]" in shown
+    for noise in ("--empty-", "default: ()", 'default: ""', "default: False", "--no-resume", "--no-demo"):
+        assert noise not in shown
+    assert "--no-planned" in shown
+    assert "--no-apache-prediction" in shown
+
+
 def test_every_verb_from_store_to_report(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli.inspect.describe(runs[0].parent / "store")
     cli.run.models()

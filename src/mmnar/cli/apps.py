@@ -33,10 +33,10 @@ def writes_out(verb: Callable[P, T]) -> Callable[P, T]:
 app = App(
     name="mmnar",
     version=__version__,
-    # an option that is off, empty or left out says so by itself
     default_parameter=Parameter(
         negative_bool=(),
         negative_iterable=(),
+        # an option that is off, empty or left out says so by itself
         show_default=lambda value: None if value is False or value in ("", ()) else value,
     ),
     help="Risk per patient when whole modalities are missing because clinicians decided so. Research use only.",
