@@ -202,6 +202,15 @@ def test_questions_about_nobody_and_before_anything_are_told(tmp_path: Path) -> 
     assert not blank[0].any()
 
 
+def test_a_time_beyond_all_times_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "death").mkdir()
+    times = pa.array([10**14] * 2, pa.timestamp("s"))
+    columns = {"subject_id": pa.array([1, 2]), "prediction_time": times, "boolean_value": pa.array([True, False])}
+    pq.write_table(pa.table(columns), tmp_path / "death" / "0.parquet")
+    with pytest.raises(SourceError, match="column 'prediction_time': expected times that can be counted"):
+        read_labels(tmp_path)
+
+
 def test_the_labels_of_another_data_set_are_refused(tmp_path: Path) -> None:
     root = write_meds(tmp_path / "meds", table())
     labels = read_labels(write_labels_of(tmp_path / "tasks", [(10000032, at(13), True), (10000033, at(13), False)]))

@@ -33,6 +33,11 @@ _SYNONYMS: Final = {
     "prediction_time": ("prediction_time", "index_timestamp"),
     "boolean_value": ("boolean_value", "label"),
 }
+_CELLS: Final = {
+    "subject_id": "whole numbers below 2^63",
+    "prediction_time": "times that can be counted in microseconds",
+    "boolean_value": "yes or no, or a count of events",
+}
 _OTHER_LABELS: Final = ("integer_value", "float_value", "categorical_value")
 _SPLITS: Final = frozenset({"train", "tuning", "held_out"})
 
@@ -155,9 +160,8 @@ def _column(task: str, raw: pl.DataFrame, names: list[str], name: str, found: st
     typed = _answers(column) if name == "boolean_value" else column.cast(dtype, strict=False)
     known = column.fill_nan(None) if column.dtype.is_float() else column
     if lost := typed.null_count() - known.null_count():
-        expected = "yes or no, or a count of events" if name == "boolean_value" else f"what fits {dtype}"
         raise SourceError(
-            f"task '{task}', column '{found}'", expected, f"{counted(lost)} others", "correct the task's definition"
+            f"task '{task}', column '{found}'", _CELLS[name], f"{counted(lost)} others", "correct the task's definition"
         )
     return typed
 
