@@ -6,14 +6,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from mmnar.errors import SourceError
+from mmnar.images.tfrecord import pack_embeddings
 from mmnar.sources.events import EVENT_SCHEMA, Events
 from mmnar.sources.mimic_iv.cxr import METADATA, cxr_embedding_events, cxr_events
 from mmnar.sources.reading.raw import DataRoot
+from tests.images.records import example, packed, put, record
 from tests.records import write_tables
+from tests.sources.test_mimic_iv import read_tree
 
 
 def _image(
@@ -184,3 +188,33 @@ def test_an_index_that_repeats_an_image_is_an_error(tmp_path: Path) -> None:
     root = _root(tmp_path, [_image("a", "PA", "1")])
     with pytest.raises(SourceError, match="1 repeated"):
         cxr_embedding_events(root, _index(("a", 1, 10000032), ("a", 1, 10000032)))
+
+
+def _of_the_wards(folder: Path, subjects: list[int]) -> Path:
+    """One frontal image a study of these patients, in the unit stays' own days."""
+    rows = [
+        _image(f"d{i}", "PA", "100000", study=i, date=21500302) | {"subject_id": subject}
+        for i, subject in enumerate(subjects, 1)
+    ]
+    return _root(folder, rows)
+
+
+def test_images_of_other_patients_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="frontal images of patients with a unit stay, got none"):
+        read_tree(tmp_path, {}, cxr=_of_the_wards(tmp_path / "cxr", [9998, 9999]))
+
+
+def test_studies_without_an_embedding_are_counted_and_most_are_refused(tmp_path: Path) -> None:
+    cxr = _of_the_wards(tmp_path / "cxr", [1, 1, 1])
+    for packed_first, fits in ((2, True), (1, False)):
+        root = tmp_path / f"release-{packed_first}"
+        for i in range(1, packed_first + 1):
+            put(root, 1, i, f"d{i}", record(example(packed(np.ones(1376, np.float32)))))
+        done = pack_embeddings(root, tmp_path / f"packed-{packed_first}")
+        if fits:
+            extract, _ = read_tree(tmp_path / "two", {}, cxr=cxr, embeddings=done)
+            said = f"table '{METADATA}': fewer than 10 studies with a frontal X-ray have no embedding"
+            assert said in extract.warnings
+        else:
+            with pytest.raises(SourceError, match="fewer than half"):
+                read_tree(tmp_path / "one", {}, cxr=cxr, embeddings=done)
