@@ -119,3 +119,9 @@ def start(
 def call(arguments: Sequence[object], log: Path, **options: object) -> Outcome:
     """``start`` and ``end``."""
     return start(arguments, log, **options).end()  # type: ignore[arg-type]
+
+
+def brief(done: Outcome) -> str:
+    """The last lines on stderr: of a traceback enough to know it again."""
+    lines = [line for line in done.err.strip().splitlines() if line.strip()]
+    return " / ".join(lines[-8:] if done.broken else lines[-1:])[:900]
