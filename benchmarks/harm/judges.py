@@ -33,6 +33,7 @@ def _mutated(folder: Path, rng: random.Random) -> str:
 def of_door(world: World, door: str, rng: random.Random) -> Cases:
     inputs, kept = world.doors[door][0], world.base / "stores" / door
     base, had = store_print(kept), cells(kept)
+    said = _counts(call(world.prepare(door, inputs, world.place("said")), world.base / "log", before=_quick).out)
     while True:
         case = world.place("inputs")
         shutil.copytree(inputs, case, symlinks=True)
@@ -44,7 +45,7 @@ def of_door(world: World, door: str, rng: random.Random) -> Cases:
             yield ("refused", "") if done.refused else ("no reason", f"{what}: status {done.status}, {brief(done)}")
         else:
             now = store_print(out)
-            told = any(now[key] != base[key] for key in ("warnings", "attrition")) or bool(done.err.strip())
+            told = any(now[key] != base[key] for key in ("warnings", "attrition")) or _counts(done.out) - said
             lost = [name for name, n in had.items() if cells(out).get(name, 0) < n * (1 - SILENT_SHARE) - 2]
             if now["fingerprint"] == base["fingerprint"]:
                 yield "equal", ""
@@ -56,6 +57,12 @@ def of_door(world: World, door: str, rng: random.Random) -> Cases:
                 yield "as the change says", ""
         shutil.rmtree(case)
         shutil.rmtree(out, ignore_errors=True)
+
+
+def _counts(printed: str) -> set[str]:
+    """Lines that say what was left out."""
+    words = ("dropped", "left out", "not used", "not read", "missing", "unknown", "note:", "warning", "other")
+    return {line.strip() for line in printed.splitlines() if any(word in line for word in words)}
 
 
 def _quick() -> None:
