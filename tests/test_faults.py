@@ -16,6 +16,7 @@ from mmnar import cli
 from mmnar.errors import ConfigError, StoreError
 from mmnar.faults import in_one_line
 from mmnar.files import write_text
+from mmnar.lock import alone
 
 CELL = "10000032 has HIV"
 
@@ -138,6 +139,14 @@ def test_output_below_a_file_or_in_a_strange_folder_is_one_line(
             err = capsys.readouterr().err
             assert end.value.code == 2, (verb, out, err)
             assert err.startswith("mmnar: "), (verb, out, err)
+
+
+def test_a_place_that_takes_no_lock_is_named_as_it_was_given(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").mkdir()  # in the way, even for an administrator
+    with pytest.raises(OSError) as error, alone(tmp_path / "out"):
+        pass
+    assert error.value.filename == str(tmp_path / "out")
 
 
 def test_errors_of_ours_are_told_as_they_are() -> None:

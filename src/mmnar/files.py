@@ -9,6 +9,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +46,8 @@ def write_whole(target: Path, write: Callable[[Path], object]) -> None:
         error.filename, error.filename2 = str(target), None  # the name that the reader knows
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there, or nothing can be removed here
+            temporary.unlink()
 
 
 def write_text(target: Path, text: str) -> None:

@@ -88,6 +88,9 @@ def _take(path: Path, folder: Path, what: str) -> tuple[int | None, bool]:
             if not left:  # a place where no file can be made
                 raise
             continue  # who held it has just removed the folder
+        except OSError as error:
+            error.filename = str(folder)
+            raise
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
