@@ -13,7 +13,8 @@ SMALL_CELL: Final = 10
 
 FEW: Final = f"fewer than {SMALL_CELL} patients"
 FEW_OUTCOMES: Final = f"fewer than {SMALL_CELL} patients with or without the event"
-FEW_ON_A_SIDE: Final = f"fewer than {SMALL_CELL} patients with or without it"
+FEW_WITH: Final = f"fewer than {SMALL_CELL} patients with it"
+FEW_WITHOUT: Final = f"fewer than {SMALL_CELL} patients without it"
 COMPLEMENT: Final = "withheld: with the total it would give a small count away"
 UNASKED: Final = "withheld: of fewer than 10 patients the outcome is not known"
 BY_GROUP: Final = "withheld: risks that are the same for all of a group would give small counts away"
@@ -133,7 +134,7 @@ def briefly(reason: str) -> str:
     >>> briefly(FEW_OUTCOMES)
     'few outcomes'
     """
-    words = {FEW: "few patients", FEW_OUTCOMES: "few outcomes", FEW_ON_A_SIDE: "few patients"}
+    words = {FEW: "few patients", FEW_OUTCOMES: "few outcomes", FEW_WITH: "few patients", FEW_WITHOUT: "nearly all"}
     if reason.startswith("withheld"):
         return "withheld"
     return words.get(reason, reason)

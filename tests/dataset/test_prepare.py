@@ -22,7 +22,7 @@ from mmnar.dataset.prepare import prepare
 from mmnar.dataset.store import open_store
 from mmnar.errors import SourceError, StoreError
 from mmnar.sources.eicu import read_eicu
-from mmnar.sources.events import Extract
+from mmnar.sources.events import Extract, FeatureRule
 from tests.records import tiny_tables, write_tables
 
 
@@ -32,6 +32,21 @@ def _extract(folder: Path) -> Extract:
 
 def _prepare(extract: Extract, out: Path) -> Path:
     return prepare(extract, eicu_criteria(), eicu_questions(), out)
+
+
+def test_a_store_in_which_nobody_has_anything_is_not_written(tmp_path: Path) -> None:
+    extract = _extract(tmp_path)
+    rules = [rule for rule in extract.rules if isinstance(rule, FeatureRule)]
+    silent = [replace(rule, codes=("NO SUCH CODE",), zero_if_recorded="", history=False) for rule in rules]
+    out = tmp_path / "store"
+    with pytest.raises(SourceError, match="nobody with any"):
+        _prepare(replace(extract, rules=tuple(silent)), out)
+    assert not (out / "manifest.json").exists()
+    kept = extract.rules[0]
+    some = tuple(r if r.modality == kept.modality else s for r, s in zip(rules, silent, strict=True))
+    warnings = open_store(_prepare(replace(extract, rules=some), out)).manifest["warnings"]
+    others = {rule.modality for rule in extract.rules} - {kept.modality}
+    assert {f"modality '{name}': nobody has it" for name in others} <= set(warnings)
 
 
 def test_store_and_manifest(tmp_path: Path) -> None:

@@ -53,6 +53,13 @@ def test_a_list_of_ones_own_replaces_the_usual_words() -> None:
     assert found == {"99": 1, "not done": 1}
 
 
+def test_a_number_that_means_not_measured_may_have_gone_through_floats() -> None:
+    assert without_absent(pl.Series(["999", "999.0", "-9.", "99.9"]), ("999", "-9"))[0].to_list() == [
+        *[None] * 3,
+        "99.9",
+    ]
+
+
 @settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.sampled_from(ABSENT), st.text(max_size=6)), max_size=20))
 def test_both_ways_to_ask_agree_and_count_every_word(cells: list[str | None]) -> None:

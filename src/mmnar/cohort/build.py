@@ -100,7 +100,7 @@ def build_cohort(extract: Extract, criteria: Sequence[Criterion], questions: Seq
     Raises:
         SourceError: No stay is left, or a task has only one class.
     """
-    stays, steps = _apply(extract.stays, criteria, "all unit stays")
+    stays, steps = _apply(extract.stays, criteria, f"all {extract.rows}")
     attrition = {"cohort": steps}
     ids = ["subject_id", "hadm_id", "stay_id"]
     asked = []

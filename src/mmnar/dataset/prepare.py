@@ -49,7 +49,7 @@ def prepare(
         ``out``.
 
     Raises:
-        SourceError: Nothing is left of the cohort, or a task has one class only.
+        SourceError: Nothing is left of the cohort, a task has one class only, or nobody has any content.
         StoreError: The store cannot be written.
     """
     cohort = build_cohort(extract, criteria, questions)
@@ -70,8 +70,22 @@ def store_cohort(
     claim_store(out)
     how = Gathering(notes, out / "cache", bin_hours, out, told)
     dataset = dataset_of(extract, cohort, how)
+    _check_content(dataset)
     say("writing the store")
     return write_store(out, dataset)
+
+
+def _check_content(dataset: PatientDataset) -> None:
+    """Warn of every modality that nobody has.
+
+    Raises:
+        SourceError: Nobody has any of them.
+    """
+    empty = [name for i, name in enumerate(dataset.schema.modality_names) if not dataset.present[:, i].any()]
+    if len(empty) == len(dataset.schema.modalities):
+        told = "; ".join(dataset.manifest["warnings"][:3]) or "and nothing was said to be dropped"
+        raise SourceError("store", "patients with content", f"nobody with any ({told})", "repair the raw files")
+    dataset.manifest["warnings"] += [f"modality '{name}': nobody has it" for name in empty]
 
 
 def dataset_of(extract: Extract, cohort: Cohort, how: Gathering | None = None) -> PatientDataset:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mmnar.dataset.content import Content, SeriesArrays
 from mmnar.dataset.store import PatientDataset
 from mmnar.evaluation.result import COARSE, Estimate
-from mmnar.privacy import COMPLEMENT, FEW_ON_A_SIDE, SMALL_CELL, count_refusals, few, hidden_cells, in_tens
+from mmnar.privacy import COMPLEMENT, FEW_WITH, FEW_WITHOUT, SMALL_CELL, count_refusals, few, hidden_cells, in_tens
 from mmnar.schema import ModalitySpec
 
 Z_95: Final = 1.959963984540054
@@ -227,6 +227,8 @@ def _modality_rows(dataset: PatientDataset) -> Iterator[ModalityRow]:
         has = dataset.present[:, i]
         unseen = _unseen(dataset.values[spec.name], spec)
         missing = _share(has, dataset, _missing(unseen[has]) if has.any() and spec.features else None)
+        if missing.reason in (FEW_WITH, FEW_WITHOUT):  # of the modality, not of its missing values
+            missing = Estimate(None, reason=COMPLEMENT)
         yield ModalityRow(
             spec.name, ITEMS.get(spec.kind, ""), len(spec.features), _share(has, dataset, has.mean()), missing
         )
@@ -242,8 +244,13 @@ def _share(has: NDArray[np.bool_], dataset: PatientDataset, value: np.floating[A
     if value is None:
         return Estimate(None, reason=NOBODY if not has.any() else NO_FEATURES)
     if _small(dataset, has, ~has):
-        return Estimate(None, reason=FEW_ON_A_SIDE)
+        return _few(dataset, has)
     return Estimate(float(value))
+
+
+def _few(dataset: PatientDataset, has: NDArray[Any]) -> Estimate:
+    """A share withheld because few have it, or because few lack it."""
+    return Estimate(None, reason=FEW_WITH if _small(dataset, has) else FEW_WITHOUT)
 
 
 def _feature_rows(dataset: PatientDataset) -> Iterator[FeatureRow]:
@@ -258,9 +265,9 @@ def _feature_rows(dataset: PatientDataset) -> Iterator[FeatureRow]:
 def _feature_row(
     dataset: PatientDataset, modality: str, name: str, empty: NDArray[np.bool_], has: NDArray[np.bool_], few: bool
 ) -> FeatureRow:
-    hidden = Estimate(None, reason=FEW_ON_A_SIDE)
+    hidden = Estimate(None, reason=COMPLEMENT)
     if _small(dataset, empty, ~empty):
-        return FeatureRow(modality, name, hidden, hidden)
+        return FeatureRow(modality, name, _few(dataset, empty), hidden)
     overall = Estimate(float(empty.mean()))
     if not has.any():
         return FeatureRow(modality, name, overall, Estimate(None, reason=NOBODY))
@@ -452,7 +459,7 @@ def _shares(dataset: PatientDataset, members: Sequence[NDArray[np.int64]], modal
     shares = []
     for g, rows in enumerate(members):
         if _small(dataset, has[g], lacks[g]):
-            shares.append(Estimate(None, reason=FEW_ON_A_SIDE))
+            shares.append(_few(dataset, has[g]))
         elif hidden_by[0][g] or hidden_by[1][g]:
             shares.append(Estimate(None, reason=COMPLEMENT))
         else:

@@ -76,7 +76,7 @@ def atlas_page(facts: StoreFacts) -> Page:
 def atlas_text(facts: StoreFacts, fingerprint: str, most: int = 12) -> str:
     """The same tables for a terminal.
 
-    "few" hides a cell of fewer than ten patients, or one that would give such a cell away.
+    "few" and "nearly all" hide a cell of fewer than ten patients, or one that would give such a cell away.
 
     Args:
         most: How many patterns to list.

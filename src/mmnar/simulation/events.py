@@ -64,6 +64,7 @@ def read_synthetic(simulation: Simulation) -> Extract:
         _fingerprint(simulation),
         truth=truth,
         details=_details(simulation),
+        rows="simulated patients",
     )
 
 

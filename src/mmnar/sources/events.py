@@ -293,6 +293,7 @@ class Extract:
         details: Options it was read with; plain JSON.
         outcomes: Events that answer the cohort's questions, where they are few and kept apart from a large
             ``events``; None = they are among ``events``.
+        rows: What the rows of ``stays`` are, for the attrition table.
     """
 
     name: str
@@ -307,6 +308,7 @@ class Extract:
     truth: pl.DataFrame | None = None
     details: dict[str, Any] = field(default_factory=dict)
     outcomes: EventSource | None = None
+    rows: str = "unit stays"
 
     @property
     def answers(self) -> EventSource:

@@ -7,6 +7,7 @@ from typing import Final
 
 from mmnar.evaluation.atlas import Atlas, Breakdown, FeatureGroupRow, ModalityRow, OutcomeRate
 from mmnar.evaluation.result import Estimate
+from mmnar.privacy import FEW_WITHOUT
 from mmnar.render.blocks import Block, Cell, Figure, Fold, Paragraph, Picture, Table, named, table_of
 from mmnar.render.cells import plain_share_cell, share_cell, short, with_mark
 from mmnar.render.patterns import MAX_PATTERNS, pattern_figure
@@ -71,8 +72,8 @@ def breakdown(of: Breakdown, atlas: Atlas) -> Table:
     body = [[named(r.group), Cell(count(r.n)), *(_tinted(r.present[m]) for m in names)] for r in of.rows]
     what = f"over time, by {_plain(of.name)}" if of.over_time else f"by {_plain(of.name)}"
     caption = (
-        f'Share of samples that have each modality, {what}. "Few": fewer than 10 patients with or without it, or a '
-        "cell that would give such a number away."
+        f'Share of samples that have each modality, {what}. "Few" and "nearly all": fewer than 10 patients '
+        "with or without it, or a cell that would give such a number away."
     )
     head = (_plain(of.name).capitalize(), "Samples", *(_plain(m) for m in names))
     return table_of(caption, head, body, look="grid")
@@ -80,7 +81,7 @@ def breakdown(of: Breakdown, atlas: Atlas) -> Table:
 
 def _tinted(share: Estimate) -> Cell:
     if share.value is None:
-        return Cell("few", "refused", full=share.reason)
+        return Cell("nearly all" if share.reason == FEW_WITHOUT else "few", "refused", full=share.reason)
     return Cell(percent(share.value, 0), tint=round(10 * share.value))
 
 

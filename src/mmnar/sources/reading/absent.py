@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Final
 
@@ -17,14 +18,21 @@ write. Letter case and blanks around a word do not matter."""
 BLANKS: Final = " \t\r\n\v\f\0\u00a0\u2007\u2009\u200b\u202f\u3000\ufeff"
 """What may stand around a word and is none of it."""
 
+_NO_FRACTION: Final = r"^([+-]?[0-9]+)\.0*$"
+"""A whole number from a column that went through floats: 999.0 means what 999 means."""
+
 
 def absent_key(word: str) -> str:
     """What two spellings of one absent word have in common.
 
-    >>> [absent_key(w) for w in (" null", "NULL", "N/A ")]
-    ['null', 'null', 'n/a']
+    >>> [absent_key(w) for w in (" null", "NULL", "N/A ", "-999.0")]
+    ['null', 'null', 'n/a', '-999']
     """
-    return word.strip(BLANKS).lower()
+    return re.sub(_NO_FRACTION, r"\1", word.strip(BLANKS).lower())
+
+
+def _keys(cells: pl.Expr) -> pl.Expr:
+    return cells.str.strip_chars(BLANKS).str.to_lowercase().str.replace(_NO_FRACTION, "${1}")
 
 
 def is_absent(cells: pl.Expr, words: Collection[str] = ABSENT) -> pl.Expr:
@@ -35,7 +43,7 @@ def is_absent(cells: pl.Expr, words: Collection[str] = ABSENT) -> pl.Expr:
     [False, True, True, False, True]
     """
     keys = sorted({absent_key(word) for word in (*words, "")})
-    return cells.str.strip_chars(BLANKS).str.to_lowercase().is_in(keys).fill_null(True)
+    return _keys(cells).is_in(keys).fill_null(True)
 
 
 def without_absent(cells: pl.Series, words: Collection[str] = ABSENT) -> tuple[pl.Series, dict[str, int]]:
@@ -56,7 +64,7 @@ def without_absent(cells: pl.Series, words: Collection[str] = ABSENT) -> tuple[p
     for word in words:
         named.setdefault(absent_key(word), word)
     text = cells.str.strip_chars(BLANKS)
-    key = text.str.to_lowercase()
+    key = pl.select(_keys(pl.lit(cells))).to_series()
     absent = key.is_in([*named, ""])
     counts = dict(key.filter(absent & (key != "")).value_counts().iter_rows())
     return text.set(absent.fill_null(False), None), {named[k]: counts[k] for k in named if k in counts}

@@ -8,10 +8,18 @@ from typing import Final, Literal
 import polars as pl
 
 from mmnar.privacy import SMALL_CELL, counted
-from mmnar.sources.table.rows import ISO
+from mmnar.sources.table.numbers import Censored, forms, forms_in_words, is_mostly_numbers, numbers, uncensored
 from mmnar.sources.table.spec import ColumnSpec, TableSpec
+from mmnar.sources.table.times import read_times
+from mmnar.sources.table.words import one_spelling
 
-_DATES: Final = (*ISO, "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y")
+_DATES: Final = ("", "%d/%m/%Y", "%m/%d/%Y")
+
+_MEANS: Final[dict[Censored, str]] = {
+    "bound": "taken as their bound",
+    "half": "'<x' taken as x/2, '>x' as x",
+    "missing": "taken as not measured",
+}
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,8 @@ class PlannedColumn:
         categories: Of a category, ``other`` last.
         pooled: Rows whose word went into ``other``.
         late, undated: Rows whose value is known later than the question, or whose ``known_at`` is not told.
+        censored: Comparisons (``<4``) that became what the spec says they mean.
+        respelled: Cells whose word differs from a more frequent spelling by letter case or blanks alone.
         problem: Why the column is refused; "" = it is not.
     """
 
@@ -35,58 +45,84 @@ class PlannedColumn:
     pooled: int = 0
     late: int = 0
     undated: int = 0
+    censored: int = 0
+    respelled: int = 0
     problem: str = ""
 
 
-def own_markers(column: ColumnSpec) -> pl.Expr:
-    """The column without the cells that mean "not measured" in it alone."""
-    value = pl.col(f"value:{column.name}")
-    return pl.when(~value.is_in(list(column.missing))).then(value).alias(f"value:{column.name}")
+def plan_column(
+    spec: TableSpec, stored: pl.DataFrame, kept: pl.Series, column: ColumnSpec
+) -> tuple[pl.Series, PlannedColumn]:
+    """Decide over the rows that are in what a column is.
 
+    Args:
+        stored: All rows.
+        kept: (n,) the rows that no exclude rule takes.
 
-def plan_column(spec: TableSpec, frame: pl.DataFrame, column: ColumnSpec) -> PlannedColumn:
-    """Decide over the rows that are in."""
-    given = frame.filter(pl.col(f"value:{column.name}").is_not_null())
-    at = pl.col(f"at:{column.name}")
-    usable = given.filter(at <= pl.col("prediction_time"))
-    undated = given[f"at:{column.name}"].null_count()
-    late = given.height - undated - usable.height
-    cells = usable[f"value:{column.name}"]
-    plan = PlannedColumn(column, "empty", usable.height, late=late, undated=undated)
-    if cells.is_empty():
-        return plan
-    numbers = cells.cast(pl.Float64, strict=False)
-    words = int((~numbers.is_finite()).fill_null(True).sum())
-    distinct = cells.n_unique()
-    told = _tells(usable, column, spec, distinct)
+    Returns:
+        (n,) the column's values as they are used: Float64 of a number, words of a category in one spelling each.
+    """
+    name, at = f"value:{column.name}", f"at:{column.name}"
+    cells, changed = stored[name], 0
+    in_time = (stored[at] <= stored["prediction_time"]).fill_null(False)
+    given = kept & cells.is_not_null()
+    undated = int((given & stored[at].is_null()).sum())
+    used = given & in_time
+    late = int(given.sum()) - undated - int(used.sum())
+    if column.censored is not None:
+        cells, _ = uncensored(cells, column.censored)
+        _, changed = uncensored(stored[name].filter(used), column.censored)
+    used &= cells.is_not_null()
+    plan = PlannedColumn(column, "empty", int(used.sum()), late=late, undated=undated, censored=changed)
+    if not plan.observed:
+        return cells, plan
+    kind, problem = _kind(column, cells.filter(used))
+    read, respelled = (numbers(cells), 0) if kind == "number" else one_spelling(cells)
+    respelled = int((read.filter(used) != cells.filter(used)).sum()) if respelled else 0
+    plan = replace(plan, type=kind, problem=problem, respelled=respelled)
+    if problem:
+        return read, plan
+    usable = stored.with_columns(read.alias(name)).filter(used)
+    told = _tells(usable, column, spec, usable[name].n_unique())
     if told:
-        return replace(plan, problem=f"its value tells the outcome '{told}'")
-    if column.type == "number" or (column.type is None and not words):
-        return replace(plan, type="number", problem=_number_problem(column, numbers, words, distinct))
+        return read, replace(plan, problem=f"its value tells the outcome '{told}'")
+    return read, plan if kind == "number" else _with_categories(spec, usable, plan)
+
+
+def _kind(column: ColumnSpec, cells: pl.Series) -> tuple[Literal["number", "category"], str]:
+    """What observed cells are, and why they cannot be used as that; "" = they can."""
+    if column.type == "category":
+        return "category", ""
+    read = numbers(cells)
+    if not read.null_count():
+        whole = bool((read == read.floor()).all())
+        if column.type is None and whole and read.n_unique() == len(read) and len(read) >= 100:
+            return "number", "whole numbers, every one different: an identifier? state type: number if not"
+        return "number", ""
     if column.type is None and _are_dates(cells):
-        return replace(plan, type="category", problem="dates are no input")
-    if column.type is None and distinct > spec.categories - 1:
+        return "category", "dates are no input"
+    if column.type == "number" or is_mostly_numbers(cells):
+        shown = f"{counted(read.null_count())} of {counted(len(cells))} cells are no finite number"
+        return "number", f"{shown}: {forms_in_words(forms(cells))}"
+    return "category", ""
+
+
+def _with_categories(spec: TableSpec, usable: pl.DataFrame, plan: PlannedColumn) -> PlannedColumn:
+    cells = usable[f"value:{plan.spec.name}"]
+    distinct = cells.n_unique()
+    if plan.spec.type is None and distinct > spec.categories - 1:
         fact = (
             f"{distinct} distinct words; more than {spec.categories - 1} need type: category to keep the most frequent"
         )
-        return replace(plan, type="category", problem=fact)
-    categories = _categories(usable, column, spec.categories)
+        return replace(plan, problem=fact)
+    categories = _categories(usable, plan.spec, spec.categories)
     pooled = int((~cells.is_in(list(categories))).sum())
-    return replace(plan, type="category", categories=(*categories, "other"), pooled=pooled)
-
-
-def _number_problem(column: ColumnSpec, numbers: pl.Series, words: int, distinct: int) -> str:
-    if words:
-        return f"{counted(words)} of {counted(len(numbers))} cells are no finite number"
-    whole = bool((numbers == numbers.floor()).all())
-    if column.type is None and whole and distinct == len(numbers) and distinct >= 100:
-        return "whole numbers, every one different: an identifier? state type: number if not"
-    return ""
+    return replace(plan, categories=(*categories, "other"), pooled=pooled)
 
 
 def _are_dates(cells: pl.Series) -> bool:
     """Whether nine cells in ten can be read as dates."""
-    parsed = (len(cells) - cells.str.to_datetime(form, strict=False).null_count() for form in _DATES)
+    parsed = (len(cells) - read_times(cells, form).at.null_count() for form in _DATES)
     return max(parsed) >= 0.9 * len(cells)
 
 
@@ -108,15 +144,19 @@ def _categories(frame: pl.DataFrame, column: ColumnSpec, most: int) -> tuple[str
     """Words of at least ten patients, the most frequent ``most - 1`` of them, in alphabetical order."""
     cell = f"value:{column.name}"
     people = frame.group_by(cell).agg(people=pl.col("subject_id").n_unique())
-    large = people.filter((pl.col("people") >= SMALL_CELL) & (pl.col(cell) != "other"))
+    large = people.filter((pl.col("people") >= SMALL_CELL) & (pl.col(cell).str.to_lowercase() != "other"))
     return tuple(sorted(large.sort(["people", cell], descending=[True, False])[cell].head(most - 1).to_list()))
 
 
 def shown_type(column: PlannedColumn) -> str:
     if column.problem:
         return "REFUSED"
-    shown = f"{len(column.categories)} categories" if column.type == "category" else column.type
+    shown = column.type if column.type != "category" else _counted_categories(len(column.categories) - 1)
     return shown if column.spec.type is None else f"{shown} (stated)"
+
+
+def _counted_categories(words: int) -> str:
+    return "'other' alone" if not words else f"{words} {'category' if words == 1 else 'categories'} and 'other'"
 
 
 def remark(column: PlannedColumn) -> str:
@@ -124,6 +164,10 @@ def remark(column: PlannedColumn) -> str:
         column.problem,
         "no value in any row: left out" if column.type == "empty" else "",
         f"{counted(column.pooled)} rows pooled into 'other'" if column.pooled else "",
+        f"{counted(column.respelled)} words in other letter case or blanks: taken as one" if column.respelled else "",
+        f"{counted(column.censored)} comparisons ({_MEANS[column.spec.censored]})"
+        if column.censored and column.spec.censored
+        else "",
         f"{counted(column.late)} values known only after the question: missing" if column.late else "",
         f"{counted(column.undated)} values dropped: when they were known is not told" if column.undated else "",
     ]

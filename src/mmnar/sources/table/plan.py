@@ -8,13 +8,15 @@ from pathlib import Path
 import polars as pl
 
 from mmnar.errors import SourceError
-from mmnar.privacy import counted
+from mmnar.privacy import SMALL_CELL, counted
 from mmnar.sources.events import Extract
-from mmnar.sources.table.columns import PlannedColumn, own_markers, plan_column, remark, shown_type
+from mmnar.sources.table.columns import PlannedColumn, plan_column, remark, shown_type
+from mmnar.sources.table.doubts import doubts
 from mmnar.sources.table.events import TableEvents, feature_rule
 from mmnar.sources.table.reading import raw_name, read_columns
-from mmnar.sources.table.rows import IDS, answered, excluded, identified, included, known_from, timed
+from mmnar.sources.table.rows import IDS, answered, excluded, identified, included, timed
 from mmnar.sources.table.spec import TableSpec
+from mmnar.sources.table.words import one_spelling
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,12 @@ class TablePlan:
 
     Args:
         spec: The spec.
-        frame: One row a sample: ids, ``prediction_time``, ``value:<column>`` as text, ``at:<column>`` (known from),
-            ``outcome:<task>`` (nullable bool), ``exclude:<i>`` (bool), attributes.
+        frame: One row a sample: ids, ``prediction_time``, ``value:<column>`` (Float64 or text), ``at:<column>`` (known
+            from), ``outcome:<task>`` (nullable bool), ``exclude:<i>`` (bool), attributes.
         columns: Inputs in spec order.
         unused: Columns of the file that the spec does not name.
-        notes: Rows dropped, by reason.
+        absent: Word for "not known" → column → cells that held it.
+        notes: Rows dropped, by reason; what is in doubt.
         fingerprint: Of the files' content and the spec.
     """
 
@@ -35,13 +38,17 @@ class TablePlan:
     frame: pl.DataFrame
     columns: tuple[PlannedColumn, ...]
     unused: tuple[str, ...]
+    absent: dict[str, dict[str, int]]
     notes: tuple[str, ...]
     fingerprint: str
 
     def text(self) -> str:
         """The plan for people: every column with its type, then outcomes, what is dropped and what is not used."""
         rows = [("modality", "column", "type", "observed", "remark")]
-        rows += [(c.spec.modality, c.spec.name, shown_type(c), counted(c.observed), remark(c)) for c in self.columns]
+        total = included(self.frame).height
+        rows += [
+            (c.spec.modality, c.spec.name, shown_type(c), _observed(c.observed, total), remark(c)) for c in self.columns
+        ]
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = [
             "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip()
@@ -56,6 +63,9 @@ class TablePlan:
             answers = kept[f"outcome:{outcome.name}"]
             yes, no = int(answers.sum()), int((~answers).sum())
             lines.append(f"outcome '{outcome.name}': {counted(yes)} rows with it, {counted(no)} without")
+        for word, cells in self.absent.items():
+            shown = ", ".join(f"{column} {counted(n)}" for column, n in cells.items())
+            lines.append(f"taken as not measured: '{word}' ({shown})")
         lines += [f"note: {note}" for note in self.notes]
         if self.unused:
             lines.append(f"not named in the spec, not used: {', '.join(self.unused)}")
@@ -73,16 +83,18 @@ class TablePlan:
                 "input columns",
                 "numbers or categories known at the prediction time",
                 "; ".join(refused),
-                "state type:, missing: or categories: in the spec, or move the column to ignore:",
+                "write numbers plainly, or say in the spec what comparisons mean (censored:), which words mean not "
+                "measured (missing:), or type: category; or move the column to ignore:",
             )
         used = tuple(c for c in self.columns if c.type != "empty")
         for modality in dict.fromkeys(c.spec.modality for c in self.columns):
             if not any(c.spec.modality == modality for c in used):
+                late = any(c.late or c.undated for c in self.columns if c.spec.modality == modality)
                 raise SourceError(
                     f"modality '{modality}'",
-                    "a column with a value",
+                    "a column with a value" + (" known when the question is asked" if late else ""),
                     "none",
-                    "check missing:, or leave the modality out",
+                    f"check {'known_at:' if late else 'missing:'}, or leave the modality out",
                 )
         frame = self.frame
         return Extract(
@@ -103,7 +115,13 @@ class TablePlan:
             warnings=(*self.notes, *(f"column '{c.spec.name}': {remark(c)}" for c in self.columns if remark(c))),
             details={"spec": self.spec.digest, "files": list(self.spec.files), "not_used": list(self.unused)},
             outcomes=TableEvents(frame, (), tuple(o.name for o in self.spec.outcomes)),
+            rows="rows",
         )
+
+
+def _observed(n: int, rows: int) -> str:
+    """How many rows have a value, unless the number would tell that fewer than ten lack it."""
+    return "nearly all" if 0 < rows - n < SMALL_CELL <= n else counted(n)
 
 
 def plan_table(spec: TableSpec, root: str | Path) -> TablePlan:
@@ -117,9 +135,9 @@ def plan_table(spec: TableSpec, root: str | Path) -> TablePlan:
         SourceError: A file is absent or damaged, a column is unknown or there twice, an outcome is not binary, a sample
             identifier is repeated, or nothing is left.
     """
-    raw, unused, fingerprint = read_columns(spec, Path(root))
+    raw = read_columns(spec, Path(root))
     notes: list[str] = []
-    frame = identified(spec, raw, notes)
+    frame = identified(spec, raw.frame, notes)
     frame = timed(spec, frame, notes)
     if frame.is_empty():
         raise SourceError("table", "at least one row with a patient and a time", "none", "check subject and times")
@@ -127,20 +145,39 @@ def plan_table(spec: TableSpec, root: str | Path) -> TablePlan:
         *IDS,
         "prediction_time",
         *(pl.col(raw_name(c.name)).alias(f"value:{c.name}") for c in spec.columns),
-        *(known_from(spec, frame, c, notes) for c in spec.columns),
+        *(f"at:{c.name}" for c in spec.columns),
         *(answered(outcome, frame[raw_name(outcome.column)]) for outcome in spec.outcomes),
         *(
             excluded(rule.values, frame[raw_name(rule.column)]).alias(f"exclude:{i}")
             for i, rule in enumerate(spec.exclude)
         ),
-        *(pl.col(raw_name(column)).alias(name) for name, column in spec.attributes),
+        *(_attribute(name, frame[raw_name(column)], notes) for name, column in spec.attributes),
     )
     kept = included(stored)
     if kept.is_empty():
         raise SourceError("table", "a row that no exclude rule takes", "none", "check the exclude rules")
+    notes += doubts(spec, frame, kept)
+    is_in = stored["stay_id"].is_in(kept["stay_id"].implode())
     planned = []
     for column in spec.columns:
-        own = own_markers(column)
-        stored = stored.with_columns(own)
-        planned.append(plan_column(spec, kept.with_columns(own), column))
-    return TablePlan(spec, stored.sort("subject_id", "stay_id"), tuple(planned), unused, tuple(notes), fingerprint)
+        values, plan = plan_column(spec, stored, is_in, column)
+        stored = stored.with_columns(values.alias(f"value:{column.name}"))
+        planned.append(plan)
+    return TablePlan(
+        spec,
+        stored.sort("subject_id", "stay_id"),
+        tuple(planned),
+        raw.unused,
+        raw.absent,
+        tuple(notes),
+        raw.fingerprint,
+    )
+
+
+def _attribute(name: str, cells: pl.Series, notes: list[str]) -> pl.Series:
+    words, respelled = one_spelling(cells)
+    if respelled:
+        notes.append(f"attribute '{name}': {counted(respelled)} words in other letter case or blanks: taken as one")
+    if words.null_count() == len(words):
+        notes.append(f"attribute '{name}': no value in any row")
+    return words.alias(name)

@@ -5,40 +5,81 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from mmnar.errors import SourceError, nearest
+from mmnar.sources.reading.absent import without_absent
 from mmnar.sources.reading.raw import SUFFIXES, DataRoot
+from mmnar.sources.table.parquet import as_text, read_typed
 from mmnar.sources.table.spec import TableSpec
 
 
-def read_columns(spec: TableSpec, root: Path) -> tuple[pl.DataFrame, tuple[str, ...], str]:
-    """The named columns as text, the names of the others, and a fingerprint."""
-    wanted = spec.mentioned()
+@dataclass(frozen=True)
+class RawTable:
+    """The files as text.
+
+    Args:
+        frame: The named columns under ``raw_name``, without blanks around words; null = not known.
+        absent: Word for "not known" → column → cells that held it.
+        unused: Columns that the spec does not name.
+        fingerprint: Of the files' content and the spec.
+    """
+
+    frame: pl.DataFrame
+    absent: dict[str, dict[str, int]]
+    unused: tuple[str, ...]
+    fingerprint: str
+
+
+def read_columns(spec: TableSpec, root: Path) -> RawTable:
+    """The named columns of all files, but for those left out on purpose.
+
+    Raises:
+        SourceError: A file is absent or damaged, a column is not there, or of a kind that is no text, number or time.
+    """
+    named = spec.mentioned()
+    wanted = [column for column, key in named.items() if key != "ignore"]
+    exact = {spec.subject, spec.sample}
     frames, prints = [], [spec.digest]
     unused: tuple[str, ...] = ()
     for name in spec.files:
         path = root / name
         header = _header(path)
-        unknown = [f"'{c}' ({key}; {nearest(c, header)})" for c, key in wanted.items() if c not in header]
+        unknown = [f"'{c}' ({key}; {nearest(c, header)})" for c, key in named.items() if c not in header]
         if unknown:
             raise SourceError(
                 f"'{path.name}'", "every column of the spec", f"no {', '.join(unknown)}", "correct the spec"
             )
-        data = DataRoot(path.parent)
-        # the folder's reader knows columns by their lower-case names
-        columns: dict[str, pl.DataType] = {c.strip().lower(): pl.String() for c in wanted}
-        frame = data.read(_stem(path), columns)
-        assert frame is not None  # a required table is there or an error
-        frames.append(frame.rename({c.strip().lower(): raw_name(c) for c in wanted}))
-        prints.append(data.fingerprint())
-        unused = tuple(dict.fromkeys((*unused, *(c for c in header if c not in wanted))))
-    frame = pl.concat(frames)
-    missing = pl.all().is_in(list(spec.missing))
-    frame = frame.with_columns(pl.when(~missing).then(pl.all()))
-    return frame, unused, hashlib.sha256("\n".join(prints).encode()).hexdigest()
+        frame, fingerprint = _read(path, {c: header[c] for c in wanted}, exact)
+        frames.append(frame)
+        prints.append(fingerprint)
+        unused = tuple(dict.fromkeys((*unused, *(c for c in header if c not in named))))
+    whole = pl.concat(frames)
+    absent: dict[str, dict[str, int]] = {}
+    columns = []
+    for column in wanted:
+        cells, found = without_absent(whole[raw_name(column)], spec.absent_in(column))
+        columns.append(cells)
+        for word, n in found.items():
+            absent.setdefault(word, {})[column] = n
+    return RawTable(pl.DataFrame(columns), absent, unused, hashlib.sha256("\n".join(prints).encode()).hexdigest())
+
+
+def _read(path: Path, columns: dict[str, str], exact: set[str]) -> tuple[pl.DataFrame, str]:
+    """Columns of one file as text under ``raw_name``, and the file's fingerprint."""
+    data, stem = DataRoot(path.parent), _stem(path)
+    if path.name.lower().endswith(".parquet"):
+        data.identity(stem)
+        typed = read_typed(path, columns.values())
+        text = [as_text(typed[header], name in exact).alias(raw_name(name)) for name, header in columns.items()]
+        return pl.DataFrame(text), data.fingerprint()
+    # the folder's reader knows columns by their lower-case names
+    frame = data.read(stem, dict.fromkeys((c.lower() for c in columns), pl.String()))
+    assert frame is not None  # a required table is there or an error
+    return frame.rename({c.lower(): raw_name(c) for c in columns}), data.fingerprint()
 
 
 def raw_name(column: str) -> str:
@@ -53,8 +94,8 @@ def _stem(path: Path) -> str:
     raise SourceError(f"file '{path.name}'", " or ".join(SUFFIXES), "another kind", "convert it")
 
 
-def _header(path: Path) -> list[str]:
-    """Column names of a file, each once whatever its letter case."""
+def _header(path: Path) -> dict[str, str]:
+    """Name without blanks around it → name as the file has it; each once whatever its letter case."""
     stem = _stem(path).lower()
     if not path.is_file():
         raise SourceError(f"file '{path}'", "a file", "none", "check --root and files: in the spec")
@@ -63,7 +104,7 @@ def _header(path: Path) -> list[str]:
         raise SourceError(f"file '{path.name}'", "one file of that stem", f"{len(twins)}", "move the others away")
     try:
         if path.name.lower().endswith(".parquet"):
-            names = list(pl.read_parquet_schema(path))
+            names = list(pl.scan_parquet(path, glob=False, hive_partitioning=False).collect_schema())
         else:
             opener = gzip.open if path.name.lower().endswith(".gz") else open
             with opener(path, "rt", encoding="utf-8-sig", newline="") as handle:
@@ -75,7 +116,7 @@ def _header(path: Path) -> list[str]:
     if not names:
         raise SourceError(f"file '{path.name}'", "a header", "an empty file", "copy it again")
     plain = [name.strip().lower() for name in names]
-    twice = sorted({name for name in plain if plain.count(name) > 1})
+    twice = sorted({name for name in plain if name and plain.count(name) > 1})
     if twice:
         raise SourceError(f"file '{path.name}'", "each column name once", f"{twice} several times", "rename them")
-    return names
+    return {name.strip(): name for name in names if name.strip()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime
 from typing import Final
 
@@ -10,109 +9,99 @@ import polars as pl
 
 from mmnar.errors import SourceError
 from mmnar.privacy import counted
+from mmnar.sources.reading.identifiers import read_identifiers
 from mmnar.sources.table.reading import raw_name
 from mmnar.sources.table.spec import ColumnSpec, OutcomeSpec, TableSpec
+from mmnar.sources.table.times import Times, checked_times, one_clock
+from mmnar.sources.table.words import word_key
 
 _NO_TIME: Final = datetime(2000, 1, 1)
-ISO: Final = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
-_BINARY: Final = {"0": False, "1": True, "0.0": False, "1.0": True} | {
-    **{"false": False, "true": True},
-    **{"no": False, "yes": True},
-}
+_BINARY: Final = {"0": False, "1": True, "false": False, "true": True, "no": False, "yes": True, "n": False, "y": True}
 IDS: Final = ("subject_id", "hadm_id", "stay_id")
 
 
 def identified(spec: TableSpec, raw: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
-    """Rows with a patient, and the three identifiers."""
+    """Rows with a patient, and the three identifiers.
+
+    Raises:
+        SourceError: Most rows name no patient; an identifier that may be another's; a sample without one, or twice.
+    """
     kept = raw.filter(pl.col(raw_name(spec.subject)).is_not_null())
-    if kept.height < raw.height:
-        notes.append(f"{counted(raw.height - kept.height)} rows dropped: no '{spec.subject}'")
+    lost = raw.height - kept.height
+    if 2 * lost > raw.height:
+        raise SourceError(
+            f"column '{spec.subject}' (subject)",
+            "an identifier in most rows",
+            f"none in {counted(lost)} of {counted(raw.height)}",
+            "fill it in, or correct missing: in the spec",
+        )
+    if lost:
+        notes.append(f"{counted(lost)} rows dropped: no '{spec.subject}'")
+    subject = _identifiers(spec.subject, kept, notes)
+    stay = pl.Series(range(kept.height), dtype=pl.Int64)
     if spec.sample:
-        cells = kept[raw_name(spec.sample)]
-        repeated = len(cells) - cells.n_unique()
-        if repeated or cells.null_count():
+        stay = _identifiers(spec.sample, kept, notes)
+        known = stay.drop_nulls()
+        repeated = len(known) - known.n_unique()
+        if repeated or stay.null_count():
             raise SourceError(
                 f"column '{spec.sample}' (sample)",
                 "each identifier once, none missing",
-                f"{counted(repeated)} repeated, {counted(cells.null_count())} missing",
+                f"{counted(repeated)} repeated, {counted(stay.null_count())} missing",
                 "remove the duplicate rows, or leave sample: out",
             )
-        stay = _identifiers(cells)
-    else:
-        stay = pl.Series(range(kept.height), dtype=pl.Int64)
-    return kept.with_columns(
-        _identifiers(kept[raw_name(spec.subject)]).alias("subject_id"), stay.alias("hadm_id"), stay.alias("stay_id")
-    )
+    return kept.with_columns(subject.alias("subject_id"), stay.alias("hadm_id"), stay.alias("stay_id"))
 
 
-def _identifiers(cells: pl.Series) -> pl.Series:
-    """Whole numbers as they are; words by the first 53 bits of a hash, the same in every run.
-
-    Raises:
-        SourceError: Two ways of writing one number: are they one patient or two?
-    """
-    numbers = cells.cast(pl.Int64, strict=False)
-    if not numbers.null_count():
-        if numbers.n_unique() < cells.n_unique():
-            raise SourceError(
-                f"column '{cells.name.removeprefix('raw:')}'",
-                "each identifier written in one way",
-                f"{counted(cells.n_unique() - numbers.n_unique())} that differ as text and not as numbers (007 and 7)",
-                "write them alike, or put a letter before those that are different",
-            )
-        return numbers
-    words = cells.unique().to_list()
-    ids = {w: int.from_bytes(hashlib.blake2b(w.encode(), digest_size=8).digest()) >> 11 for w in words}
-    if len(set(ids.values())) < len(ids):
-        raise SourceError(
-            f"column '{cells.name.removeprefix('raw:')}'",
-            "a distinct hash each",
-            "a collision",
-            "number the identifiers",
-        )
-    return cells.replace_strict(ids, return_dtype=pl.Int64)
-
-
-def _time(cells: pl.Series, form: str) -> pl.Series:
-    """datetime[us]; null where a cell is not of the form."""
-    forms = (form,) if form else ISO
-    return pl.select(
-        pl.coalesce(pl.lit(cells).str.to_datetime(f, strict=False, time_unit="us") for f in forms)
-    ).to_series()
+def _identifiers(column: str, frame: pl.DataFrame, notes: list[str]) -> pl.Series:
+    ids, respelled = read_identifiers(frame[raw_name(column)].alias(column))
+    if respelled:
+        notes.append(f"column '{column}': {counted(respelled)} identifiers written in more than one way, taken as one")
+    return ids
 
 
 def timed(spec: TableSpec, frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
-    """Rows with a prediction time."""
+    """Rows with a prediction time, and ``at:<column>``, when the column's value was known; null = not told.
+
+    Raises:
+        SourceError: Most cells of a column of times are no time, or the times are not on one clock.
+    """
     if not spec.prediction_time:
         notes.append("no prediction_time in the spec: every value is taken as known when the question is asked")
-        return frame.with_columns(prediction_time=pl.lit(_NO_TIME).cast(pl.Datetime("us")))
-    cells = frame[raw_name(spec.prediction_time)]
-    times = _time(cells, spec.time_format)
-    kept = frame.with_columns(times.alias("prediction_time")).drop_nulls("prediction_time")
-    absent = cells.null_count()
+        asked = pl.repeat(_NO_TIME, frame.height, dtype=pl.Datetime("us"), eager=True).alias("prediction_time")
+        return frame.with_columns(asked, *(asked.alias(f"at:{c.name}") for c in spec.columns))
+    names = dict.fromkeys((spec.prediction_time, *(c.known_at for c in spec.columns if c.known_at)))
+    notes_of_times: list[str] = []
+    times = {name: checked_times(name, frame[raw_name(name)], spec.time_format, notes_of_times) for name in names}
+    one_clock(times, notes_of_times)
+    asked = times[spec.prediction_time].at
+    timed = frame.with_columns(asked.alias("prediction_time"), *(_known(c, asked, times) for c in spec.columns))
+    kept = timed.drop_nulls("prediction_time")
+    absent = frame[raw_name(spec.prediction_time)].null_count()
     for count, reason in ((absent, "is missing"), (frame.height - kept.height - absent, "is no time that can be read")):
         if count:
             notes.append(f"{counted(count)} rows dropped: '{spec.prediction_time}' {reason}")
+    notes.extend(notes_of_times)
     return kept
 
 
-def known_from(spec: TableSpec, frame: pl.DataFrame, column: ColumnSpec, notes: list[str]) -> pl.Series | pl.Expr:
-    """When the column's value was known; null = not told."""
-    if not column.known_at:
-        return pl.col("prediction_time").alias(f"at:{column.name}")
-    cells = frame[raw_name(column.known_at)]
-    times = _time(cells, spec.time_format)
-    note = f"column '{column.known_at}': {counted(times.null_count() - cells.null_count())} cells are no time"
-    if times.null_count() > cells.null_count() and note not in notes:
-        notes.append(note)
-    return times.alias(f"at:{column.name}")
+def _known(column: ColumnSpec, asked: pl.Series, times: dict[str, Times]) -> pl.Series:
+    return (times[column.known_at].at if column.known_at else asked).alias(f"at:{column.name}")
 
 
 def answered(outcome: OutcomeSpec, cells: pl.Series) -> pl.Series:
-    """Nullable bool; null = not known."""
+    """Nullable bool; null = not known.
+
+    Raises:
+        SourceError: No cell says anything, none is the event, or some are of another form.
+    """
     known = cells.len() - cells.null_count()
+    if not known:
+        raise SourceError(
+            f"outcome '{outcome.name}'", f"an answer in '{outcome.column}'", "none in any row", "correct the spec"
+        )
     if outcome.positive:
-        answers = cells.is_in(list(outcome.positive))
+        answers = is_one_of(outcome.positive, cells)
         if not answers.any():
             raise SourceError(
                 f"outcome '{outcome.name}'",
@@ -121,7 +110,7 @@ def answered(outcome: OutcomeSpec, cells: pl.Series) -> pl.Series:
                 "correct positive: in the spec",
             )
     else:
-        answers = cells.str.to_lowercase().replace_strict(_BINARY, default=None, return_dtype=pl.Boolean)
+        answers = word_key(cells).replace_strict(_BINARY, default=None, return_dtype=pl.Boolean)
         other = answers.null_count() - cells.null_count()
         if other:
             raise SourceError(
@@ -133,8 +122,13 @@ def answered(outcome: OutcomeSpec, cells: pl.Series) -> pl.Series:
     return answers.alias(f"outcome:{outcome.name}")
 
 
-def excluded(values: tuple[str, ...], cells: pl.Series) -> pl.Series:
-    return cells.is_in(list(values)).fill_null(False)
+def is_one_of(words: tuple[str, ...], cells: pl.Series) -> pl.Series:
+    """Whether each cell is one of some words, in any spelling; null where it is not known."""
+    return word_key(cells).is_in(word_key(pl.Series(words)).unique().to_list())
+
+
+def excluded(words: tuple[str, ...], cells: pl.Series) -> pl.Series:
+    return is_one_of(words, cells).fill_null(False)
 
 
 def included(frame: pl.DataFrame) -> pl.DataFrame:

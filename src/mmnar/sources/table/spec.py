@@ -13,12 +13,11 @@ from typing import Any, Final, Literal, get_args
 import yaml
 
 from mmnar.errors import ConfigError
+from mmnar.sources.reading.absent import ABSENT, absent_key
 from mmnar.sources.table.keys import Keys, StrictLoader, named, word, words
+from mmnar.sources.table.numbers import CENSORED, Censored
 
 ColumnType = Literal["number", "category"]
-
-MISSING: Final = ("", "?", "NA", "NaN")
-"""Cells that mean "not known" unless the spec says otherwise."""
 
 _TAKEN: Final = {"subject_id", "hadm_id", "stay_id", "prediction_time", "intime", "outtime", "since", "sample", "task"}
 
@@ -32,7 +31,9 @@ class ColumnSpec:
         modality: The modality it belongs to.
         type: None = inferred.
         known_at: Column with the time its value was known; "" = at the prediction time.
-        missing: Further cells that mean "not measured" in this column.
+        missing: Further words that mean "not measured" in this column.
+        measured: Words that mean it in other columns and are a value in this one.
+        censored: What ``<x`` and ``>x`` mean: the bound, half of it (``<`` alone), or not measured; None = refused.
         unit: Of a number.
         low, high: Plausible range of a number; a value outside is dropped and counted.
     """
@@ -42,6 +43,8 @@ class ColumnSpec:
     type: ColumnType | None = None
     known_at: str = ""
     missing: tuple[str, ...] = ()
+    measured: tuple[str, ...] = ()
+    censored: Censored | None = None
     unit: str = ""
     low: float | None = None
     high: float | None = None
@@ -85,8 +88,8 @@ class TableSpec:
         subject: Column of the patient; rows of one patient never part in a split.
         sample: Column that identifies a row; "" = none.
         prediction_time: Column of the moment the question is asked; "" = none.
-        time_format: Of time columns; "" = ISO 8601.
-        missing: Cells that mean "not known" in any column.
+        time_format: Of time columns; "" = the usual forms (``times.read_times``).
+        missing: Words that mean "not known" in any column; letter case does not matter, a blank cell always does.
         categories: Most categories of a column, ``other`` included.
         max_missing: A modality is absent where more than this share of its columns is missing.
         columns: Inputs in order; modalities in order of first mention.
@@ -103,13 +106,20 @@ class TableSpec:
     sample: str = ""
     prediction_time: str = ""
     time_format: str = ""
-    missing: tuple[str, ...] = MISSING
+    missing: tuple[str, ...] = ABSENT
     categories: int = 30
     max_missing: float = 0.8
     exclude: tuple[ExcludeSpec, ...] = ()
     attributes: tuple[tuple[str, str], ...] = ()
     ignore: tuple[str, ...] = ()
     digest: str = ""
+
+    def absent_in(self, column: str) -> tuple[str, ...]:
+        """Words that mean "not known" in a column."""
+        own = [c for c in self.columns if c.name == column]
+        measured = {absent_key(word) for c in own for word in c.measured}
+        listed = tuple(word for word in self.missing if absent_key(word) not in measured)
+        return (*listed, *(word for c in own for word in c.missing))
 
     def mentioned(self) -> dict[str, str]:
         """Column → the key that names it, for every column the spec names."""
@@ -156,21 +166,22 @@ def load_spec(path: str | Path) -> TableSpec:
 def parse_spec(raw: Any, digest: str = "") -> TableSpec:
     """A spec from what YAML holds; see :func:`load_spec`."""
     top = Keys(raw, "spec")
+    censored = _censored(top)
     columns = tuple(
         column
         for modality, body in top.mapping("modalities").items()
-        for column in _modality(named(modality, "modalities"), body)
+        for column in _modality(named(modality, "modalities"), body, censored)
     )
     spec = TableSpec(
         name=named(top.word("name"), "name"),
         files=top.words("files"),
-        subject=top.word("subject"),
+        subject=_header(top, "subject"),
         columns=columns,
         outcomes=tuple(_outcome(named(name, "outcomes"), body) for name, body in top.mapping("outcomes").items()),
-        sample=top.word("sample", ""),
-        prediction_time=top.word("prediction_time", ""),
+        sample=top.word("sample", "").strip(),
+        prediction_time=top.word("prediction_time", "").strip(),
         time_format=top.word("time_format", ""),
-        missing=top.words("missing", MISSING),
+        missing=top.words("missing", ABSENT),
         categories=int(top.number("categories", 30, low=2)),
         max_missing=top.number("max_missing", 0.8, low=0, high=1),
         exclude=tuple(_exclude(body, f"exclude[{i}]") for i, body in enumerate(top.listed("exclude"))),
@@ -183,22 +194,30 @@ def parse_spec(raw: Any, digest: str = "") -> TableSpec:
     return spec
 
 
-def _modality(name: str, body: Any) -> tuple[ColumnSpec, ...]:
+def _censored(keys: Keys, default: Censored | None = None) -> Censored | None:
+    said: Any = keys.word("censored", default or "")
+    if said and said not in CENSORED:
+        raise ConfigError("'censored'", " | ".join(CENSORED), repr(said), "use one of these")
+    return said or None
+
+
+def _modality(name: str, body: Any, censored: Censored | None) -> tuple[ColumnSpec, ...]:
     where = f"modalities.{name}"
     if isinstance(body, list):
         body = {"columns": body}
     keys = Keys(body, where)
     known_at = keys.word("known_at", "")
+    censored = _censored(keys, censored)
     listed = keys.listed("columns")
     keys.finish()
     if not listed:
         raise ConfigError(where, "at least one column", "none", "name its columns or leave the modality out")
-    return tuple(_column(name, item, known_at) for item in listed)
+    return tuple(_column(name, item, known_at, censored) for item in listed)
 
 
-def _column(modality: str, item: Any, known_at: str) -> ColumnSpec:
+def _column(modality: str, item: Any, known_at: str, censored: Censored | None) -> ColumnSpec:
     keys = Keys({"column": item} if not isinstance(item, dict) else item, f"modalities.{modality}")
-    name = keys.word("column")
+    name = _header(keys, "column")
     kind = keys.word("type", "")
     if kind and kind not in get_args(ColumnType):
         raise ConfigError(f"type of column '{name}'", " | ".join(get_args(ColumnType)), repr(kind), "use one of these")
@@ -209,6 +228,8 @@ def _column(modality: str, item: Any, known_at: str) -> ColumnSpec:
         stated,
         keys.word("known_at", known_at),
         keys.words("missing", ()),
+        keys.words("measured", ()),
+        _censored(keys, censored),
         keys.word("unit", ""),
         keys.optional_number("low"),
         keys.optional_number("high"),
@@ -219,7 +240,7 @@ def _column(modality: str, item: Any, known_at: str) -> ColumnSpec:
 
 def _outcome(name: str, body: Any) -> OutcomeSpec:
     keys = Keys({"column": body} if not isinstance(body, dict) else body, f"outcomes.{name}")
-    column = keys.word("column")
+    column = _header(keys, "column")
     spec = OutcomeSpec(
         name,
         column,
@@ -233,9 +254,19 @@ def _outcome(name: str, body: Any) -> OutcomeSpec:
 
 def _exclude(body: Any, where: str) -> ExcludeSpec:
     keys = Keys(body, where)
-    spec = ExcludeSpec(keys.word("name"), keys.word("column"), keys.words("values"), keys.flag("hindsight"))
+    spec = ExcludeSpec(keys.word("name"), _header(keys, "column"), keys.words("values"), keys.flag("hindsight"))
     keys.finish()
     return spec
+
+
+def _header(keys: Keys, key: str) -> str:
+    """Name of a column; one without a name, such as a pandas index, cannot be told from none."""
+    name = keys.word(key)
+    if not name.strip():
+        raise ConfigError(
+            f"'{key}'", "the name of a column", "an empty name", "give the column a header (pandas: index_label=)"
+        )
+    return name.strip()
 
 
 def _attributes(top: Keys) -> tuple[tuple[str, str], ...]:
@@ -262,8 +293,25 @@ def _check(spec: TableSpec) -> None:
                 f"'{column.name}', which is {reserved[column.name]}",
                 "take it out of the modality",
             )
+    _check_words(spec)
     taken = sorted({name for name, _ in spec.attributes} & _TAKEN)
     if taken:
         raise ConfigError("attributes", "names that the package does not use itself", f"{taken}", "write name: column")
     if any(c.known_at for c in spec.columns) and not spec.prediction_time:
         raise ConfigError("known_at", "a prediction_time to compare with", "none", "name its column")
+
+
+def _check_words(spec: TableSpec) -> None:
+    """A word that means "not known" is no answer and no reason at the same time."""
+    asked = [(f"outcomes.{o.name}.positive", o.column, o.positive) for o in spec.outcomes]
+    asked += [(f"exclude '{e.name}'", e.column, e.values) for e in spec.exclude]
+    for where, column, said in asked:
+        absent = {absent_key(word) for word in (*spec.absent_in(column), "")}
+        both = [word for word in said if absent_key(word) in absent]
+        if both:
+            raise ConfigError(
+                where,
+                'words that do not mean "not known"',
+                ", ".join(map(repr, both)),
+                "write missing: with the words that mean it in this table",
+            )

@@ -1,0 +1,37 @@
+"""One word, one category: spellings that differ by letter case, blanks or a float's ``.0`` are the same word."""
+
+from __future__ import annotations
+
+import polars as pl
+
+
+def word_key(cells: pl.Series) -> pl.Series:
+    """What all spellings of a word have in common: small letters, single blanks, whole numbers without ``.0``.
+
+    Where a column has real fractions, ``250.0`` is a code of its own and stays beside ``250``.
+
+    >>> word_key(pl.Series(["New  York", "new york ", "1.0", "01", None])).to_list()
+    ['new york', 'new york', '1', '01', None]
+    >>> word_key(pl.Series(["250", "250.0", "250.83"])).to_list()
+    ['250', '250.0', '250.83']
+    """
+    key = cells.str.strip_chars().str.replace_all(r"\s+", " ").str.to_lowercase()
+    if bool(key.str.contains(r"^[+-]?[0-9]+\.[0-9]*[1-9]").any()):
+        return key
+    return key.str.replace(r"^([+-]?[0-9]+)\.0*$", "${1}")
+
+
+def one_spelling(cells: pl.Series) -> tuple[pl.Series, int]:
+    """Each word in its most frequent spelling, and how many cells were written otherwise.
+
+    >>> one_spelling(pl.Series(["M", "m", "M", "F", None]))[0].to_list()
+    ['M', 'M', 'M', 'F', None]
+    """
+    table = pl.DataFrame({"cell": cells, "key": word_key(cells)}).drop_nulls()
+    counts = table.group_by("cell", "key").len().sort(["len", "cell"], descending=[True, False])
+    best = counts.group_by("key", maintain_order=True).agg(word=pl.col("cell").first())
+    spellings = counts.join(best, on="key")
+    if not (spellings["cell"] != spellings["word"]).any():
+        return cells, 0
+    read = cells.replace_strict(spellings["cell"], spellings["word"], default=None, return_dtype=pl.String)
+    return read.alias(cells.name), int((read != cells).sum())
