@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmnar.errors import ConfigError, SourceError
+from mmnar.evaluation.audit.cells import TABLES
 from mmnar.evaluation.audit.findings import Audit, Finding, audit_text
 from mmnar.evaluation.audit.meds import audit_meds
 from mmnar.evaluation.audit.store import audit_store
-from mmnar.evaluation.audit.table import TABLES, TableColumns, audit_table
+from mmnar.evaluation.audit.table import TableColumns, audit_table
 
 __all__ = ["Audit", "Finding", "TableColumns", "audit", "audit_meds", "audit_store", "audit_table", "audit_text"]
 

@@ -28,13 +28,14 @@ TOLD_BY_ABSENCE: Final = 0.95
 NEARLY_TOLD_BY_ABSENCE: Final = 0.85
 
 
-def auroc_limits(a: float, positives: int, negatives: int) -> tuple[float, float]:
-    """95 % score interval of an AUROC (Newcombe 2006, method 5): θ with |a − θ| = z √V(θ), Hanley and McNeil's V.
+def auroc_limits(a: float, positives: int, negatives: int, z: float = Z_95) -> tuple[float, float]:
+    """Score interval of an AUROC (Newcombe 2006, method 5): θ with |a − θ| = z √V(θ), Hanley and McNeil's V.
 
     Unlike Wald's, it does not shrink to a point where a handful of patients happen to be ranked perfectly.
 
     Args:
         positives, negatives: Patients with and without the outcome.
+        z: Normal quantile of the level, 95 % by default.
 
     >>> [round(v, 3) for v in auroc_limits(1.0, 10, 10)], [round(v, 3) for v in auroc_limits(0.8, 50, 50)]
     ([0.8, 1.0], [0.697, 0.871])
@@ -43,7 +44,7 @@ def auroc_limits(a: float, positives: int, negatives: int) -> tuple[float, float
 
     def excess(theta: float) -> float:
         v = theta * (1 - theta) * (1 + star * (1 - theta) / (2 - theta) + star * theta / (1 + theta))
-        return (a - theta) ** 2 - Z_95**2 * v / (positives * negatives)
+        return (a - theta) ** 2 - z**2 * v / (positives * negatives)
 
     low = 0.0 if a <= 0 or excess(1e-9) <= 0 else float(brentq(excess, 1e-9, max(a - 1e-12, 2e-9)))
     high = 1.0 if a >= 1 or excess(1 - 1e-9) <= 0 else float(brentq(excess, min(a + 1e-12, 1 - 2e-9), 1 - 1e-9))

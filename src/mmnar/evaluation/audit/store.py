@@ -17,6 +17,8 @@ from mmnar.dataset.table import SUMMARIES, series_columns
 from mmnar.evaluation.audit.columns import category_rates, label_copies, repeated_patients, row_keys, told_by
 from mmnar.evaluation.audit.findings import Audit, Finding, gravest_first
 from mmnar.evaluation.audit.meds import event_findings, event_looks
+from mmnar.evaluation.audit.pairs import CHECK, pair_copies, tells_alone
+from mmnar.evaluation.audit.ruling import ruled_out
 from mmnar.privacy import SMALL_CELL, counted, in_tens
 from mmnar.schema import ModalitySpec
 from mmnar.sources.reading.shards import EventFolder
@@ -29,9 +31,10 @@ def audit_store(path: Path) -> Audit:
         StoreError: Not a store, or damaged.
     """
     data = open_store(path)
+    copies, searched = _features(data)
     findings = [
         *_folds(data),
-        *_features(data),
+        *copies,
         *_presence(data),
         *_hours(data),
         *_hindsight(data),
@@ -39,14 +42,16 @@ def audit_store(path: Path) -> Audit:
     ]
     looked = [
         "subjects across the folds of a split",
-        "features, and missing values of features, that give a label away",
-        "modalities whose presence gives a label away",
+        "features, and missing values of features, that give a label away or rule it out",
+        "modalities whose presence gives a label away or rules it out",
+        *searched,
         "inputs later than the prediction time, where the store keeps their hours",
         "inclusion rules that use hindsight",
         "patients with the very same values under different identifiers",
     ]
     opaque = [m.name for m in data.schema.modalities if m.kind not in ("static", "series")]
     missed = [f"what is in {name}: only whether it is present" for name in opaque]
+    missed.append("subjects written in two ways: a store keeps numbers, not what was written")
     events = path / "events" / "meds"
     if (events / "data").is_dir():
         EventFolder.open(events)
@@ -73,17 +78,30 @@ def _numbered(data: PatientDataset) -> NDArray[np.int64]:
     return np.unique(data.subject_id, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-def _features(data: PatientDataset) -> Iterator[Finding]:
-    whose = _numbered(data)
-    for i, spec in enumerate(data.schema.modalities):
-        for name, x, categorical in _columns(data.values[spec.name], spec):
-            for k, task in enumerate(data.schema.task_names):
+def _features(data: PatientDataset) -> tuple[list[Finding], list[str]]:
+    """Findings, and in words how many pairs of features were searched for each task."""
+    whose, findings, searched = _numbered(data), list[Finding](), list[str]()
+    for k, task in enumerate(data.schema.task_names):
+        alone: dict[str, NDArray[np.float64]] = {}
+        known = np.flatnonzero(data.label_mask[:, k])
+        for i, spec in enumerate(data.schema.modalities):
+            for name, x, categorical in _columns(data.values[spec.name], spec):
                 # an absent modality is judged as a whole
-                at = np.flatnonzero(data.label_mask[:, k] & data.present[:, i])
+                at = known[data.present[known, i]]
                 y, v = data.labels[at, k], x[at]
-                if categorical:
-                    v = category_rates(np.where(np.isfinite(v), v, -1).astype(np.int64), y, whose[at])
-                yield from label_copies(name, v, y, whose[at], task)
+                rates = (
+                    category_rates(np.where(np.isfinite(v), v, -1).astype(np.int64), y, whose[at]) if categorical else v
+                )
+                found = [*label_copies(name, rates, y, whose[at], task)] or [*ruled_out(name, v, y, whose[at], task)]
+                findings += found
+                if not tells_alone(found):
+                    alone[name] = x[known]
+        y = data.labels[known, k]
+        together, search = pair_copies(alone, y, whose[known], task) if len(known) else ([], None)
+        findings += together
+        if search is not None:
+            searched.append(f"{CHECK}, '{task}': {search.words()}")
+    return findings, searched
 
 
 def _columns(content: Content, spec: ModalitySpec) -> Iterator[tuple[str, NDArray[np.float64], bool]]:
@@ -104,7 +122,8 @@ def _presence(data: PatientDataset) -> Iterator[Finding]:
         for k, task in enumerate(data.schema.task_names):
             at = np.flatnonzero(data.label_mask[:, k])
             flag, y = data.present[at, i], data.labels[at, k]
-            yield from told_by(modality, flag, y, whose[at], task, "whether it is present")
+            found = [*told_by(modality, flag, y, whose[at], task, "whether it is present")]
+            yield from found or ruled_out(modality, np.where(flag, 1.0, np.nan), y, whose[at], task)
 
 
 def _hours(data: PatientDataset) -> Iterator[Finding]:

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mmnar.errors import ConfigError, SourceError, nearest
+from mmnar.errors import ConfigError, nearest
+from mmnar.evaluation.audit.cells import Cells, read_table
 from mmnar.evaluation.audit.columns import (
     auroc_limits,
     category_rates,
@@ -22,14 +23,12 @@ from mmnar.evaluation.audit.columns import (
 )
 from mmnar.evaluation.audit.findings import Audit, Finding, gravest_first
 from mmnar.evaluation.audit.meds import split_findings
+from mmnar.evaluation.audit.pairs import CHECK, pair_copies, tells_alone
+from mmnar.evaluation.audit.ruling import ruled_out
 from mmnar.evaluation.metrics import auroc
 from mmnar.privacy import SMALL_CELL, counted
+from mmnar.sources.reading.identifiers import flaws, spellings
 
-TABLES: Final = (".csv", ".gz", ".tsv", ".parquet")
-MISSING: Final = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "?")
-FORMATS: Final = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M")
-MOSTLY: Final = 0.95
-"""A text column is one of times where this share of it reads as one."""
 ORDERED: Final = 0.80
 
 
@@ -63,76 +62,50 @@ def audit_table(path: Path, columns: TableColumns) -> Audit:
         SourceError: The table cannot be read.
         ConfigError: A named column is not there, or is not what it is said to be.
     """
-    frame = read_table(path)
-    _check_names(frame, columns)
-    subject = _subjects(frame, columns)
+    cells = read_table(path, [columns.subject] if columns.subject else [])
+    frame = cells.frame
+    _check_names(cells, columns)
+    subject = _subjects(cells, columns)
     labels = {label: _label(frame, label) for label in columns.labels}
     pairs = _pairs(frame, columns)
     features = _features(frame, columns, pairs)
-    findings = [*_shapes(frame, features), *_duplicates(frame, features, subject)]
-    looked, missed = ["constant columns and row numbers", "the same values under different subjects"], []
+    findings = [*_spellings(cells, columns), *_shapes(frame, features), *_duplicates(frame, features, subject)]
+    findings += [Finding("note", "numbers and other forms", n, f"mostly numbers: {f}") for n, f in cells.mixed.items()]
+    looked = ["constant and empty columns, row numbers", "the same values under different subjects"]
+    missed = [f"'{name}': nested, bytes, or times without a day" for name in cells.unread]
+    if columns.subject:
+        looked.append("subjects written in more than one way")
     if columns.time:
-        findings += _late(frame, columns, pairs)
+        findings += _late(cells, columns, pairs)
         looked.append("inputs and times later than the prediction time")
     else:
         missed.append("inputs later than the prediction time: name it with --time")
     if labels:
-        findings += _copies(frame, features, labels, subject)
-        looked.append("features, and missing values of features, that give a label away")
+        found, words = _copies(frame, features, labels, subject)
+        findings += found
+        looked += ["features, and missing values of features, that give a label away or rule it out", words]
     else:
         missed.append("features that copy a label: name it with --label")
     if columns.split and columns.subject:
-        rows = frame.select(subject_id=columns.subject, split=pl.col(columns.split).cast(pl.String))
-        findings += split_findings(rows, columns.split)
+        split = frame.select(pl.Series("subject_id", subject), split=pl.col(columns.split).cast(pl.String))
+        findings += split_findings(split.filter(frame[columns.subject].is_not_null()), columns.split)
         looked.append("subjects across the parts of the split")
     else:
         missed.append("subjects across the parts of a split: name both with --subject and --split")
     return Audit(f"table '{path.name}'", tuple(looked), tuple(missed), gravest_first(findings))
 
 
-def read_table(path: Path) -> pl.DataFrame:
-    """The table with numbers as Float64, times as Datetime and the rest as String.
-
-    Raises:
-        SourceError: It cannot be read, or is empty.
-    """
-    try:
-        if path.suffix.lower() == ".parquet":
-            frame = pl.read_parquet(path)
-        else:
-            separator = "\t" if ".tsv" in path.name.lower() else ","
-            frame = pl.read_csv(path, separator=separator, infer_schema=False, null_values=list(MISSING))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        kind = type(error).__name__  # the message could quote a row
-        raise SourceError(f"table '{path.name}'", "a CSV or Parquet table", kind, "check the file") from None
-    if frame.is_empty():
-        raise SourceError(f"table '{path.name}'", "at least one row", "none", "check the file")
-    return frame.with_columns(_typed(frame[name]) for name in frame.columns)
-
-
-def _typed(column: pl.Series) -> pl.Series:
-    if column.dtype.is_temporal():
-        return column.cast(pl.Datetime("us"), strict=False) if column.dtype != pl.Duration else column.cast(pl.Float64)
-    if column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
-        return column.cast(pl.Float64)
-    text = column.cast(pl.String).str.strip_chars()
-    known = max(text.len() - text.null_count(), 1)
-    number = text.cast(pl.Float64, strict=False)
-    if text.len() - number.null_count() == known:
-        return number
-    bare = text.str.replace(r"(Z|[+-]\d\d:?\d\d)$", "").alias("t")
-    times = [pl.col("t").str.to_datetime(f, strict=False, time_unit="us") for f in FORMATS]
-    days = pl.col("t").str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))
-    time = bare.to_frame().select(pl.coalesce(*times, days)).to_series().alias(column.name)
-    return time if time.len() - time.null_count() >= MOSTLY * known else text
-
-
-def _check_names(frame: pl.DataFrame, columns: TableColumns) -> None:
-    named = [columns.subject, columns.time, columns.split, *columns.ignore, *columns.feature_times]
-    named += [*columns.feature_times.values(), *(_label_column(frame, label)[0] for label in columns.labels)]
-    for name in named:
-        if name and name not in frame.columns:
+def _check_names(cells: Cells, columns: TableColumns) -> None:
+    frame = cells.frame
+    asked = [columns.subject, columns.time, columns.split, *columns.feature_times, *columns.feature_times.values()]
+    asked += [_label_column(frame, label)[0] for label in columns.labels]
+    for name in (*asked, *columns.ignore):
+        if name in cells.unread and name in asked:
+            raise ConfigError(f"column '{name}'", "numbers, times or words", "another kind", "convert it before")
+        if name and name not in frame.columns and name not in cells.unread:
             raise ConfigError(f"column '{name}'", "a column of the table", "none", nearest(name, frame.columns))
+        if name in asked and name and frame[name].null_count() == frame.height:
+            raise ConfigError(f"column '{name}'", "a value in some row", "an empty column", "name another, or fill it")
 
 
 def _label_column(frame: pl.DataFrame, label: str) -> tuple[str, str | None]:
@@ -158,10 +131,28 @@ def _label(frame: pl.DataFrame, label: str) -> tuple[NDArray[np.bool_], NDArray[
     return words.is_in(["1.0", "true"]).fill_null(False).to_numpy(), known
 
 
-def _subjects(frame: pl.DataFrame, columns: TableColumns) -> NDArray[np.int64]:
+def _subjects(cells: Cells, columns: TableColumns) -> NDArray[np.int64]:
+    """(n,) whose row it is, numbered from 0: all spellings of an identifier are one subject's."""
     if not columns.subject:
-        return np.arange(frame.height)
-    return frame[columns.subject].rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
+        return np.arange(cells.frame.height)
+    written = cells.text[columns.subject]
+    table = spellings(written)
+    same = written.replace_strict(table["cell"], table["same"], default=None, return_dtype=pl.String)
+    return same.rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
+
+
+def _spellings(cells: Cells, columns: TableColumns) -> Iterator[Finding]:
+    """Whether one subject is written in two ways, or two subjects may be written in one."""
+    if not columns.subject:
+        return
+    check, where = "subjects written in several ways", columns.subject
+    table = spellings(cells.text[where])
+    several = table.group_by("same").len().filter(pl.col("len") > 1).height
+    if several:
+        words = f"{counted(several)} of {counted(table['same'].n_unique())} subjects are written in more than one way"
+        yield Finding("leak", check, where, f"{words} (7 and 7.0): taken as text they are several")
+    for n, flaw in flaws(table):
+        yield Finding("suspect", check, where, f"{counted(n)} {flaw}")
 
 
 def _pairs(frame: pl.DataFrame, columns: TableColumns) -> dict[str, str]:
@@ -177,9 +168,13 @@ def _features(frame: pl.DataFrame, columns: TableColumns, pairs: Mapping[str, st
     return [c for c in frame.columns if c not in apart and frame[c].dtype != pl.Datetime("us")]
 
 
-def _late(frame: pl.DataFrame, columns: TableColumns, pairs: Mapping[str, str]) -> Iterator[Finding]:
+def _late(cells: Cells, columns: TableColumns, pairs: Mapping[str, str]) -> Iterator[Finding]:
     """Columns of times, each against the prediction time."""
-    asked = frame[columns.time]
+    frame, asked = cells.frame, cells.frame[columns.time]
+    if len(set(cells.zoned.values())) > 1:
+        zones = ", ".join(f"'{name}'" for name, has in cells.zoned.items() if has)
+        words = "times with a zone beside times without one: they are on no common clock"
+        yield Finding("suspect", "inputs after the prediction time", zones, words)
     if asked.dtype == pl.String:
         raise ConfigError(
             f"column '{columns.time}'", "times as YYYY-MM-DD HH:MM:SS, or numbers", "text", "convert them before"
@@ -207,27 +202,41 @@ def _copies(
     features: list[str],
     labels: Mapping[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]],
     subject: NDArray[np.int64],
-) -> Iterator[Finding]:
+) -> tuple[list[Finding], str]:
+    """Findings, and in words how many pairs of columns were searched."""
+    findings: list[Finding] = []
+    searched = "no pairs of columns: too few subjects"
     for task, (label, known) in labels.items():
         at = np.flatnonzero(known)
         y, whose = label[at], subject[at]
         if min(patients(whose[y]), patients(whose[~y])) < SMALL_CELL:
             words = f"fewer than {SMALL_CELL} subjects with or without it: nothing can be said about copies"
-            yield Finding("note", "copies a label", task, words)
+            findings.append(Finding("note", "copies a label", task, words))
             continue
+        alone: dict[str, NDArray[np.float64]] = {}
         for name in features:
-            yield from label_copies(name, _scores(frame[name], at, y, whose), y, whose, task)
-        yield from _order(at, y, whose, task)
+            x = _codes(frame[name], at)
+            rates = x if frame[name].dtype == pl.Float64 else category_rates(_whole(x), y, whose)
+            found = [*label_copies(name, rates, y, whose, task)] or [*ruled_out(name, x, y, whose, task)]
+            findings += found
+            if not tells_alone(found):
+                alone[name] = x
+        together, search = pair_copies(alone, y, whose, task)
+        findings += together
+        searched = f"{CHECK}: {search.words()}"
+        findings += _order(at, y, whose, task)
+    return findings, searched
 
 
-def _scores(
-    column: pl.Series, at: NDArray[np.int64], y: NDArray[np.bool_], subject: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """(n,) numbers as they are; texts as the outcome rate of their category."""
-    if column.dtype == pl.Float64:
-        return column[at].fill_null(float("nan")).to_numpy()
-    codes = (column[at].rank("dense").cast(pl.Int64) - 1).fill_null(-1).to_numpy()
-    return category_rates(codes, y, subject)
+def _codes(column: pl.Series, at: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n,) numbers as they are, words numbered in alphabetical order; NaN where missing."""
+    kept = column[at]
+    numbers = kept if column.dtype == pl.Float64 else kept.rank("dense").cast(pl.Float64) - 1
+    return numbers.fill_null(float("nan")).to_numpy()
+
+
+def _whole(codes: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.where(np.isfinite(codes), codes, -1).astype(np.int64)
 
 
 def _order(at: NDArray[np.int64], y: NDArray[np.bool_], subject: NDArray[np.int64], task: str) -> Iterator[Finding]:
@@ -242,8 +251,10 @@ def _shapes(frame: pl.DataFrame, features: list[str]) -> Iterator[Finding]:
     for name in features:
         column = frame[name].drop_nulls()
         distinct = column.n_unique()
-        if distinct <= 1:
-            yield Finding("note", "constant columns", name, "says nothing: at most one value")
+        if not distinct:
+            yield Finding("note", "empty columns", name, "no value in any row")
+        elif distinct == 1:
+            yield Finding("note", "constant columns", name, "says nothing: one value")
         elif distinct == frame.height and _counts_rows(column):
             yield Finding("suspect", "row numbers", name, "counts the rows: an identifier, not a feature")
         elif distinct == frame.height and column.dtype == pl.String:

@@ -15,11 +15,11 @@ import polars as pl
 from mmnar.errors import SourceError
 from mmnar.privacy import counted
 
-_DAYS: Final = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y")
+_DAYS: Final = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%d-%b-%Y", "%d %b %Y", "%d%b%Y")
 _FORMS: Final = tuple(
-    f"{day}{between}{clock}"
-    for day, between in (("%Y-%m-%d", " "), ("%Y-%m-%d", "T"), ("%Y/%m/%d", " "), ("%d.%m.%Y", " "))
-    for clock in ("%H:%M:%S%.f", "%H:%M")
+    f"{day}{clock}"
+    for day in ("%Y-%m-%d ", "%Y-%m-%dT", "%Y/%m/%d ", "%d.%m.%Y ", "%d-%b-%Y ", "%d %b %Y ", "%d%b%Y:")
+    for clock in ("%H:%M:%S%.f", "%H:%M", "%I:%M:%S %p", "%I:%M %p")
 )
 """Forms of which nobody has to guess what is the day and what the month."""
 _ZONE: Final = r"(?i)(:[0-9]{2}(?:\.[0-9]*)?)\s*(?:Z|UTC|GMT|([+-])([0-9]{2}):?([0-9]{2})?)$"
@@ -60,8 +60,8 @@ def read_times(cells: pl.Series, form: str = "") -> Times:
 
     Args:
         cells: (n,) without words for "not measured".
-        form: As in ``strptime``; "" = year-month-day (also with slashes) or day.month.year, with or without a time of
-            day, seconds, their fractions and a zone.
+        form: As in ``strptime``; "" = year-month-day (also with slashes), day.month.year or a month by name, with or
+            without a time of day, seconds, their fractions, AM or PM, and a zone.
     """
     days = pl.Series(cells.name, [None] * len(cells), pl.Datetime("us"))
     if form:
