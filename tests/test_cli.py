@@ -177,6 +177,9 @@ def test_mistakes_cost_nothing(runs: list[Path], tmp_path: Path) -> None:
         train_run(store, "crl-mmnar", tmp_path / "a", ["train.lrr=1"])
     with pytest.raises(ConfigError, match=r"did you mean 'split\.seed'"):
         train_run(store, "crl-mmnar", tmp_path / "a", ["splitt.seed=1"])
+    for word in ("split.folds=0", "split.test=2", "split.by=nowhere", "train.lr=-1", "ensemble=0", "rectifier.folds=1"):
+        with pytest.raises(ConfigError):
+            train_run(store, "pattern-only", tmp_path / "a", [word])
     assert not (tmp_path / "a").exists()
     with pytest.raises(StoreError, match="a finished run"):
         train_run(store, "pattern-only", runs[0])
@@ -187,6 +190,8 @@ def test_mistakes_cost_nothing(runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="other files"):
         cli.prepare.synthetic(out=tmp_path / "full", patients=300)
     assert (tmp_path / "full" / "thesis.docx").read_text() == "precious"
+    with pytest.raises(StoreError, match="a new or empty folder"):
+        cli.run.demo(out=tmp_path / "full", patients=50)
     with pytest.raises(StoreError, match="mmnar prepare"):
         cli.inspect.describe(tmp_path / "nowhere")
     assert open_store(store).fingerprint == before

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
+import math
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mmnar.errors import ConfigError
+from mmnar.synonyms import nearest_key
 
 __all__ = [
     "RectifierConfig",
@@ -27,45 +28,14 @@ __all__ = [
 
 C = TypeVar("C")
 
-SAME: Final = (
-    ("lr", "learning_rate", "step_size"),
-    ("max_epochs", "epochs", "n_epochs", "num_epochs"),
-    ("batch_size", "batch", "bs", "minibatch"),
-    ("weight_decay", "wd", "decay", "l2"),
-    ("patience", "early_stopping", "early_stop"),
-    ("clip_norm", "clip", "grad_clip", "gradient_clip", "gradient_clip_val", "max_grad_norm"),
-    ("warmup", "warmup_steps", "warmup_ratio", "warmup_share"),
-    ("min_steps", "steps", "max_steps"),
-    ("label_loss", "loss", "criterion"),
-    ("focal_gamma", "gamma"),
-    ("focal_alpha", "alpha"),
-    ("task_weights", "loss_weights", "class_weight", "weights"),
-    ("accelerator", "device", "gpu", "cuda"),
-    ("devices", "gpus", "num_gpus", "n_devices"),
-    ("precision", "amp", "dtype"),
-    ("seed", "random_state", "random_seed", "manual_seed"),
-    ("ensemble", "members", "n_members", "ensemble_size"),
-    ("folds", "n_folds", "num_folds", "n_splits", "cv", "kfold", "k"),
-    ("tune", "val", "valid", "validation", "dev", "val_size", "validation_split"),
-    ("test", "test_size", "test_split", "test_share"),
-    ("held_out", "holdout", "leave_out"),
-    ("by", "group", "groups", "stratify"),
-    ("rule", "rectifier", "method"),
-    ("prior_no_effect", "p0"),
-    ("width", "dim", "d_model", "embed_dim", "embedding_dim", "hidden", "hidden_dim", "hidden_size"),
-    ("layers", "n_layers", "num_layers", "depth"),
-    ("heads", "nhead", "n_heads", "num_heads"),
-    ("dropout", "drop", "drop_rate", "dropout_rate"),
-    ("temperature", "tau"),
-    ("experts", "n_experts", "num_experts"),
-    ("neighbours", "neighbors", "n_neighbors", "k"),
-    ("clusters", "n_clusters", "num_clusters", "centroids"),
-    ("max_trees", "n_estimators", "num_trees", "n_trees", "trees", "num_boost_round", "iterations", "max_iter"),
-    ("leaves", "num_leaves", "max_leaf_nodes"),
-    ("c", "inverse_penalties", "regularization", "reg"),
-    ("append_pattern", "mask", "missing_indicator", "indicators", "add_indicator"),
-)
-"""Names of one thing in other libraries and here."""
+
+def _at_least(key: str, value: float, least: int) -> None:
+    """
+    Raises:
+        ConfigError: Lower, or no finite number.
+    """
+    if not least <= value < math.inf:
+        raise ConfigError(f"'{key}'", f"a finite number of {least} or more", str(value), "correct it")
 
 
 @dataclass(frozen=True)
@@ -111,6 +81,14 @@ class TrainConfig:
     devices: int = 1
     precision: str = "auto"
 
+    def __post_init__(self) -> None:
+        for key in ("max_epochs", "batch_size", "devices"):
+            _at_least(f"train.{key}", getattr(self, key), 1)
+        for key in ("min_steps", "patience", "lr", "weight_decay", "clip_norm", "checkpoint_seconds", "warmup"):
+            _at_least(f"train.{key}", getattr(self, key), 0)
+        if self.warmup > 1:
+            raise ConfigError("train.warmup", "a share of the steps, 0 … 1", str(self.warmup), "lower it")
+
 
 @dataclass(frozen=True)
 class SplitConfig:
@@ -151,6 +129,11 @@ class RectifierConfig:
     kappas: tuple[float, ...] = (0.0, 0.01, 0.02, 0.03, 0.05)
     prior_no_effect: float = 0.85
 
+    def __post_init__(self) -> None:
+        _at_least("rectifier.folds", self.folds, 2)
+        if not 0 < self.prior_no_effect < 1:
+            raise ConfigError("rectifier.prior_no_effect", "between 0 and 1", str(self.prior_no_effect), "correct it")
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -169,6 +152,9 @@ class RunConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     rectifier: RectifierConfig = field(default_factory=RectifierConfig)
+
+    def __post_init__(self) -> None:
+        _at_least("ensemble", self.ensemble, 1)
 
 
 PLAIN_TRAINING: Final[Mapping[str, Any]] = {
@@ -267,36 +253,6 @@ def keys_of(config: Any, where: str = "") -> list[str]:
         value, key = getattr(config, f.name), f"{where}{f.name}"
         keys += keys_of(value, f"{key}.") if dataclasses.is_dataclass(value) else [key]
     return keys
-
-
-def nearest_key(word: str, known: Iterable[str]) -> str:
-    """A hint that names the key that was meant: the same last part elsewhere, what others call it, or like spelling.
-
-    >>> nearest_key("train.learning_rate", keys_of(RunConfig()))
-    "did you mean 'train.lr'?"
-    >>> nearest_key("lr", keys_of(RunConfig()))
-    "did you mean 'train.lr'?"
-    """
-    keys = sorted(set(known))
-    room, _, last = word.replace("-", "_").lower().rpartition(".")
-
-    def likeness(key: str) -> float:
-        there, _, name = key.rpartition(".")
-        rooms = difflib.SequenceMatcher(None, room, there).ratio() if there else 0.5
-        return difflib.SequenceMatcher(None, last, name).ratio() + rooms
-
-    others = {other for group in SAME if last in group for other in group}
-    inside = [key for key in keys if key.rpartition(".")[0] == room]
-    for where, meant in ((inside, {last}), (inside, others), (keys, {last}), (keys, others)):
-        found = [key for key in where if key.rpartition(".")[2] in meant]
-        if found:
-            return f"did you mean '{max(found, key=likeness)}'?"
-    for where in (inside, keys):
-        close = difflib.get_close_matches(last, {key.rpartition(".")[2] for key in where}, n=1, cutoff=0.65)
-        if close:
-            return f"did you mean '{max((k for k in where if k.rpartition('.')[2] == close[0]), key=likeness)}'?"
-    rooms = sorted({key.partition(".")[0] + ".…" * ("." in key) for key in keys})
-    return "known: " + ", ".join(inside if room and inside else rooms)
 
 
 def meanings(config: type[Any]) -> dict[str, str]:

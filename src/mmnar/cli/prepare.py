@@ -192,7 +192,7 @@ def synthetic(
     Args:
         out: The store to write.
         patients: How many.
-        modalities: 4 or 10.
+        modalities: 2 to 12; the first is present for everybody.
         gamma: How strongly illness drives what is measured; 0 = missing at random.
         eta: Direct effect of the pattern on outcomes.
         mcar: Share of patients whose pattern ignores their illness.

@@ -27,7 +27,7 @@ def demo(*, out: Path = Path("demo"), patients: int = 3000, seed: int = 0) -> No
     from mmnar.models.registry import MODELS
     from mmnar.simulation.mimic_iv.release import EMBEDDINGS
 
-    if any(out.glob("runs/*")):
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise _not_empty(out)
     records, store = out / "records", out / "store"
     simulate(patients=patients, out=records, seed=seed)
@@ -165,4 +165,4 @@ def _opened(runs: tuple[Path, ...]) -> list[Run]:
 def _not_empty(out: Path) -> MmnarError:
     from mmnar.errors import StoreError
 
-    return StoreError(f"'{out}'", "a new folder", "runs of an earlier demo", "choose another --out or delete it")
+    return StoreError(f"'{out}'", "a new or empty folder", "something else", "choose another --out, or delete it")

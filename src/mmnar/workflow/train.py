@@ -58,6 +58,7 @@ def train_run(
     config, settings = resolve_run(model, overrides)  # names before anything heavy is imported or read
     data = open_store(store)
     _refuse_taken(out, resume)
+    folds = _folds(data, config)
     recipe = build_estimator(model, settings, config.train, config.ensemble)
     identity = {
         "name": recipe.name,
@@ -73,7 +74,6 @@ def train_run(
             return run
         clock = Clock(out / WORK / "spent.json", monitor or Silent())
         recorder = Recorder(clock)
-        folds = _folds(data, config)
         proper = model in TABULAR or config.train.label_loss == "bce"
         cost = _fit(recipe, config, folds, out, recorder, clock, proper)
         _write_json(out / "history.json", recorder.history)
