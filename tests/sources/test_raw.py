@@ -472,3 +472,22 @@ def test_what_breaks_while_made_ahead_breaks_at_its_place(depth: int) -> None:
     with pytest.raises(KeyError):
         got.extend(raw.ahead(blocks(), depth))
     assert got == list(range(6))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_a_file_that_ends_within_a_row_is_refused(tmp_path: Path, suffix: str) -> None:
+    """A copy that broke off; a last row with all its cells needs no newline."""
+    wanted = {"id": pl.Int64(), "word": pl.String(), "last": pl.String()}
+
+    def rows(text: bytes) -> int:
+        (tmp_path / f"lab{suffix}").write_bytes(gzip.compress(text) if suffix == ".csv.gz" else text)
+        return sum(block.height for block in DataRoot(tmp_path).chunks("lab", wanted))
+
+    whole = b'id,word,last\n1,a,x\n2,"b, ""c""\nd",y\n'
+    assert rows(whole) == 2
+    assert rows(whole[:-1]) == 2
+    assert rows(b"id,word,last") == 0
+    assert rows(b"id,word,last\n1,a,x\n2,b,") == 2  # an empty cell is a cell
+    for torn in (whole[:-3], b"id,word,last\n1,a,x\n2,b", b"id,word,last\n1,a,x\n2"):
+        with pytest.raises(SourceError, match="ends within a row"):
+            rows(torn)

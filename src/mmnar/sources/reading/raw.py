@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 from collections import deque
@@ -257,7 +258,7 @@ class DataRoot:
         except FormError as error:
             words = "text in UTF-8, plain or packed with gzip, or Parquet"
             raise SourceError(f"table '{table}' ({path.name})", words, error.fact, error.remedy) from None
-        except _NoHeaderError as error:
+        except _NotWholeError as error:
             raise _damaged(table, path, str(error)) from None
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, csv.Error, OSError, ValueError) as error:
             # the reader's own message quotes cells; some damage makes it panic, which is no Exception
@@ -299,8 +300,8 @@ class DataRoot:
         return next((file.name for file in self._all if file.name.lower().partition(".")[0] == table.lower()), "")
 
 
-class _NoHeaderError(Exception):
-    """A file without a header line."""
+class _NotWholeError(Exception):
+    """A file without a header line, or without the end of its last row."""
 
 
 def _tables(files: Iterable[Path]) -> dict[str, list[Path]]:
@@ -414,7 +415,17 @@ def _csv_blocks(table: str, pieces: Iterator[bytes], columns: Mapping[str, pl.Da
             frame = _parsed(block, len(header), places, numbers)
         yield frame
     if not header:
-        raise _NoHeaderError("an empty file")
+        raise _NotWholeError("an empty file")
+    if _ends_within_a_row(block, len(header)):
+        raise _NotWholeError("one that ends within a row")
+
+
+def _ends_within_a_row(block: bytes, width: int) -> bool:
+    """Whether the last block of a file lacks the end of its last row: no newline and too few cells."""
+    if not block or block.endswith((b"\n", b"\r")):
+        return False
+    row = block[_last_row_end(block, False) :].decode(errors="replace")
+    return bool(row.strip()) and len(next(csv.reader(io.StringIO(row, newline="")), [])) < width
 
 
 def _split_header(block: bytes) -> tuple[list[str], bytes]:
@@ -422,7 +433,7 @@ def _split_header(block: bytes) -> tuple[list[str], bytes]:
     line, _, rows = block.removeprefix(_BOM).partition(b"\n")
     names = next(csv.reader([line.decode().strip()]), [])
     if not any(name.strip() for name in names):
-        raise _NoHeaderError("no header")
+        raise _NotWholeError("no header")
     return names, rows
 
 
