@@ -524,6 +524,25 @@ def test_a_table_in_one_gzip_and_a_folder_named_like_a_pattern(tmp_path: Path) -
     assert _typed(folder, columns).frame.equals(expected)
 
 
+@pytest.mark.parametrize(
+    ("changed", "fact"),
+    [
+        (lambda text: text.replace("unit", "ünit").encode("latin-1"), r"Latin-1.*iconv"),
+        (lambda text: text.replace("CCU", "CCÜ").encode("latin-1"), r"Latin-1.*iconv"),
+        (lambda text: text.encode("utf-16"), r"UTF-16.*iconv"),
+        (lambda text: b"PK\x03\x04" + text.encode(), "spreadsheet"),
+    ],
+)
+def test_other_encodings_and_packings_are_named(tmp_path: Path, changed: Callable[[str], bytes], fact: str) -> None:
+    _plan(tmp_path, _columns())
+    text = (tmp_path / "t.csv").read_text()
+    (tmp_path / "a.csv").write_bytes(changed(text))
+    with pytest.raises(SourceError, match=fact):
+        plan_table(parse_spec(SPEC | {"files": "a.csv"}), tmp_path)
+    (tmp_path / "plain.csv.gz").write_bytes(text.encode())
+    assert plan_table(parse_spec(SPEC | {"files": "plain.csv.gz"}), tmp_path).frame.height == N
+
+
 def test_the_store_says_rows(tmp_path: Path) -> None:
     plan = _plan(tmp_path, _columns())
     extract = plan.extract()

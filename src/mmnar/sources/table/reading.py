@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+from isal.isal_zlib import IsalError
 
 from mmnar.errors import SourceError, nearest
 from mmnar.sources.reading.absent import without_absent
+from mmnar.sources.reading.packing import FormError, check_text, check_utf8, unpacked
 from mmnar.sources.reading.raw import SUFFIXES, DataRoot
 from mmnar.sources.table.parquet import as_text, read_typed
 from mmnar.sources.table.spec import TableSpec
@@ -94,6 +95,16 @@ def _stem(path: Path) -> str:
     raise SourceError(f"file '{path.name}'", " or ".join(SUFFIXES), "another kind", "convert it")
 
 
+def _csv_names(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        pieces = iter(lambda: file.read(1 << 16), b"")
+        first = next(unpacked(pieces, path.name.lower().endswith(".gz")), b"")
+    check_text(first)
+    line = first.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0]
+    check_utf8(line)
+    return next(csv.reader([line.decode().strip()]), [])
+
+
 def _header(path: Path) -> dict[str, str]:
     """Name without blanks around it → name as the file has it; each once whatever its letter case."""
     stem = _stem(path).lower()
@@ -106,10 +117,10 @@ def _header(path: Path) -> dict[str, str]:
         if path.name.lower().endswith(".parquet"):
             names = list(pl.scan_parquet(path, glob=False, hive_partitioning=False).collect_schema())
         else:
-            opener = gzip.open if path.name.lower().endswith(".gz") else open
-            with opener(path, "rt", encoding="utf-8-sig", newline="") as handle:
-                names = next(csv.reader(handle), [])
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, pl.exceptions.PolarsError) as error:
+            names = _csv_names(path)
+    except FormError as error:
+        raise SourceError(f"file '{path.name}'", "CSV text in UTF-8", error.fact, error.remedy) from None
+    except (OSError, EOFError, IsalError, csv.Error, pl.exceptions.PolarsError) as error:  # type: ignore[misc] # a class
         raise SourceError(
             f"file '{path.name}'", "a header that can be read", type(error).__name__, "copy or convert it again"
         ) from None
