@@ -10,7 +10,7 @@ import pytest
 
 from mmnar.dataset.store import PatientDataset, make_dataset
 from mmnar.evaluation.atlas import POOLED, availability, pooled_flows, wilson
-from mmnar.privacy import hidden_cells
+from mmnar.privacy import briefly, hidden_cells
 from mmnar.report.atlas import atlas_text
 from mmnar.report.inputs import StoreFacts
 from mmnar.schema import Feature, ModalitySpec, Schema, Task
@@ -207,6 +207,18 @@ def test_shares_are_the_brute_force_counts(patients: PatientDataset) -> None:
         assert row.missing.value == pytest.approx(sum(cells) / len(cells), abs=5.1 / len(cells))
     first = atlas.features[0]
     assert first.missing.value == pytest.approx(np.isnan(patients.values["labs"][:, 0]).mean())
+
+
+def test_a_modality_that_nearly_everybody_has_is_not_called_rare() -> None:
+    x = np.ones((400, 3), dtype=np.float32)
+    x[:2, 0], x[2:, 1], x[:200, 2] = np.nan, np.nan, np.nan
+    schema = Schema(tuple(ModalitySpec(m, (Feature("x"),)) for m in ("most", "rare", "half")), (Task("t", "now", "t"),))
+    y = np.arange(400)[:, None] % 3 == 0
+    values = {m: x[:, i : i + 1] for i, m in enumerate(schema.modality_names)}
+    ids = np.arange(400)
+    atlas = availability(make_dataset(schema, values, y, np.ones_like(y), ids, ids, ids, ids, {}, {}))
+    said = {m.name: m.present.value or briefly(m.present.reason) for m in atlas.modalities}
+    assert said == {"most": "nearly all", "rare": "few patients", "half": 0.5}
 
 
 def test_a_share_that_tells_a_small_count_is_refused() -> None:
