@@ -79,6 +79,18 @@ def test_damage_to_any_array_is_refused_by_its_name(tmp_path: Path, name: str) -
         assert open_store(path).fingerprint
 
 
+def test_no_bit_of_a_header_comes_up_as_anything_else(tmp_path: Path) -> None:
+    path = write_store(tmp_path / "s", population(300))
+    file = data_of(path) / "stay_id.npy"
+    good = file.read_bytes()
+    for bit in range(8 * 80):
+        content = bytearray(good)
+        content[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(bytes(content))
+        with pytest.raises(StoreError, match=r"stay_id\.npy"):
+            open_store(path)
+
+
 def test_every_word_of_the_manifest_counts(tmp_path: Path) -> None:
     """Another name, count or reason in it is another store; so is JSON of any other shape."""
     path = write_store(tmp_path / "s", population(300))

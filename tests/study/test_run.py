@@ -160,9 +160,12 @@ def test_what_cannot_run_there_is_said(store: Path, tmp_path: Path, monkeypatch:
 def test_impossible_settings_and_folds_are_refused_before_anything_runs(store: Path, tmp_path: Path) -> None:
     engine = Inline()
     for change, words in (
-        ({"rows": {"zero-fill": {"set": {"model.widht": 3}}}}, "did you mean 'width'"),
-        ({"settings": {"fast": {"train.lrr": 1}}}, "did you mean 'lr'"),
-        ({"rows": {"zero-fill": {}}, "search": {"trials": 2, "space": {"model.widht": [3]}}}, "did you mean 'width'"),
+        ({"rows": {"zero-fill": {"set": {"model.widht": 3}}}}, "did you mean 'model.width'"),
+        ({"settings": {"fast": {"train.lrr": 1}}}, "'train.lrr': expected a known key"),
+        (
+            {"rows": {"zero-fill": {}}, "search": {"trials": 2, "space": {"model.widht": [3]}}},
+            "did you mean 'model.width'",
+        ),
         ({"data": {"few": {"store": str(store), "subjects": 8}}}, "use fewer folds"),
     ):
         with pytest.raises(ConfigError, match=words):

@@ -145,6 +145,10 @@ def _mapped(path: Path, name: str) -> NDArray[Any]:
             raise damaged(name)
         # nothing cannot be mapped
         array: NDArray[Any] = np.load(path, mmap_mode=None if 0 in shape else "r", allow_pickle=False)
-    except (ValueError, EOFError, FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise damaged(name) from None
+    except (OSError, MemoryError, StoreError):
+        raise
+    except Exception:  # numpy reads a header as Python's syntax: damage comes up in a dozen kinds
         raise damaged(name) from None
     return array
