@@ -208,6 +208,11 @@ def mutations(world: World, size: Size, tally: Tally, rng: random.Random) -> Ite
 # --- full disks -------------------------------------------------------------------------------------------------------
 
 
+def _costly(size: Size) -> tuple[str, ...]:
+    """What starts processes that import everything again: not in the smallest size."""
+    return () if size is SMALLEST else ("study",)
+
+
 def disks(world: World, size: Size, tally: Tally, rng: random.Random) -> Iterator[None]:
     mount = world.base / "disk"
     mount.mkdir()
@@ -216,7 +221,7 @@ def disks(world: World, size: Size, tally: Tally, rng: random.Random) -> Iterato
         subprocess.run(["umount", str(mount)], check=True)
     else:
         print("disks: this process may not mount a file system; the size of files is limited in its place")
-    report, made = ["--resamples", 10], {*world.doors, "train", "study"}
+    report, made = ["--resamples", 10], {*world.doors, "train", *_costly(size)}
     verbs: dict[str, Callable[[Path], list[object]]] = {
         **{name: works(world)[name].begin for name in ("table", "eicu", "mimic-iv", "train", "study") if name in made},
         "simulate": lambda out: ["simulate", "eicu", "--patients", 40, "--out", out],
@@ -290,7 +295,7 @@ def _mounted(mount: Path, size: int) -> bool:
 
 def writers(world: World, size: Size, tally: Tally, rng: random.Random) -> Iterator[None]:
     simulate = Work("simulate", lambda out: ["simulate", "eicu", "--patients", 40, "--out", out], list, tree_print)
-    chosen = [*(works(world)[name] for name in (*world.doors, "synthetic", "train", "study")), simulate]
+    chosen = [*(works(world)[name] for name in (*world.doors, "synthetic", "train", *_costly(size))), simulate]
     rng.shuffle(chosen)
     wanted: dict[str, Any] = {}
     for number in range(size.writers):
