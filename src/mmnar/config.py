@@ -44,7 +44,7 @@ class TrainConfig:
 
     Args:
         max_epochs: Passes over the training fold.
-        min_steps: Small folds get more passes, until this many steps are made.
+        min_steps: Small folds get more passes, until this many steps are made; in a phase of fixed length a share.
         batch_size: Patients per step.
         lr: Peak learning rate of AdamW.
         schedule: The rate falls to zero as a ``cosine``, or stays ``constant``.

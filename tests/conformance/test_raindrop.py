@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -174,9 +174,10 @@ def test_sensors_in_another_order_with_their_weights_give_the_same() -> None:
 
 
 @torch.no_grad()
-def test_attention_over_time_against_its_definition() -> None:
+@pytest.mark.parametrize("times", ["own", "all"])
+def test_attention_over_time_against_its_definition(times: Literal["own", "all"]) -> None:
     torch.manual_seed(0)
-    m = Raindrop(MIXED, RaindropConfig(width=16)).eval().double()
+    m = Raindrop(MIXED, RaindropConfig(width=16, times=times)).eval().double()
     g = grid()
     h, p = torch.randn(len(g.hours), V, 4).double(), time_features(g.hours)
     z = m.over_time(h, p, g)
@@ -185,6 +186,10 @@ def test_attention_over_time_against_its_definition() -> None:
         rows = slice(int(g.offsets[i]), int(g.offsets[i + 1]))
         for v in range(V if n else 0):
             tokens = torch.cat([h[rows, v], p[rows]], dim=1)  # (T, d + P)
+            seen = g.observed[rows, v]
+            if times == "own" and seen.any():
+                tokens = tokens[seen]
+            n = len(tokens)
             q, k = m.query(tokens), m.key(tokens)
             weights = torch.softmax(q @ k.T @ torch.full((n,), 1 / n).double() / 4, dim=0)
             assert torch.allclose(z[i, v], torch.relu(weights @ m.value(tokens)), atol=1e-6)

@@ -148,6 +148,16 @@ def test_auxiliary_heads_learn_from_that_label_loss(name: str, terms: str) -> No
         assert abs((thrice - none) - 3 * (once - none)) < 1e-4
 
 
+@pytest.mark.parametrize(("min_steps", "epochs", "joint"), [(0, 3, 6), (120, 30, 60), (40, 10, 20)])
+def test_a_small_fold_gets_more_passes_of_a_phase_of_fixed_length_too(min_steps: int, epochs: int, joint: int) -> None:
+    """Half as many epochs as the other phase: half of its steps, two an epoch."""
+    b = batch(40)
+    model = CRLMMNAR(b.schema, CRLMMNARConfig(width=16, schedule="pretrain", pretrain_epochs=3))
+    config = TrainConfig(min_steps=min_steps, max_epochs=6, batch_size=len(b) // 2 + 1, patience=60)
+    history = train(model, b, b, config, 0, Silent())
+    assert [sum(h["phase"] == name for h in history) for name in ("pretrain", "finetune")] == [epochs, joint]
+
+
 def test_a_phase_of_no_epochs_is_begun_and_skipped() -> None:
     b = batch()
 

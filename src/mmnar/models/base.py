@@ -67,7 +67,7 @@ class Phase:
         name: Shown in progress and history.
         weights: Loss name → weight; ``task`` is the label loss.
         epochs: How many; 0 = only what ``begin_phase`` does, None = up to ``max_epochs`` with early stopping on the
-            tune fold.
+            tune fold. Small folds get more passes in either case (``training.loop.epochs_of``).
     """
 
     name: str

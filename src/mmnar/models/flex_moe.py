@@ -93,7 +93,12 @@ class FlexMoE(Model):
             "the expert of the combination that differs in the fewest modalities.",
             "In the first phase the patients of each batch come in order of completeness, in two steps; the release "
             "sorts the whole fold, for 5 of 50 epochs.",
-            "Balance is of importance and load (Shazeer et al. 2017); tokens are averaged for the head.",
+            "Balance is of importance and load (Shazeer et al. 2017). Of incomplete patients it is the importance of "
+            "all experts but that of their own combination; the release's is of all but the first.",
+            "L_route is of the gate's logits without their noise.",
+            "Tokens have no learned positions: those of a modality are told apart by its own linear map.",
+            "All tokens are averaged and normalised for the head; the release averages by modality and concatenates.",
+            "The attention has a skip connection to its input; the release's adds its output to itself.",
             "Each token is sent to its k experts by plain tensor operations; the release needs FastMoE.",
         ),
         original={

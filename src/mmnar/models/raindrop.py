@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,8 @@ class RaindropConfig:
         inner: Width of r, of the temporal attention and of z.
         layers: Layers of propagation.
         prune: Share of a patient's edges that is removed.
+        times: Over which times the temporal attention of a sensor goes: its ``own``, or ``all`` at which any was observed.
+            A sensor that was never observed in a patient has all in either case.
         weight_graph: λ, the weight of L_r.
         max_steps: Patients with more observation times get hourly bins.
         append_pattern: Concatenate δ to what the head sees.
@@ -71,6 +73,7 @@ class RaindropConfig:
     inner: int = 16
     layers: int = 2
     prune: float = 0.5
+    times: Literal["own", "all"] = "own"
     weight_graph: float = 0.02
     max_steps: int = 300
     append_pattern: bool = False
@@ -88,6 +91,10 @@ class Raindrop(Model):
             *GRAPH_DEVIATIONS,
             "All series modalities are one set of sensors. Other modalities join their embeddings by their own "
             "embeddings and pattern.",
+            "The temporal attention of a sensor goes over the times at which it was observed: among all times of a "
+            "patient a laboratory value of twice a day is one of seventy. The paper, as we remember it, takes the "
+            "times at which a sensor is active, by itself or through a neighbour, which is nearly all; the release "
+            "takes all: model.times=all, as in preset=original.",
             "Every key weighs the same in the temporal attention (k̄ is their mean): a learned weight per position has "
             "no meaning where times differ between patients.",
             "Time is encoded as by the shared series encoder.",
@@ -97,6 +104,7 @@ class Raindrop(Model):
         needs=("series",),
         original={
             **PLAIN_TRAINING,
+            "model.times": "all",
             "train.lr": 1e-4,
             "train.batch_size": 128,
             "train.max_epochs": 20,
@@ -137,11 +145,22 @@ class Raindrop(Model):
         """Temporal self-attention of each sensor: (S, V, d), p (S, P) → z (B, V, Z); zeros without any time."""
         b, patient = len(grid), grid.patient
         tokens = torch.cat([h, time[:, None].expand(-1, h.shape[1], -1)], dim=2)
-        mean = segment_sum(tokens, patient, b) / grid.counts.clamp(min=1)[:, None, None]
+        heeded = self._heeded(grid)  # (S, V)
+        counts = segment_sum(heeded.to(tokens.dtype), patient, b).clamp(min=1)
+        mean = segment_sum(heeded[..., None] * tokens, patient, b) / counts[..., None]
         asked = self.key(mean) @ self.query.weight  # q · k̄ = token · asked, without a q for every token
         scores = (tokens * asked[patient]).sum(2) / self.config.inner**0.5  # (S, V)
+        scores = scores.masked_fill(~heeded, -torch.inf)
         weights = segment_softmax(scores.float(), patient, b)[..., None]
         return torch.relu(self.value(segment_sum(weights * tokens, patient, b)))
+
+    def _heeded(self, grid: Grid) -> Tensor:
+        """Which times each sensor's attention goes over: (S, V), for every patient and sensor at least one."""
+        observed = grid.observed
+        if self.config.times == "all":
+            return torch.ones_like(observed)
+        ever = segment_sum(observed.float(), grid.patient, len(grid)) > 0  # (B, V)
+        return observed | ~ever[grid.patient]
 
 
 class Edges(NamedTuple):
@@ -305,7 +324,7 @@ class RaindropStatic(Model):
             *GRAPH_DEVIATIONS,
         ),
         needs=("static",),
-        original=Raindrop.card.original,
+        original={key: value for key, value in Raindrop.card.original.items() if key != "model.times"},
     )
     Config = RaindropStaticConfig
     config: RaindropStaticConfig

@@ -101,7 +101,7 @@ class _Fit:
     name: str
 
     def epochs(self, phase: Phase) -> int:
-        return epochs_of(self.config, len(self.data)) if phase.epochs is None else phase.epochs
+        return epochs_of(self.config, len(self.data), phase.epochs)
 
 
 Trained = tuple[dict[str, Tensor], list[dict[str, Any]]]
@@ -277,14 +277,23 @@ def evaluate_loss(model: Model, tune: PatientBatch, rows: int = 4096) -> float:
     return float(mean_label_loss(logits, tune))
 
 
-def epochs_of(config: TrainConfig, patients: int) -> int:
-    """Number of epochs of a phase that trains on labels.
+def epochs_of(config: TrainConfig, patients: int, fixed: int | None = None) -> int:
+    """Number of epochs of a phase.
+
+    Args:
+        fixed: ``Phase.epochs``. On a small fold such a phase gets more passes, too: until it has made the share of
+            ``min_steps`` that ``fixed`` is of ``max_epochs``, at most all of them.
 
     >>> epochs_of(TrainConfig(max_epochs=12, min_steps=600, batch_size=256), 2560)
     60
+    >>> epochs_of(TrainConfig(max_epochs=12, min_steps=600, batch_size=256), 2560, 4)
+    20
     """
     steps = math.ceil(patients / config.batch_size)
-    return max(config.max_epochs, math.ceil(config.min_steps / steps))
+    if fixed is None:
+        return max(config.max_epochs, math.ceil(config.min_steps / steps))
+    share = min(1.0, fixed / config.max_epochs)
+    return max(fixed, math.ceil(config.min_steps * share / steps))
 
 
 def patience_of(config: TrainConfig, patients: int) -> int:
