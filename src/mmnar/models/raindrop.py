@@ -59,7 +59,7 @@ class RaindropConfig:
         inner: Width of r, of the temporal attention and of z.
         layers: Layers of propagation.
         prune: Share of a patient's edges that is removed.
-        times: Over which times the temporal attention of a sensor goes: its ``own``, or ``all`` at which any was observed.
+        times: Where the temporal attention of a sensor goes: its ``own``, or ``all`` at which any is observed.
             A sensor that was never observed in a patient has all in either case.
         weight_graph: λ, the weight of L_r.
         max_steps: Patients with more observation times get hourly bins.
