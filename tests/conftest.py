@@ -10,8 +10,9 @@ import pytest
 from scipy.special import expit
 
 from mmnar.predictions import Predictions
-from mmnar.roles import Calibration, Role
+from mmnar.roles import Calibration, Role, key_mark, subject_digests
 
+SECRET = b"of the tests"
 NOBODY = np.empty(0, dtype=np.uint64)
 
 
@@ -48,6 +49,8 @@ def draw_predictions(
         prediction_time=np.arange(n) * 1_000_000,
         attributes={"sex": rng.choice(np.array(["F", "M", ""]), n)},
         fold=np.zeros(n, dtype=np.int64),
+        subject_digest=subject_digests(subject, SECRET),
+        key_mark=int(key_mark(SECRET)),
         fitted_subjects=(NOBODY,),
         bayes=truth,
         provenance={"model": model},

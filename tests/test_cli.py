@@ -79,7 +79,8 @@ def test_every_verb_from_store_to_report(runs: list[Path], tmp_path: Path, capsy
     cli.run.models()
     cli.inspect.doctor(store=runs[0].parent / "store")
     cli.run.evaluate(*runs, out=tmp_path / "evaluated", resamples=50)
-    cli.run.report(*runs, out=tmp_path / "report", resamples=50)
+    table = tmp_path / "private" / "predictions.parquet"
+    cli.run.report(*runs, out=tmp_path / "report", resamples=50, predictions=table)
     printed = capsys.readouterr().out
     assert "CRL-MMNAR" in printed
     assert "every file's hash matches" in printed
@@ -91,8 +92,8 @@ def test_every_verb_from_store_to_report(runs: list[Path], tmp_path: Path, capsy
             assert auroc["low"] <= auroc["value"] <= auroc["high"]
     html = (tmp_path / "report" / "report.html").read_text()
     assert all(name in html for name in FIVE)
-    table = pl.read_parquet(tmp_path / "report" / "predictions.parquet")
-    assert set(table["model"].unique()) == {n + s for n in FIVE for s in ("", "+rectifier")}
+    assert {p.name for p in (tmp_path / "report").iterdir()} == {"report.html", "result.json"}
+    assert set(pl.read_parquet(table)["model"].unique()) == {n + s for n in FIVE for s in ("", "+rectifier")}
     again = json.loads((tmp_path / "evaluated" / "result.json").read_text())
     assert again["tasks"]["mortality"]["crl-mmnar"]["auroc"] == result["tasks"]["mortality"]["crl-mmnar"]["auroc"]
 

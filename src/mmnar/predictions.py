@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from mmnar.errors import LeakageError, SchemaError, StoreError
 from mmnar.files import write_whole
-from mmnar.roles import ROLES, R, subject_keys
+from mmnar.privacy import counted_of
+from mmnar.roles import ROLES, R
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,10 +26,11 @@ Bool = NDArray[np.bool_]
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
-FORMAT: Final = "mmnar.predictions/1"
+FORMAT: Final = "mmnar.predictions/2"
 _ROW_COLUMNS: Final = ("subject_id", "hadm_id", "stay_id", "prediction_time", "fold")
-_PER_ROW: Final = (*_ROW_COLUMNS, "proba", "labels", "label_mask", "present")
+_PER_ROW: Final = (*_ROW_COLUMNS, "subject_digest", "proba", "labels", "label_mask", "present")
 _ATTRIBUTE: Final = "attribute:"
+_DIGEST: Final = "subject_digest"
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,10 @@ class Predictions(Generic[R]):
         prediction_time: (N,) int64, microseconds since 1970.
         attributes: name -> (N,) str array of subgroup values ("" = unknown).
         fold: (N,) int64; which cross-validation fold the row was scored in (0 for a single split).
-        fitted_subjects: per fold, sorted keys (``roles.subject_keys``) of every subject that any fitted
-            state behind these numbers has seen.
+        subject_digest: (N,) keyed digests of the subjects (``roles.subject_digests``).
+        key_mark: Which key they were made with.
+        fitted_subjects: per fold, sorted digests of every subject that any fitted state behind these numbers has seen,
+            with the mark of their key; empty where nothing was fitted.
         bayes: (N, K) exact Bayes risks where the source knows them (simulator); otherwise None.
         id_space: Where the subject identifiers are valid, e.g. ``"eicu"``.
         provenance: model name, data fingerprint, seed and so on; plain JSON.
@@ -70,6 +74,8 @@ class Predictions(Generic[R]):
     prediction_time: Int
     attributes: dict[str, NDArray[np.str_]]
     fold: Int
+    subject_digest: NDArray[np.uint64]
+    key_mark: int
     fitted_subjects: tuple[NDArray[np.uint64], ...]
     bayes: Float | None = None
     id_space: str = ""
@@ -86,6 +92,7 @@ class Predictions(Generic[R]):
             "stay_id": (self.stay_id, (n,)),
             "prediction_time": (self.prediction_time, (n,)),
             "fold": (self.fold, (n,)),
+            "subject_digest": (self.subject_digest, (n,)),
         }
         for name, (array, shape) in shapes.items():
             if array.shape != shape:
@@ -109,22 +116,41 @@ class Predictions(Generic[R]):
         patterns, index = np.unique(self.present, axis=0, return_inverse=True)
         return index.reshape(-1).astype(np.int64), patterns
 
-    def keys(self) -> NDArray[np.uint64]:
-        """(N,) subject keys, comparable with ``fitted_subjects``."""
-        return subject_keys(self.subject_id, space=self.id_space)
+    def subjects(self) -> NDArray[np.uint64]:
+        """Sorted digests of the subjects, with the mark of their key: comparable with ``fitted_subjects``."""
+        return np.union1d(self.subject_digest, np.uint64(self.key_mark))
+
+    def among(self, fitted: NDArray[np.uint64]) -> Bool:
+        """(N,) whose subject is in a record of subjects.
+
+        Raises:
+            LeakageError: The record was made with another key: nobody can tell.
+        """
+        if len(fitted) and np.uint64(self.key_mark) not in fitted:
+            raise LeakageError(
+                f"{self.role.name} predictions of '{self.provenance.get('model', 'a model')}'",
+                "digests of subjects under one key",
+                "other keys, so that nobody can tell who was seen in fitting",
+                "give both data sets one key (PatientDataset.keyed_like, or --store)",
+            )
+        return np.isin(self.subject_digest, fitted)
 
     def with_proba(self, proba: Float, **provenance: Any) -> Predictions[R]:
         """The same samples with other risks (a rectifier's, an ensemble's)."""
         return replace(self, proba=proba, provenance={**self.provenance, **provenance})
 
-    def also_fitted_on(self, keys: NDArray[np.uint64]) -> Predictions[R]:
+    def also_fitted_on(self, subjects: NDArray[np.uint64]) -> Predictions[R]:
         """Record that the numbers now also depend on these subjects' labels."""
-        merged = tuple(np.union1d(f, keys) for f in self.fitted_subjects)
+        merged = tuple(np.union1d(f, subjects) for f in self.fitted_subjects)
         return replace(self, fitted_subjects=merged)
 
-    def without(self, keys: NDArray[np.uint64]) -> Predictions[R]:
-        """The samples of all other subjects."""
-        rows = ~np.isin(self.keys(), keys)
+    def without(self, subjects: NDArray[np.uint64]) -> Predictions[R]:
+        """The samples of all other subjects.
+
+        Raises:
+            LeakageError: The record was made with another key.
+        """
+        rows = ~self.among(subjects)
         return replace(
             self,
             attributes={name: values[rows] for name, values in self.attributes.items()},
@@ -136,7 +162,8 @@ class Predictions(Generic[R]):
         """Raise unless no scored subject was seen by what scored it.
 
         Raises:
-            LeakageError: A subject is among those the fitted state was made from, or a fold has no such record.
+            LeakageError: A subject is among those the fitted state was made from, or a fold has no such record, or one
+                under another key.
         """
         unknown = np.setdiff1d(self.fold, np.arange(len(self.fitted_subjects)))
         if len(unknown):
@@ -147,22 +174,23 @@ class Predictions(Generic[R]):
                 "score each fold with its own fitted model and join them with concat",
             )
         for f, fitted in enumerate(self.fitted_subjects):
-            scored = np.unique(self.keys()[self.fold == f])
-            shared = np.intersect1d(scored, fitted, assume_unique=False)
-            if len(shared):
+            mine = self.fold == f
+            scored = len(np.unique(self.subject_digest[mine]))
+            shared = len(np.unique(self.subject_digest[mine & self.among(fitted)])) if mine.any() else 0
+            if shared:
                 raise LeakageError(
                     f"{self.role.name} predictions of '{self.provenance.get('model', 'a model')}'",
                     "subjects that nothing fitted has seen",
-                    f"{len(shared)} of {len(scored)} subjects seen during fitting",
+                    f"{counted_of(shared, scored)} subjects seen during fitting",
                     "split by subject (Split.by_subject) and score only the test fold",
                 )
 
     def save(self, path: Path) -> None:
         """Write one parquet file, replaced in one step: a reader sees the old file or the new one, never half of it.
 
-        Columns: identifiers, ``fold``, ``pattern`` (e.g. "1011", in the order of ``modalities``), ``<task>.proba``,
-        ``<task>.label`` (null where not asked), ``<task>.bayes`` where known, ``attribute:<name>``. Everything that is
-        not per row is in the file's metadata under "mmnar".
+        Columns: identifiers, the subject's digest, ``fold``, ``pattern`` (e.g. "1011", in the order of ``modalities``),
+        ``<task>.proba``, ``<task>.label`` (null where not asked), ``<task>.bayes`` where known, ``attribute:<name>``.
+        Everything that is not per row is in the file's metadata under "mmnar".
         """
         path = Path(path)
         head = {
@@ -173,6 +201,7 @@ class Predictions(Generic[R]):
             "attributes": list(self.attributes),
             "bayes": self.bayes is not None,
             "id_space": self.id_space,
+            "key_mark": int(self.key_mark),
             "provenance": self.provenance,
             "fitted_subjects": [base64.b64encode(f.astype("<u8").tobytes()).decode() for f in self.fitted_subjects],
         }
@@ -184,6 +213,7 @@ class Predictions(Generic[R]):
         import polars as pl
 
         columns: dict[str, Any] = {name: getattr(self, name) for name in _ROW_COLUMNS}
+        columns[_DIGEST] = self.subject_digest
         columns["pattern"] = ["".join("01"[bit] for bit in row) for row in self.present.astype(int)]
         for k, task in enumerate(self.tasks):
             columns[f"{task}.proba"] = self.proba[:, k]
@@ -233,6 +263,8 @@ def load(path: Path) -> Predictions[Any]:
         ),
         bayes=_columns([frame[f"{t}.bayes"] for t in tasks], n, np.float64) if head["bayes"] else None,
         id_space=head["id_space"],
+        subject_digest=frame[_DIGEST].to_numpy().astype(np.uint64),
+        key_mark=head["key_mark"],
         provenance=head["provenance"],
         **{name: frame[name].to_numpy().astype(np.int64) for name in _ROW_COLUMNS},
     )
@@ -280,13 +312,14 @@ def concat(parts: Sequence[Predictions[R]]) -> Predictions[R]:
         fitted_subjects=fitted,
         bayes=None if first.bayes is None else np.concatenate([p.bayes for p in parts if p.bayes is not None]),
         id_space=first.id_space,
+        key_mark=first.key_mark,
         provenance={k: v for k, v in first.provenance.items() if all(p.provenance.get(k) == v for p in parts)},
         **joined,
     )
 
 
 def _refuse_other_shape(first: Predictions[R], other: Predictions[R]) -> None:
-    for name in ("role", "tasks", "modalities", "id_space"):
+    for name in ("role", "tasks", "modalities", "id_space", "key_mark"):
         if getattr(other, name) != getattr(first, name):
             raise SchemaError("concat", f"{name} {getattr(first, name)}", f"{getattr(other, name)}", "join like parts")
     if set(other.attributes) != set(first.attributes) or (other.bayes is None) != (first.bayes is None):

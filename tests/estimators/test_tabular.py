@@ -22,7 +22,7 @@ from mmnar.estimators.tabular.linear import LinearDesign
 from mmnar.estimators.tabular.logistic_pattern import LogisticPattern
 from mmnar.estimators.tabular.pattern_only import PatternOnly
 from mmnar.estimators.tabular.trees import DRAWS, TreeDesign
-from mmnar.roles import Test, subject_keys
+from mmnar.roles import Test, key_mark, subject_digests
 from mmnar.schema import Feature, ModalitySpec, Schema, Task
 from mmnar.simulation.planted import planted
 from mmnar.simulation.population import Simulation, simulate
@@ -115,7 +115,8 @@ def test_predictions_carry_role_and_who_was_seen(name: str, data: PatientDataset
     assert predictions.provenance["model"] == name
     predictions.refuse_overlap()
     seen = np.concatenate([data.fold(SPLIT, "train").subject_id, data.fold(SPLIT, "tune").subject_id])
-    np.testing.assert_array_equal(fitted[name].fitted_subjects, np.unique(subject_keys(seen)))
+    digests = np.append(subject_digests(seen, data.secret, data.id_space), key_mark(data.secret))
+    np.testing.assert_array_equal(fitted[name].fitted_subjects, np.unique(digests))
 
 
 @every_control

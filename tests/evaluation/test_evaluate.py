@@ -20,7 +20,7 @@ from mmnar.predictions import concat
 from mmnar.privacy import FEW, FEW_OUTCOMES
 from mmnar.report.parts.summary import summarise
 from mmnar.report.terminal import result_text
-from mmnar.roles import Calibration, Test, Train, Tune, subject_keys
+from mmnar.roles import Calibration, Test, Train, Tune
 
 
 def noisy(p, sd, seed=0, model="noisy"):
@@ -64,7 +64,7 @@ def test_other_roles_are_refused(draw, role):
 def test_scored_subjects_that_were_fitted_on_are_refused(draw):
     p = draw(100, Test)
     with pytest.raises(LeakageError, match="seen during fitting"):
-        evaluate(p.also_fitted_on(subject_keys(p.subject_id[:1])))
+        evaluate(p.also_fitted_on(replace(p, subject_digest=np.full(100, p.subject_digest[0])).subjects()))
 
 
 def test_names_and_samples_are_checked(draw):

@@ -74,7 +74,7 @@ def test_the_rectifier_is_fed_out_of_fold_and_applied_elsewhere() -> None:
     fitted = LatticeRectifier().fit(calibration)
     scored = recipe.fit(train, tune).predict(test)
     rectified = fitted.apply(scored)
-    assert set(train.keys()) <= set(rectified.fitted_subjects[0])
+    assert set(train.subjects()) <= set(rectified.fitted_subjects[0])
     with pytest.raises(LeakageError):
         fitted.apply(calibration)
     with pytest.raises(LeakageError):
@@ -88,7 +88,9 @@ def test_ids_of_two_sources_are_not_confused() -> None:
     here, there = population(300, source="here"), population(300, seed=1, source="there")
     split = Split()
     fitted = estimator("pattern-only").fit(here.fold(split, "train"), here.fold(split, "tune"))
-    evaluate(fitted.predict(there.fold(Split.external(), "test")), resamples=20)
+    evaluate(fitted.predict(there.keyed_like(here).fold(Split.external(), "test")), resamples=20)
+    with pytest.raises(LeakageError, match="other keys"):  # nobody can tell
+        evaluate(fitted.predict(there.fold(Split.external(), "test")), resamples=20)
     with pytest.raises(LeakageError):
         evaluate(fitted.predict(here.fold(Split.external(), "test")), resamples=20)
 

@@ -7,7 +7,8 @@ import pytest
 
 from mmnar.errors import LeakageError, SchemaError, StoreError
 from mmnar.predictions import concat, load
-from mmnar.roles import Calibration, Test, subject_keys
+from mmnar.roles import Calibration, Test, subject_digests
+from tests.conftest import SECRET
 
 
 def assert_same(a, b):
@@ -66,8 +67,8 @@ def test_other_files_are_refused(draw, tmp_path):
 
 def folds(draw, k=3, n=100):
     parts = [draw(n, Test, seed=i, first_subject=i * 1000) for i in range(k)]
-    keys = [np.unique(subject_keys(p.subject_id)) for p in parts]
-    others = [np.sort(np.concatenate([keys[j] for j in range(k) if j != i])) for i in range(k)]
+    keys = [p.subjects() for p in parts]
+    others = [np.unique(np.concatenate([keys[j] for j in range(k) if j != i])) for i in range(k)]
     return [replace(p, fitted_subjects=(others[i],)) for i, p in enumerate(parts)], others
 
 
@@ -95,7 +96,17 @@ def test_concat_keeps_fold_numbers(draw):
 
 def _rows(p, rows):
     taken = {f.name: getattr(p, f.name) for f in fields(p)}
-    for name in ("proba", "labels", "label_mask", "present", "subject_id", "hadm_id", "stay_id", "prediction_time"):
+    for name in (
+        "proba",
+        "labels",
+        "label_mask",
+        "present",
+        "subject_id",
+        "subject_digest",
+        "hadm_id",
+        "stay_id",
+        "prediction_time",
+    ):
         taken[name] = taken[name][rows]
     return {
         **taken,
@@ -127,7 +138,7 @@ def test_without_leaves_the_samples_of_all_other_subjects(draw, known):
     before = draw(300, Test)
     before = before if known else replace(before, bayes=None)
     some = np.unique(before.subject_id)[::3]
-    after = before.without(subject_keys(some, space=before.id_space))
+    after = before.without(np.append(subject_digests(some, SECRET), np.uint64(before.key_mark)))
     kept = np.flatnonzero(~np.isin(before.subject_id, some))
     assert 0 < len(after) == len(kept) < 300
     np.testing.assert_array_equal(after.proba, before.proba[kept])

@@ -73,12 +73,15 @@ def train(store: Path, *overrides: str, model: str, out: Path, resume: bool = Fa
 
 @app.command
 @writes_out
-def evaluate(*runs: Path, on: Path | None = None, out: Path | None = None, resamples: int = 1000) -> None:
+def evaluate(
+    *runs: Path, on: Path | None = None, store: Path | None = None, out: Path | None = None, resamples: int = 1000
+) -> None:
     """Metrics with intervals and paired tests of one or more runs.
 
     Args:
         runs: Run folders, scored on the same patients.
         on: Another store of the same schema: external validation.
+        store: The runs' store, if it has moved since training; with --on it tells whether a patient was trained on.
         out: Also write result.json there.
         resamples: Of the patient-clustered bootstrap.
     """
@@ -86,7 +89,7 @@ def evaluate(*runs: Path, on: Path | None = None, out: Path | None = None, resam
     from mmnar.report.terminal import result_text
     from mmnar.workflow import evaluate_runs
 
-    result = evaluate_runs(_opened(runs), on=on, resamples=resamples)
+    result = evaluate_runs(_opened(runs), on=on, store=store, resamples=resamples)
     if out:
         write_whole(out / "result.json", result.save)
     print(result_text(result))
@@ -94,8 +97,15 @@ def evaluate(*runs: Path, on: Path | None = None, out: Path | None = None, resam
 
 @app.command
 @writes_out
-def report(*runs: Path, out: Path, on: Path | None = None, store: Path | None = None, resamples: int = 1000) -> None:
-    """One offline HTML file, result.json and predictions.parquet.
+def report(
+    *runs: Path,
+    out: Path,
+    on: Path | None = None,
+    store: Path | None = None,
+    resamples: int = 1000,
+    predictions: Path | None = None,
+) -> None:
+    """One offline HTML file and result.json: no patient's row, no count under ten.
 
     Args:
         runs: Run folders, scored on the same patients.
@@ -103,10 +113,11 @@ def report(*runs: Path, out: Path, on: Path | None = None, store: Path | None = 
         on: Another store of the same schema: external validation.
         store: The store, if it has moved since training.
         resamples: Of the patient-clustered bootstrap.
+        predictions: Also write every model's risks to this .parquet file, patient by patient: not to be passed on.
     """
     from mmnar.report.build import build_report
 
-    path = build_report(_opened(runs), out, on=on, store=store, resamples=resamples)
+    path = build_report(_opened(runs), out, on=on, store=store, resamples=resamples, predictions=predictions)
     print(f"report: {path}")
 
 

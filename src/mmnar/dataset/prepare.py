@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mmnar.cohort.build import Cohort, Criterion, Question, build_cohort, label_column
 from mmnar.dataset.gather import Gatherer, Gathering, gatherers
-from mmnar.dataset.store import PatientDataset, claim_store, make_dataset, write_store
+from mmnar.dataset.store import PatientDataset, claim_store, make_dataset, secret_of, write_store
 from mmnar.errors import SourceError
 from mmnar.notes.encoder import TextEncoder
 from mmnar.privacy import counted
@@ -71,6 +71,8 @@ def store_cohort(
     how = Gathering(notes, out / "cache", bin_hours, out, told)
     dataset = dataset_of(extract, cohort, how)
     _check_content(dataset)
+    if secret := secret_of(out):  # runs on the store that was there stay comparable
+        dataset = replace(dataset, secret=secret)
     say("writing the store")
     return write_store(out, dataset)
 

@@ -12,8 +12,10 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from secrets import token_bytes
 from typing import Any, Final, Generic, Literal, overload
 
 import numpy as np
@@ -23,13 +25,14 @@ from mmnar.cohort.split import Split, check_role
 from mmnar.dataset.content import Content, blanked, content_arrays, content_of, part_names, taken
 from mmnar.dataset.disk import PER_SAMPLE, array_name, damaged, fingerprint_of, open_arrays, write_arrays
 from mmnar.errors import LeakageError, SchemaError, StoreError
-from mmnar.files import first_changed, is_temporary, read_sealed, sweep, write_sealed
+from mmnar.files import first_changed, is_temporary, read_sealed, sweep, write_sealed, write_whole
 from mmnar.lock import alone, contents
 from mmnar.predictions import Predictions
-from mmnar.roles import ROLES, Calibration, R, Test, Train, Tune, subject_keys
+from mmnar.roles import ROLES, Calibration, R, Test, Train, Tune, key_mark, subject_digests, subject_keys
 from mmnar.schema import ModalitySpec, Schema
 
 __all__ = [
+    "KEY",
     "Fold",
     "PatientDataset",
     "claim_store",
@@ -37,12 +40,16 @@ __all__ = [
     "make_dataset",
     "open_store",
     "presence",
+    "secret_of",
     "write_store",
 ]
 
-STORE_VERSION: Final = 3
+STORE_VERSION: Final = 4
 BESIDE: Final = ("events", "cache")
 """Folders of a store that ``prepare`` fills before the arrays: the events as a MEDS dataset, encoded notes."""
+KEY: Final = "subjects.key"
+"""File with the secret under which what is fitted on this store remembers its subjects; never copied into a run."""
+_KEY_BYTES: Final = 32
 
 
 def presence(content: Content, spec: ModalitySpec) -> NDArray[np.bool_]:
@@ -76,6 +83,7 @@ class PatientDataset:
         attributes: name → (N,) str, "" = unknown.
         manifest: Source, version, attrition, warnings, fingerprint; plain JSON.
         bayes: (N, K) exact Bayes risks of a simulated source; otherwise None.
+        secret: Key of the subjects' digests; a part of a dataset keeps it.
     """
 
     schema: Schema
@@ -90,6 +98,7 @@ class PatientDataset:
     attributes: dict[str, NDArray[np.str_]]
     manifest: dict[str, Any] = field(default_factory=dict)
     bayes: NDArray[np.float64] | None = None
+    secret: bytes = field(default_factory=partial(token_bytes, _KEY_BYTES), repr=False)
 
     def __len__(self) -> int:
         return len(self.subject_id)
@@ -102,6 +111,10 @@ class PatientDataset:
     def id_space(self) -> str:
         """Where subject identifiers are valid: the source's name unless it says otherwise."""
         return str(self.manifest.get("id_space", self.manifest.get("source", "")))
+
+    def keyed_like(self, other: PatientDataset) -> PatientDataset:
+        """The same samples, their digests comparable with those of ``other``: a model fitted there can be judged here."""
+        return replace(self, secret=other.secret)
 
     @overload
     def fold(self, split: Split, role: Literal["train"]) -> Fold[Train]: ...
@@ -164,9 +177,13 @@ class Fold(Generic[R]):
         assert isinstance(content, np.ndarray)
         return content
 
-    def keys(self) -> NDArray[np.uint64]:
-        """Sorted subject keys of this fold."""
-        return np.unique(subject_keys(self.subject_id, space=self.dataset.id_space))
+    def subject_digest(self) -> NDArray[np.uint64]:
+        """(n,) keyed digests of the subjects."""
+        return subject_digests(self.subject_id, self.dataset.secret, self.dataset.id_space)
+
+    def subjects(self) -> NDArray[np.uint64]:
+        """Sorted digests of the subjects of this fold, with the mark of their key."""
+        return np.union1d(self.subject_digest(), key_mark(self.dataset.secret))
 
     def predictions(
         self,
@@ -190,6 +207,8 @@ class Fold(Generic[R]):
             d.prediction_time[r],
             {k: v[r] for k, v in d.attributes.items()},
             np.zeros(len(r), dtype=np.int64),
+            self.subject_digest(),
+            int(key_mark(d.secret)),
             (fitted_subjects,),
             None if d.bayes is None else d.bayes[r],
             d.id_space,
@@ -244,6 +263,7 @@ def write_store(path: Path, dataset: PatientDataset) -> Path:
                 "schema_digest": dataset.schema.digest(),
                 "samples": len(dataset),
             }
+            _keep_secret(path, dataset.secret)
             write_sealed(path / "manifest.json", manifest)
         except OSError as error:
             for remains in (temporary, placed):
@@ -268,7 +288,7 @@ def claim_store(path: Path) -> None:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        others = [name for name in contents(path) if name not in BESIDE and not name.startswith("data-")]
+        others = [name for name in contents(path) if name not in (*BESIDE, KEY) and not name.startswith("data-")]
         if not others or "manifest.json" in others:
             for folder in BESIDE:
                 sweep(path / folder)
@@ -277,6 +297,31 @@ def claim_store(path: Path) -> None:
         raise StoreError(f"'{path}'", "a folder that can be written", fact, "choose another --out") from error
     if others and "manifest.json" not in others:
         raise StoreError(f"'{path}'", "an empty folder or a store", "other files", "choose another --out")
+
+
+def secret_of(path: Path) -> bytes | None:
+    """The key of a store that is, or was begun, in this folder; None where there is none.
+
+    Raises:
+        StoreError: It is damaged.
+        OSError: It may not be read.
+    """
+    file = path / KEY
+    if not file.is_file():
+        return None
+    secret = file.read_bytes()
+    if len(secret) != _KEY_BYTES:
+        raise StoreError(f"'{file}'", "the key that prepare wrote", "another file", "take it from a copy of the store")
+    return secret
+
+
+def _keep_secret(path: Path, secret: bytes) -> None:
+    def write(file: Path) -> None:
+        file.write_bytes(secret)
+        file.chmod(0o600)
+
+    if not (path / KEY).is_file() or (path / KEY).read_bytes() != secret:
+        write_whole(path / KEY, write)
 
 
 def _is_current(path: Path, data: str) -> bool:
@@ -325,6 +370,9 @@ def open_store(path: str | Path, verify: bool = False) -> PatientDataset:
         whole = False
     if not whole:
         raise StoreError(f"store '{path}'", "the manifest that prepare wrote", "another", "prepare it again")
+    secret = secret_of(path)
+    if secret is None:
+        raise damaged(KEY)
     a = open_arrays(data, files, schema, n)
     changed = first_changed(data, files, afresh=verify)
     if changed:
@@ -345,6 +393,7 @@ def open_store(path: str | Path, verify: bool = False) -> PatientDataset:
         {name: a[f"attributes/{name}"] for name in schema.attributes},
         manifest,
         a.get("truth/bayes"),
+        secret,
     )
 
 

@@ -25,7 +25,7 @@ class Predictor(ABC):
     Args:
         name: Registry name, e.g. ``"crl-mmnar"``.
         schema: The schema it was fitted on; folds of another schema are refused.
-        fitted_subjects: Sorted keys of every subject it has seen, tune fold included.
+        fitted_subjects: Sorted digests of every subject it has seen, tune fold included, with the mark of their key.
     """
 
     def __init__(self, name: str, schema: Schema, fitted_subjects: NDArray[np.uint64]) -> None:
@@ -34,6 +34,11 @@ class Predictor(ABC):
     @abstractmethod
     def predict_proba(self, fold: Fold[Any]) -> NDArray[np.float64]:
         """(n, K) risks in [0, 1] for every sample and task, asked or not. Row by row independent."""
+
+    @property
+    def keeps_patients(self) -> bool:
+        """Whether it holds vectors of training patients (``ModelCard.keeps_patients``)."""
+        return False
 
     @classmethod
     @abstractmethod

@@ -66,6 +66,10 @@ class EnsemblePredictor(Predictor):
         super().__init__(name, schema, fitted_subjects)
         self.members = members
 
+    @property
+    def keeps_patients(self) -> bool:
+        return any(member.keeps_patients for member in self.members)
+
     def predict_proba(self, fold: Fold[Any]) -> NDArray[np.float64]:
         mean: NDArray[np.float64] = np.mean([m.predict_proba(fold) for m in self.members], axis=0)
         return mean

@@ -81,7 +81,7 @@ class FusionEstimator(Estimator):
             checkpoint,
             self.name,
         )
-        seen = np.union1d(train.keys(), tune.keys())
+        seen = np.union1d(train.subjects(), tune.subjects())
         return FusionPredictor(self.name, train.schema, seen, network, preprocessor, history)
 
 
@@ -104,6 +104,10 @@ class FusionPredictor(Predictor):
     def parameters(self) -> int:
         """Number of trained weights."""
         return sum(p.numel() for p in self.network.parameters())
+
+    @property
+    def keeps_patients(self) -> bool:
+        return self.network.card.keeps_patients
 
     @torch.no_grad()
     def predict_proba(self, fold: Fold[Any]) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
 from mmnar.training.monitor import Monitor, Recorder, Silent
 
-PREDICTOR_VERSION: Final = 2
+PREDICTOR_VERSION: Final = 3
 
 
 def save_predictor(predictor: Predictor, folder: Path) -> Path:
@@ -41,6 +41,7 @@ def save_predictor(predictor: Predictor, folder: Path) -> Path:
             "schema": predictor.schema.to_dict(),
             "state": state,
         }
+        (temporary / "README.txt").write_text(contents_of(predictor), encoding="utf-8")
         record["files"] = {name: sha256_of(temporary / name) for name in sorted(names_below(temporary))}
         write_sealed(temporary / "predictor.json", record)
         if folder.exists():
@@ -51,6 +52,25 @@ def save_predictor(predictor: Predictor, folder: Path) -> Path:
         fact = error.strerror or type(error).__name__
         raise StoreError(f"saving '{predictor.name}'", "room to write", fact, "free space and --resume") from error
     return folder
+
+
+def contents_of(predictor: Predictor) -> str:
+    """What a model folder holds, for whoever is asked to pass it on."""
+    keeps = (
+        "It keeps vectors of training patients, to which it compares those it scores: this folder is patient data and\n"
+        "goes nowhere that the records may not go.\n"
+        if predictor.keeps_patients
+        else "It keeps no training patient's values, but is an aggregate of few patients where few have a pattern of\n"
+        "modalities, a category or a leaf of a tree: rates, weights and leaf counts may tell counts under ten.\n"
+    )
+    return (
+        f"Fitted model '{predictor.name}'.\n\n"
+        "predictor.json names modalities, features, categories and tasks, and says how the model is built. The\n"
+        "other files hold what was estimated from the training fold: weights, and each feature's mean, spread and\n"
+        f"quantiles.\n{keeps}"
+        "fitted_subjects.npy holds a digest of each patient seen in fitting, under a key that stays with the store\n"
+        "(subjects.key): without the key nobody can tell who was meant, with it `mmnar evaluate --on` refuses them.\n"
+    )
 
 
 def load_predictor(folder: str | Path) -> Predictor:

@@ -87,7 +87,7 @@ def write_full(named: Mapping[str, Predictions[Any]], path: Path) -> None:
             predictions.to_frame().select(
                 pl.lit(name).alias("model"),
                 pl.lit(predictions.role.name).alias("role"),
-                pl.all().exclude("prediction_time"),
+                pl.all().exclude("prediction_time", "subject_digest"),
                 pl.col("prediction_time").cast(pl.Datetime("us")),
                 *(pl.Series(column, values) for column, values in logits.items()),
             )

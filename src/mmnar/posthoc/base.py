@@ -34,7 +34,7 @@ class FittedCorrection(ABC):
 
     Attributes:
         tasks, modalities: Names it was fitted for.
-        fitted_on: Sorted keys of every subject whose labels it has seen.
+        fitted_on: Sorted digests of every subject whose labels it has seen, with the mark of their key.
         suffix: What ``apply`` appends to ``provenance["model"]``.
     """
 
@@ -102,7 +102,7 @@ class Offset:
 
 
 def fitting_keys(calibration: Predictions[Calibration]) -> NDArray[np.uint64]:
-    """Sorted keys of the subjects a correction is about to see, after the checks every ``fit`` must make.
+    """Digests of the subjects a correction is about to see, after the checks every ``fit`` must make.
 
     Raises:
         LeakageError: Not calibration predictions, or not out-of-fold.
@@ -115,21 +115,21 @@ def fitting_keys(calibration: Predictions[Calibration]) -> NDArray[np.uint64]:
             "predict the training subjects out of fold and fit on those",
         )
     calibration.refuse_overlap()
-    return np.unique(calibration.keys())
+    return calibration.subjects()
 
 
 def refuse_own_subjects(predictions: Predictions[Any], fitted_on: Any) -> None:
-    """Raise if ``predictions`` are calibration predictions or share subjects with ``fitted_on`` (sorted keys)."""
+    """Raise if ``predictions`` are calibration predictions or share subjects with ``fitted_on``, or nobody can tell."""
     if predictions.role is Calibration:
         raise LeakageError(
             "correction.apply", "predictions of other subjects", "calibration predictions", "apply it to tune or test"
         )
-    shared = np.intersect1d(np.unique(predictions.keys()), fitted_on)
-    if len(shared):
+    shared = len(np.unique(predictions.subject_digest[predictions.among(fitted_on)]))
+    if shared:
         raise LeakageError(
             "correction.apply",
             "subjects it was not fitted on",
-            f"{len(shared)} subjects shared",
+            f"{counted(shared)} subjects shared",
             "fit it on out-of-fold predictions of the training fold",
         )
 

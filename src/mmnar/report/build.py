@@ -1,4 +1,4 @@
-"""From runs to the report's three files: report.html, result.json, predictions.parquet."""
+"""From runs to the report's two files: report.html and result.json."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from mmnar.evaluation.informative import informativeness
 from mmnar.files import write_whole
 from mmnar.posthoc.base import FittedCorrection
 from mmnar.posthoc.rectify import FittedLattice, FittedThreshold
+from mmnar.predictions import Predictions
 from mmnar.report.inputs import ReportInputs, RunRecord, StoreFacts
 from mmnar.report.parts.cohort import source_of
 from mmnar.report.runs import write_report
+from mmnar.roles import Test
 from mmnar.workflow import Run, evaluate_runs, scored_predictions, store_of
 
 
@@ -27,12 +29,15 @@ def build_report(
     store: Path | None = None,
     resamples: int = 1000,
     title: str = "",
+    predictions: Path | None = None,
 ) -> Path:
     """Judge runs on the same patients and write the report.
 
     Args:
         on: Another store of the same schema: external validation; the report then describes that store.
         store: Where the runs' store lies now, if it has moved since training.
+        predictions: Also write every model's risks there, patient by patient. Not into the report's folder unless it is
+            asked for: a report may be passed on, a patient's row may not.
 
     Returns:
         Path of report.html.
@@ -45,7 +50,7 @@ def build_report(
         raise ConfigError("runs", "at least one run folder", "none", "name the folders that `mmnar train` wrote")
     stores = [open_store(on)] if on else [store_of(run, store) for run in runs]
     data = stores[0]
-    result = evaluate_runs(runs, on=on, resamples=resamples)
+    result = evaluate_runs(runs, on=on, store=store, resamples=resamples)
     inputs = ReportInputs(
         title or f"Risk report: {source_of(data.manifest)}" + (" (external validation)" if on else ""),
         StoreFacts(data.manifest, availability(data), informativeness(data)),
@@ -54,7 +59,8 @@ def build_report(
         runs[0].record["versions"],
     )
     path = write_report(inputs, out)
-    _write_predictions(runs, on, out / "predictions.parquet")
+    if predictions is not None:
+        _write_predictions([p for run in runs for p in scored_predictions(run, on, store)], predictions)
     return path
 
 
@@ -95,13 +101,12 @@ def _rectifier(fitted: FittedCorrection) -> dict[str, Any]:
     }
 
 
-def _write_predictions(runs: Sequence[Run], on: Path | None, path: Path) -> None:
+def _write_predictions(scored: Sequence[Predictions[Test]], path: Path) -> None:
     """Every model's risks in one table with a ``model`` column."""
     import polars as pl
 
     frames = [
-        p.to_frame().select(pl.lit(str(p.provenance["model"])).alias("model"), pl.all())
-        for run in runs
-        for p in scored_predictions(run, on)
+        p.to_frame().select(pl.lit(str(p.provenance["model"])).alias("model"), pl.all().exclude("subject_digest"))
+        for p in scored
     ]
     write_whole(path, pl.concat(frames).write_parquet)

@@ -29,7 +29,7 @@ from mmnar.evaluation.result import Comparison, Estimate, GroupRow
 from mmnar.evaluation.scored import Scored
 from mmnar.files import write_text
 from mmnar.predictions import Predictions, concat
-from mmnar.roles import Test, subject_keys
+from mmnar.roles import Test
 from mmnar.study.driver import Done, Failure
 from mmnar.study.plan import Cell, split_of
 from mmnar.study.spec import Row
@@ -224,12 +224,12 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
 
 
 def _deciders(done: Done, data: str, whole: PatientDataset) -> NDArray[np.uint64]:
-    """Keys of the patients whose outcomes chose settings, in any row; other folds would have them as test patients."""
+    """Digests of the patients whose outcomes chose settings, in any row; other folds have them as test patients."""
     search = done.spec.search
     if search is None or data not in {of for of, _ in done.searches}:
         return np.empty(0, dtype=np.uint64)
     (searched,) = (d for d in done.spec.data if d.name == data)
-    return whole.fold(split_of(done.spec, searched, search.fold), "tune").keys()
+    return whole.fold(split_of(done.spec, searched, search.fold), "tune").subjects()
 
 
 def _by_pattern(
@@ -260,7 +260,7 @@ def _embeddings(
         fold = whole.fold(Split(**run.record["config"]["split"]), "test")
         representation = None if row.modalities else run.predictor().represent(fold)
         if representation is not None:
-            kept = ~np.isin(subject_keys(fold.subject_id, space=whole.id_space), deciders)
+            kept = ~np.isin(fold.subject_digest(), deciders)
             found[row.name] = embedding_analysis(
                 representation[kept],
                 fold.present[kept],

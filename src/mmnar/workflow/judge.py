@@ -3,47 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mmnar.cohort.split import Split
-from mmnar.dataset.store import PatientDataset, open_store
+from mmnar.dataset.store import PatientDataset, open_store, secret_of
 from mmnar.errors import ConfigError, StoreError
 from mmnar.evaluation.evaluate import evaluate
 from mmnar.evaluation.export import write_full, write_labels, write_predictions, write_splits
 from mmnar.evaluation.result import Result
 from mmnar.lock import alone, contents
 from mmnar.predictions import Predictions
-from mmnar.roles import Test
+from mmnar.roles import Test, key_mark
 from mmnar.workflow.run import Run
 
 
-def evaluate_runs(runs: Sequence[Run], *, on: Path | None = None, resamples: int = 1000, seed: int = 0) -> Result:
+def evaluate_runs(
+    runs: Sequence[Run], *, on: Path | None = None, store: Path | None = None, resamples: int = 1000, seed: int = 0
+) -> Result:
     """Judge runs on the same patients: their own test fold, or every patient of another store.
 
     Args:
         on: Another store of the same schema (external validation); nothing is fitted on it.
+        store: Where the runs' store lies now, if it has moved since: it tells whether somebody was fitted on.
 
     Raises:
         SchemaError: The runs were scored on different samples, or the other store has another schema.
         LeakageError: A scored subject was seen in fitting.
+        StoreError: Whether one was cannot be told: the runs' store is not there.
         ConfigError: No runs.
     """
     if not runs:
         raise ConfigError("runs", "at least one run folder", "none", "name the folders that `mmnar train` wrote")
-    scored = [p for run in runs for p in scored_predictions(run, on)]
+    scored = [p for run in runs for p in scored_predictions(run, on, store)]
     controls = [run.name for run in runs if run.record["card"]["control"]]
     return evaluate(*scored, controls=controls, resamples=resamples, seed=seed)
 
 
-def scored_predictions(run: Run, on: Path | None = None) -> list[Predictions[Test]]:
-    """A run's test predictions, before and after its rectifier; of another store's patients if ``on`` names one."""
+def scored_predictions(run: Run, on: Path | None = None, store: Path | None = None) -> list[Predictions[Test]]:
+    """A run's test predictions, before and after its rectifier; of another store's patients if ``on`` names one.
+
+    Args:
+        store: Where the run's store lies now, if it has moved since.
+
+    Raises:
+        LeakageError: A patient of the other store was fitted on.
+        StoreError: Whether one was cannot be told.
+    """
     if on is None:
         return [run.test] + ([run.rectified] if run.rectified is not None else [])
-    base = run.predictor().predict(open_store(on).fold(Split.external(), "test"))
+    predictor = run.predictor()
+    other = _under_key_of(run, predictor.fitted_subjects, open_store(on), store)
+    base = predictor.predict(other.fold(Split.external(), "test"))
     base.refuse_overlap()
     line, rectifier = run.platt(), run.rectifier()
     base = line.apply(base) if line else base
     return [base] + ([rectifier.apply(base)] if rectifier else [])
+
+
+def _under_key_of(run: Run, fitted: NDArray[np.uint64], other: PatientDataset, moved: Path | None) -> PatientDataset:
+    """Another store's patients with digests that can be held against those a run was fitted on.
+
+    Raises:
+        StoreError: The store that holds the run's key is not there.
+    """
+    if key_mark(other.secret) in fitted:
+        return other
+    path = moved or run.folder / run.record["store"]
+    secret = secret_of(path)
+    if secret is None or key_mark(secret) not in fitted:
+        raise StoreError(
+            f"run '{run.folder}' on another store",
+            "the store it was trained on, which alone can tell whether a patient was trained on",
+            f"none at '{path}'" if secret is None else f"another at '{path}'",
+            "say where it lies with --store",
+        )
+    return replace(other, secret=secret)
 
 
 def store_of(run: Run, moved: Path | None = None) -> PatientDataset:

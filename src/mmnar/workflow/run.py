@@ -15,7 +15,7 @@ from mmnar.posthoc.saved import restore
 from mmnar.predictions import Predictions, load
 from mmnar.roles import Test
 
-RUN_VERSION: Final = 2
+RUN_VERSION: Final = 3
 FILES: Final = (
     "predictions/test.parquet",
     "predictions/calibration.parquet",

@@ -86,7 +86,7 @@ def asked_tasks(train: Fold[Train], tune: Fold[Tune]) -> Iterator[Asked]:
 
 
 def seen_subjects(train: Fold[Train], tune: Fold[Tune]) -> Keys:
-    return np.union1d(train.keys(), tune.keys())
+    return np.union1d(train.subjects(), tune.subjects())
 
 
 def load_view(folder: Path, schema: Schema) -> TableView:

@@ -210,7 +210,7 @@ class EventWriter:
             "build": self._build,
             "dataset": [dataset_name, dataset_version],
             "tables": {table: record["fingerprint"] for table, record in self._tables.items()},
-            "starts": starts,
+            "shards": len(starts),
             "events": int(sum(int(frame["count"].sum()) for frame in kept)),
             "sha256": {p.relative_to(self._folder).as_posix(): sha256_of(p) for p in written},
             "dropped": [*_dropped(self._tables), *((t, _REPEATS, n) for t, n in sorted(repeats.items()))],
@@ -334,10 +334,31 @@ class EventFolder:
         """
         if not samples["subject_id"].is_sorted():
             raise SchemaError("samples", "the order of subject_id", "another order", "sort the cohort")
-        starts = self.manifest["starts"][1:]
-        edges = [0, *(int(samples["subject_id"].search_sorted(start)) for start in starts), samples.height]
+        edges = [samples.height]
+        for first in reversed(self._first_subjects()[1:]):
+            # nobody is read from an empty shard: what samples it has no events of are read with the one before it
+            edges.append(edges[-1] if first is None else int(samples["subject_id"].search_sorted(first)))
+        edges = [*edges, 0][::-1]
         wanted = ((n, samples[first:last]) for n, (first, last) in enumerate(pairwise(edges)) if last > first)
         yield from ahead((Events(self._shard(n, codes), self.scope), of_shard) for n, of_shard in wanted)
+
+    def _first_subjects(self) -> list[int | None]:
+        """The first subject of each shard, None of an empty one: known to the shards alone, whose manifest may be shown
+        to others.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        found = []
+        try:
+            for number in range(self.manifest["shards"]):
+                shard = pq.ParquetFile(self.path / "data" / f"{number}.parquet")
+                place = shard.schema_arrow.get_field_index("subject_id")
+                groups = shard.metadata.num_row_groups if shard.metadata.num_rows else 0
+                found.append(int(shard.metadata.row_group(0).column(place).statistics.min) if groups else None)
+        except (pa.ArrowException, OSError, AttributeError):
+            raise _damaged(self.path, f"data/{len(found)}.parquet") from None
+        return found
 
     def _shard(self, number: int, codes: frozenset[str] | None) -> pl.DataFrame:
         shard = pl.scan_parquet(self.path / "data" / f"{number}.parquet").select(*EVENT_SCHEMA)
