@@ -113,7 +113,7 @@ class PatientDataset:
         return str(self.manifest.get("id_space", self.manifest.get("source", "")))
 
     def keyed_like(self, other: PatientDataset) -> PatientDataset:
-        """The same samples, their digests comparable with those of ``other``: a model fitted there can be judged here."""
+        """The same samples, their digests comparable with those of ``other``, where a model was fitted."""
         return replace(self, secret=other.secret)
 
     @overload
