@@ -154,7 +154,11 @@ def test_each_sample_in_one_part_with_all_its_events(tmp_path: Path) -> None:
 
 def test_parts_read_only_shards_with_samples_and_only_the_codes_asked_for(tmp_path: Path) -> None:
     folder = build(tmp_path / "e", {"labevents": [events(2000, 1)]}, 5)
-    (folder.path / "data" / "4.parquet").write_bytes(b"damage")
+    last = folder.path / "data" / "4.parquet"
+    content = last.read_bytes()
+    last.write_bytes(content[:4] + b"?" * (len(content) // 2) + content[4 + len(content) // 2 :])  # its footer is left
+    with pytest.raises(StoreError):
+        list(folder.parts(samples_of([100, 10**9])))
     ((part, _),) = folder.parts(samples_of([100]), codes=frozenset({"LAB//1"}))
     assert set(part.frame["code"]) == {"LAB//1"}
     assert part.frame.height

@@ -71,7 +71,7 @@ def study(
     for job in done.plan.jobs.values():  # also those that were finished before
         progress.show(job)
     progress.say(f"judging {len(done.plan.jobs)} runs with {asked.resamples} resamples of patients")
-    result = judge(done)
+    result = judge(done).disclosed()
     result.save(out / "result.json")
     save_slim(result, out / "slim.json")
     print(study_text(result))

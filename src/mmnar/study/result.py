@@ -19,13 +19,13 @@ from mmnar.errors import StoreError
 from mmnar.evaluation.atlas import Atlas, availability
 from mmnar.evaluation.compare import compare, correct, same_sample
 from mmnar.evaluation.embedding import Embedding, embedding_analysis
-from mmnar.evaluation.evaluate import judged
+from mmnar.evaluation.evaluate import is_coarse, judged
 from mmnar.evaluation.intervals import Resampling
 from mmnar.evaluation.metrics import HIGHER_IS_BETTER, METRICS
 from mmnar.evaluation.patterns import pattern_rows
 from mmnar.evaluation.ranks import Ranks, average_ranks
 from mmnar.evaluation.repeated import mean_over_seeds
-from mmnar.evaluation.result import Comparison, Estimate, GroupRow
+from mmnar.evaluation.result import Comparison, Estimate, GroupRow, decimals, disclosed_metrics
 from mmnar.evaluation.scored import Scored
 from mmnar.files import write_text
 from mmnar.predictions import Predictions, concat
@@ -42,10 +42,19 @@ STEPPED: Final = ("auroc", "brier")
 
 @dataclass(frozen=True)
 class RowTask:
-    """One row on one task: metric → mean over seeds with its interval, metric → SD over seeds."""
+    """One row on one task: metric → mean over seeds with its interval, metric → SD over seeds.
+
+    ``coarse``: its rank metrics would tell small counts, see ``evaluation.result.ModelTask``.
+    """
 
     metrics: dict[str, Estimate]
     spread: dict[str, float]
+    coarse: bool = False
+
+    def disclosed(self) -> RowTask:
+        """With the digits that may be shown."""
+        spread = {name: round(v, decimals(name, self.coarse)) for name, v in self.spread.items()}
+        return replace(self, metrics=disclosed_metrics(self.metrics, self.coarse), spread=spread)
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,25 @@ class Table:
     bayes: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     atlas: Atlas | None = None
 
+    def disclosed(self) -> Table:
+        """With the digits that may be shown."""
+        coarse = {(task, row) for task, rows in self.tasks.items() for row, of in rows.items() if of.coarse}
+
+        def rounded(compared: tuple[Comparison, ...]) -> tuple[Comparison, ...]:
+            return tuple(c.disclosed(bool({(c.task, c.model), (c.task, c.control)} & coarse)) for c in compared)
+
+        return replace(
+            self,
+            tasks={task: {row: of.disclosed() for row, of in rows.items()} for task, rows in self.tasks.items()},
+            comparisons=rounded(self.comparisons),
+            ladder=rounded(self.ladder),
+            patterns={
+                task: {row: tuple(g.disclosed((task, row) in coarse) for g in groups) for row, groups in rows.items()}
+                for task, rows in self.patterns.items()
+            },
+            bayes={task: disclosed_metrics(of, False) for task, of in self.bayes.items()},
+        )
+
 
 @dataclass(frozen=True)
 class StudyResult:
@@ -114,8 +142,13 @@ class StudyResult:
     notices: tuple[str, ...]
     provenance: dict[str, Any]
 
+    def disclosed(self) -> StudyResult:
+        """With the digits that may be saved or shown."""
+        return replace(self, tables=tuple(table.disclosed() for table in self.tables))
+
     def to_dict(self) -> dict[str, Any]:
-        return {"format": FORMAT, **asdict(self)}
+        """JSON; numbers have the digits that may be shown."""
+        return {"format": FORMAT, **asdict(self.disclosed())}
 
     def save(self, path: Path) -> None:
         write_text(path, json.dumps(self.to_dict(), indent=1, ensure_ascii=False, default=str))
@@ -200,7 +233,8 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
             name: mean_over_seeds([judged(p, task, resampling) for p in seeds], name) for name, seeds in by_seed.items()
         }
         scored[task] = {name: mean for name, (mean, _) in numbers.items()}
-        tasks[task] = {name: RowTask(mean.metrics, spread) for name, (mean, spread) in numbers.items()}
+        coarse = {name: is_coarse(seeds[0], numbers[name][0]) for name, seeds in by_seed.items()}
+        tasks[task] = {name: RowTask(mean.metrics, spread, coarse[name]) for name, (mean, spread) in numbers.items()}
         if first.bayes is not None:
             exact = first.with_proba(first.bayes, model="exact risks")
             bayes[task] = judged(exact, task, resampling).metrics
