@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ROLES", "Calibration", "R", "Role", "Test", "Train", "Tune", "subject_keys"]
+__all__ = ["ROLES", "Calibration", "R", "Role", "Test", "Train", "Tune", "key_mark", "subject_digests", "subject_keys"]
 
 
 class Role:
