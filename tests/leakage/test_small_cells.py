@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mmnar.report.describe import describe
 from sklearn.metrics import roc_auc_score
 
 from mmnar.dataset.store import make_dataset, write_store
 from mmnar.evaluation.atlas import pooled_flows
 from mmnar.evaluation.audit import audit, audit_text
 from mmnar.predictions import Predictions
+from mmnar.report.atlas import describe
 from mmnar.report.build import build_report
 from mmnar.schema import Feature, ModalitySpec, Schema, Task
 from mmnar.workflow import train_run
