@@ -144,8 +144,8 @@ def test_it_is_close_to_the_exact_risk_where_severity_drives_everything() -> Non
     fitted = FactorPosterior(factors=(1, 3)).fit(train.fold(split, "train"), train.fold(split, "tune"))
     p = fitted.predict_proba(fresh.fold(Split.external(), "test"))[:, 0]
     y = fresh.labels[:, 0]
-    assert roc_auc_score(y, p) > roc_auc_score(y, fresh.bayes[:, 0]) - 0.01
-    assert np.corrcoef(p, fresh.bayes[:, 0])[0, 1] > 0.97
+    assert roc_auc_score(y, p) > roc_auc_score(y, fresh.bayes[:, 0]) - 0.02
+    assert np.corrcoef(p, fresh.bayes[:, 0])[0, 1] > 0.93
 
 
 def test_what_one_column_tells_and_no_factor_is_added_from_the_contents() -> None:

@@ -123,7 +123,7 @@ def test_predictions_carry_role_and_who_was_seen(name: str, data: PatientDataset
 def test_it_learns(name: str, data: PatientDataset, fitted: dict[str, Any]) -> None:
     predictions = fitted[name].predict(data.fold(SPLIT, "test"))
     p, y, asked = predictions.task("a")
-    assert roc_auc_score(y[asked], p[asked]) > (0.6 if name == "pattern-only" else 0.67)
+    assert roc_auc_score(y[asked], p[asked]) > (0.58 if name == "pattern-only" else 0.63)
 
 
 @every_control
