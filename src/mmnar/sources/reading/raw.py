@@ -447,19 +447,23 @@ def _positions(table: str, header: list[str], wanted: list[str]) -> dict[str, in
         raise SourceError(
             f"table '{table}'",
             "a column '" + "', '".join(missing) + "'",
-            _other_header(header, missing, places),
+            _other_header(header, missing, places, known=len(missing) < len(wanted)),
             "check the release of the records",
         )
     return {name: places[name] for name in wanted}
 
 
-def _other_header(header: list[str], missing: list[str], places: Mapping[str, int]) -> str:
+def _other_header(header: list[str], missing: list[str], places: Mapping[str, int], known: bool) -> str:
+    """What the first line is instead; ``known``: it has another column that is read, so it is a header."""
     for mark, words in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
         if len(header) == 1 and mark in header[0]:
             return f"columns separated by {words}, not by commas"
     if any(name.strip().isdigit() for name in header):
         # the first row of patients, perhaps
         return "a first line that is no header"
+    if not known:
+        # what stands there may be the first row of patients: no name of it is shown
+        return "none of that name, nor any other column that is read"
     return f"none of that name; {nearest(missing[0], places)}"
 
 
