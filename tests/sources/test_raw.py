@@ -412,10 +412,13 @@ PEAK = """
 
 
 def test_memory_does_not_depend_on_the_size_of_the_table(tmp_path: Path) -> None:
-    """Ten times the rows, 80 MB of text more in one column alone: less than 60 MB more memory."""
+    """Four times the blocks, 160 MB of text more: less than two thirds of that more memory.
+
+    Both tables have many blocks: what a process keeps of the first few hangs on the load of the machine.
+    """
     peaks = {}
     block = b"".join(b"%d,some words of a note,2180-07-23 12:36:00\n" % n for n in range(100_000, 150_000))
-    for times in (6, 60):
+    for times in (25, 100):
         folder = tmp_path / str(times)
         folder.mkdir()
         packed = gzip.compress(block, 1)
@@ -425,7 +428,7 @@ def test_memory_does_not_depend_on_the_size_of_the_table(tmp_path: Path) -> None
         ).stdout
         rows, peaks[times] = (int(word) for word in printed.split())
         assert rows == 50_000 * times
-    assert peaks[60] - peaks[6] < 60
+    assert peaks[100] - peaks[25] < 110
 
 
 @pytest.mark.usefixtures("small_blocks")
