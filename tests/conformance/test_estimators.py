@@ -113,9 +113,9 @@ def test_another_schema_is_refused(name: str) -> None:
 def test_unknown_names_and_keys_offer_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'crl-mmnar'"):
         estimator("crl-mnar")
-    with pytest.raises(ConfigError, match="did you mean 'width'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'model\.width'"):
         estimator("crl-mmnar", "model.widht=64")
-    with pytest.raises(ConfigError, match="did you mean 'lr'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'train\.lr'"):
         estimator("crl-mmnar", "train.lrr=1")
     with pytest.raises(ConfigError, match="type float"):
         estimator("crl-mmnar", "train.lr=fast")

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from mmnar.config import TrainConfig
-from mmnar.errors import ConfigError, StoreError, TrainingError
+from mmnar.errors import ConfigError, TrainingError
 from mmnar.models.base import Phase, summed_label_loss
 from mmnar.models.crl_mmnar import CRLMMNAR, CRLMMNARConfig
 from mmnar.models.zero_fill import ZeroFill
@@ -65,19 +65,15 @@ def test_resume_gives_the_same_numbers(tmp_path: Path, killed_after: int, schedu
     assert all(torch.equal(a, c) for a, c in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
-def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_a_fit_with_a_damaged_checkpoint_begins_again_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(b"not a checkpoint")
-    with pytest.raises(StoreError, match="whole file"):
-        train(
-            build("zero-fill", schema=SCHEMA),
-            batch(),
-            batch(),
-            TrainConfig(min_steps=0, max_epochs=1),
-            0,
-            Silent(),
-            path,
-        )
+    fits = [build("zero-fill", schema=SCHEMA) for _ in range(2)]
+    settings = TrainConfig(min_steps=0, max_epochs=1)
+    with pytest.warns(UserWarning, match="checkpoint.safetensors' is damaged; this fit begins again"):
+        train(fits[0], batch(), batch(), settings, 0, Silent(), path)
+    train(fits[1], batch(), batch(), settings, 0, Silent())
+    assert all(torch.equal(a, b) for a, b in zip(fits[0].parameters(), fits[1].parameters(), strict=True))
 
 
 def test_nan_in_weights_stops_with_a_place() -> None:
