@@ -376,8 +376,8 @@ def test_a_result_goes_to_json_and_back(comparison: StudyResult, tmp_path: Path)
     again = load_result(tmp_path / "result.json")
     again.save(tmp_path / "again.json")
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "result.json").read_bytes()
-    assert again.tables == whole.tables
-    assert study_html(again) == study_html(whole)
+    assert again.tables == whole.disclosed().tables
+    assert study_html(again) == study_html(whole.disclosed())
     (tmp_path / "other.json").write_text("[]")
     with pytest.raises(StoreError, match="result of a study"):
         load_result(tmp_path / "other.json")
@@ -430,7 +430,7 @@ def test_a_study_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
             "resamples": 200,
         }
     )
-    result = judge(run_study(spec_study, tmp_path / "s", Inline(), Quiet()))
+    result = judge(run_study(spec_study, tmp_path / "s", Inline(), Quiet())).disclosed()
     auroc = result.tables[0].tasks["outcome"]["logistic-pattern"].metrics["auroc"].value or 0.0
     run(["study", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "s")])
     page = (tmp_path / "s" / "report.html").read_text()

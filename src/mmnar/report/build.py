@@ -17,6 +17,7 @@ from mmnar.predictions import Predictions
 from mmnar.report.inputs import ReportInputs, RunRecord, StoreFacts
 from mmnar.report.parts.cohort import source_of
 from mmnar.report.runs import write_report
+from mmnar.report.written import writing
 from mmnar.roles import Test
 from mmnar.workflow import Run, evaluate_runs, scored_predictions, store_of
 
@@ -109,4 +110,5 @@ def _write_predictions(scored: Sequence[Predictions[Test]], path: Path) -> None:
         p.to_frame().select(pl.lit(str(p.provenance["model"])).alias("model"), pl.all().exclude("subject_digest"))
         for p in scored
     ]
-    write_whole(path, pl.concat(frames).write_parquet)
+    with writing(path.parent):
+        write_whole(path, pl.concat(frames).write_parquet)
