@@ -2,12 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup check test test-plain demo bench clean
+.PHONY: help setup check test demo bench clean
 
 help:
 	@echo "make demo   simulated records -> five models -> demo/report/report.html"
 	@echo "make test   the whole test suite"
-	@echo "make test-plain  what numbers decide, with plain instructions and two threads"
 	@echo "make check  ruff, mypy --strict, import-linter"
 	@echo "       TORCH_INDEX=https://download.pytorch.org/whl/cpu: PyTorch without CUDA, .8 GB in place of 6"
 	@echo "make bench  every benchmark and some studies at their smallest size"
@@ -29,12 +28,6 @@ check: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
-
-# What numbers decide, as a processor without AVX computes them, in two threads: no threshold may hang on either.
-test-plain: setup
-	OMP_NUM_THREADS=2 ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=SSE41 OPENBLAS_CORETYPE=Nehalem \
-		$(BIN)/python -m pytest tests/ops tests/posthoc tests/estimators tests/evaluation/test_metrics.py tests/training \
-		"tests/conformance/test_models.py::test_overfits_32_patients"
 
 demo: setup
 	$(BIN)/mmnar demo --out demo
