@@ -54,7 +54,10 @@ def audit_store(path: Path) -> Audit:
     missed.append("subjects written in two ways: a store keeps numbers, not what was written")
     events = path / "events" / "meds"
     if (events / "data").is_dir():
-        EventFolder.open(events)
+        if (events / "manifest.json").is_file():
+            EventFolder.open(events)
+        else:
+            missed.append("whether the events are those that prepare wrote: no manifest beside them")
         samples = pl.DataFrame({"subject_id": data.subject_id, "prediction_time": data.prediction_time})
         findings += event_findings(events, samples.with_columns(pl.col("prediction_time").cast(pl.Datetime("us"))))
         looked += event_looks()
