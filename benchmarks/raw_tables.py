@@ -164,7 +164,7 @@ def small_tables(root: Path, stays: int) -> None:
     blank = pl.lit(None, pl.String)
     ids = pl.DataFrame({"subject_id": 10_000_000 + stay, "hadm_id": 20_000_000 + stay, "begin": begin})
     hour = pl.duration(hours=1, time_unit="us")
-    texts = ("deathtime", "admission_location", "insurance", "language", "marital_status", "race", "edregtime")
+    texts = ("deathtime", "admission_location", "discharge_location", "insurance", "language", "marital_status", "race")
     admissions = ids.select(
         "subject_id",
         "hadm_id",
@@ -172,6 +172,7 @@ def small_tables(root: Path, stays: int) -> None:
         dischtime=pl.col("begin") + 72 * hour,
         admission_type=pl.lit("URGENT"),
         hospital_expire_flag=pl.lit(0),
+        edregtime=blank,
         edouttime=blank,
         **dict.fromkeys(texts, blank),
     )
