@@ -25,13 +25,14 @@ from mmnar.evaluation.simulated import excess_brier, excess_kl
 from mmnar.posthoc import LatticeRectifier, ThresholdRectifier
 from mmnar.posthoc.rectify import fit_lattice, residual_means, shift, working_response
 from mmnar.predictions import Predictions
-from mmnar.roles import Calibration, Role, Test, subject_keys
+from mmnar.roles import Calibration, Role, Test, key_mark, subject_digests
 from mmnar.simulation.population import Simulation, simulate
 
 Float = NDArray[np.float64]
 TASKS = ("first", "second", "third")
 FACTORS = 3
 FOLDS = 5
+SECRET = b"benchmark"
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def predictions(
 ) -> Predictions[Any]:
     """Predictions of some simulated patients by a model fitted on ``fitted`` ones."""
     n = len(rows)
-    keys = np.empty(0, np.uint64) if fitted is None else np.unique(subject_keys(fitted))
+    seen = np.empty(0, np.uint64) if fitted is None else np.union1d(subject_digests(fitted, SECRET), key_mark(SECRET))
     return Predictions(
         role=role,
         tasks=TASKS,
@@ -205,7 +206,9 @@ def predictions(
         prediction_time=np.zeros(n, dtype=np.int64),
         attributes={},
         fold=np.zeros(n, dtype=np.int64),
-        fitted_subjects=(keys,),
+        subject_digest=subject_digests(rows, SECRET),
+        key_mark=int(key_mark(SECRET)),
+        fitted_subjects=(seen,),
         bayes=s.bayes[rows],
         provenance={"model": "factor_logistic"},
     )
