@@ -33,8 +33,9 @@ def known(events: EventSource, subject_id: int, stay_id: int, when: datetime) ->
 
 
 def dropped(extract: Extract, table: str) -> list[str]:
-    """Warnings of a table without its name; small counts are hidden in them."""
-    return [w.removeprefix(f"table '{table}': ") for w in extract.warnings if w.startswith(f"table '{table}': ")]
+    """What was dropped of a table, without its name; small counts are hidden in it."""
+    told = [w.removeprefix(f"table '{table}': ") for w in extract.warnings if w.startswith(f"table '{table}': ")]
+    return [words for words in told if not words.startswith("none of its rows becomes an event")]
 
 
 # --- availability -----------------------------------------------------------------------------------------------------

@@ -38,11 +38,13 @@ class StaticGatherer(Gatherer):
             max_missing=max_missing,
         )
         self._blocks: list[NDArray[np.float32]] = []
+        self._seen = np.zeros(len(rules), dtype=np.bool_)
         self._implausible: Counter[str] = Counter()
 
     def add(self, past: PastEvents) -> None:
         values, outside = static_features(past, self.rules)
         self._blocks.append(values[self.spec.name])
+        self._seen |= np.isfinite(values[self.spec.name]).any(axis=0)
         self._implausible.update(outside)
 
     def content(self) -> Content:
@@ -50,6 +52,9 @@ class StaticGatherer(Gatherer):
 
     def left_out(self) -> dict[str, int]:
         return {f"feature '{name}': # implausible values dropped": n for name, n in self._implausible.items()}
+
+    def never_seen(self) -> tuple[str, ...]:
+        return tuple(rule.feature for rule, seen in zip(self.rules, self._seen, strict=True) if not seen)
 
 
 class SeriesGatherer(Gatherer):
@@ -60,10 +65,12 @@ class SeriesGatherer(Gatherer):
         self.spec = ModalitySpec(rules[0].modality, tuple(Feature(r.feature, unit=r.unit) for r in rules), "series")
         self._items = Items(how.folder)
         self._feature, self._values = Growing(np.int16, folder=how.folder), Growing(np.float32, folder=how.folder)
+        self._seen = np.zeros(len(rules), dtype=np.bool_)
         self._implausible: Counter[str] = Counter()
 
     def add(self, past: PastEvents) -> None:
         part, outside = series_content(past, self.rules, self.bin_hours)
+        self._seen[part.feature] = True
         self._items.add(part.counts, part.hours)
         self._feature.append(part.feature)
         self._values.append(part.values)
@@ -75,6 +82,9 @@ class SeriesGatherer(Gatherer):
 
     def left_out(self) -> dict[str, int]:
         return {f"feature '{name}': # implausible values dropped": n for name, n in self._implausible.items()}
+
+    def never_seen(self) -> tuple[str, ...]:
+        return tuple(rule.feature for rule, seen in zip(self.rules, self._seen, strict=True) if not seen)
 
 
 class TextGatherer(Gatherer, ABC):

@@ -39,7 +39,7 @@ class Gathering:
 class Gatherer(ABC):
     """Content of one modality, growing part by part.
 
-    ``spec`` describes it; ``left_out`` says what was left out, once all parts are in.
+    ``spec`` describes it; ``left_out`` says what was left out, ``never_seen`` what nobody has, once all are in.
     """
 
     spec: ModalitySpec
@@ -55,6 +55,10 @@ class Gatherer(ABC):
     def left_out(self) -> dict[str, int]:
         """What, with # in place of a count → number of values or items left out, or chosen among."""
         return {}
+
+    def never_seen(self) -> tuple[str, ...]:
+        """Features of which no sample has a value."""
+        return ()
 
 
 class Items:

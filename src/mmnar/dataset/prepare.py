@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -22,6 +22,9 @@ from mmnar.privacy import counted
 from mmnar.progress import Pace, say
 from mmnar.schema import Schema
 from mmnar.sources.events import Extract
+
+_SHOWN: Final = 8
+"""Features named in one line, at most."""
 
 
 def prepare(
@@ -119,6 +122,11 @@ def dataset_of(extract: Extract, cohort: Cohort, how: Gathering | None = None) -
     )
 
 
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more features" if len(names) > _SHOWN else "")
+
+
 def _ids(samples: pl.DataFrame, column: str) -> NDArray[np.int64]:
     nulls = samples[column].null_count()
     if nulls:
@@ -142,6 +150,9 @@ def _manifest(extract: Extract, cohort: Cohort, modalities: Sequence[Gatherer]) 
     warnings = list(extract.warnings)
     for modality in modalities:
         warnings.extend(what.replace("#", counted(count)) for what, count in modality.left_out().items())
+        # of a modality without any feature it is said that nobody has it
+        if 0 < len(never := modality.never_seen()) < len(modality.spec.features):
+            warnings.append(f"modality '{modality.spec.name}': no value for anybody of {_listed(never)}")
     return {
         "source": extract.name,
         "source_version": extract.version,

@@ -22,7 +22,7 @@ from mmnar.sources.reading.ledger import Ledger
 from mmnar.sources.reading.raw import DataRoot
 from mmnar.sources.reading.shards import EventFolder, EventWriter
 
-_FORM: Final = "2"
+_FORM: Final = "3"
 """Changes when a change of code makes other events of the same rows: an unfinished folder of before is not resumed."""
 
 
@@ -111,7 +111,9 @@ def _table_events(register: Register, data: DataRoot, table: str, fingerprint: s
         columns, add = TABLES[table]
         for block in _blocks(data, table, columns):
             add(register, table, block)
-            yield from register.taken()
+            frames = register.taken()
+            register.ledger.made(table, sum(frame.height for frame in frames))
+            yield from frames
     yield from register.taken()
     register.ledger.close(table, fingerprint)
 

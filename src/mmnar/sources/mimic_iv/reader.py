@@ -26,7 +26,7 @@ from mmnar.sources.reading.shards import EventWriter
 
 Structured = Literal["aggregates", "series"]
 
-_FORM: Final = "2"
+_FORM: Final = "3"
 """Changes when a change of code makes other events of the same rows: an unfinished folder of before is not resumed."""
 
 
@@ -141,12 +141,14 @@ class _Build:
         diagnoses = data.read("diagnoses_icd", history.DIAGNOSES, required=False)
         if diagnoses is not None:
             events.append(history.diagnosis_events(self.register, diagnoses))
+            self.register.ledger.made("diagnoses_icd", events[-1].height)
             self.rules += history.diagnosis_rules(self._static)
             self.descriptions |= history.diagnosis_descriptions()
             self.read.append("diagnoses_icd")
         omr = data.read("omr", history.OMR, required=False)
         if omr is not None:
             events.append(history.omr_events(self.register, omr))
+            self.register.ledger.made("omr", events[-1].height)
             self.rules += history.omr_rules(self._static)
             self.descriptions |= history.OMR_DESCRIPTIONS
             self.read.append("omr")
@@ -166,7 +168,9 @@ class _Build:
         def frames() -> Iterator[pl.DataFrame]:
             self.register.ledger.begin(table)
             for frame in data.chunks(table, spec.columns, where=spec.wanted(known)):
-                yield spec.turn(self.register, table, frame, known)
+                events = spec.turn(self.register, table, frame, known)
+                self.register.ledger.made(table, events.height)
+                yield events
             self.register.ledger.close(table, fingerprint)
 
         self.register.ledger.recall(table, fingerprint)
@@ -209,7 +213,9 @@ class _Build:
     def _note_frames(self, data: DataRoot, table: str, fingerprint: str) -> Iterator[pl.DataFrame]:
         self.register.ledger.begin(table)
         for frame in data.chunks(table, notes.COLUMNS):
-            yield notes.note_events(self.register, table, frame)
+            events = notes.note_events(self.register, table, frame)
+            self.register.ledger.made(table, events.height)
+            yield events
         self.register.ledger.close(table, fingerprint)
 
 

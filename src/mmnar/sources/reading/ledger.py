@@ -1,12 +1,12 @@
-"""What was dropped, and why: counted by table and reason."""
+"""What was dropped, and why: counted by table and reason; and of which tables nothing is left."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -31,15 +31,34 @@ class Ledger:
         self._folder = folder
         self._dropped: Counter[tuple[str, str]] = Counter()
         self._cells: dict[tuple[str, str], _Cells] = {}
+        self._rows: Counter[str] = Counter()
+        self._events: Counter[str] = Counter()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was dropped, one line per table and reason."""
+        """What was dropped, one line per table and reason; then the tables that tell nothing."""
         found = ((table, reason, count) for (table, reason), count in self._dropped.items() if count)
-        return tuple(f"table '{table}': {counted(count)} {reason}" for table, reason, count in found)
+        dropped = (f"table '{table}': {counted(count)} {reason}" for table, reason, count in found)
+        return (*dropped, *self._empty())
+
+    def _empty(self) -> Iterator[str]:
+        """A table that is there and empty is not one that is absent: nobody would miss what is lost."""
+        for table, rows in self._rows.items():
+            if not rows:
+                yield f"table '{table}': no rows: there, but nothing is made of it"
+            elif table in self._events and not self._events[table]:
+                yield f"table '{table}': none of its rows becomes an event: nothing is made of it"
 
     def drop(self, table: str, count: int, reason: str) -> None:
         self._dropped[table, reason] += count
+
+    def saw(self, table: str, rows: int) -> None:
+        """Count rows of a table, wanted or not."""
+        self._rows[table] += rows
+
+    def made(self, table: str, events: int) -> None:
+        """Count what was made of a table's rows."""
+        self._events[table] += events
 
     def read(self, table: str, column: str, words: str, given: int, unread: int, compared: int = 0) -> None:
         """Count the cells of a column that were read.
@@ -93,6 +112,8 @@ class Ledger:
         for key in [key for key in self._dropped if key[0] == table]:
             del self._dropped[key]
         self._cells = {key: cells for key, cells in self._cells.items() if key[0] != table}
+        self._rows.pop(table, None)
+        self._events.pop(table, None)
 
     def close(self, table: str, fingerprint: str) -> None:
         """Keep the counts of a table that was read to its end."""
@@ -100,7 +121,9 @@ class Ledger:
             return
         counts = {reason: count for (name, reason), count in self._dropped.items() if name == table}
         self._folder.mkdir(parents=True, exist_ok=True)
-        write_sealed(self._folder / f"{table}.json", {"fingerprint": fingerprint, "dropped": counts})
+        record: dict[str, Any] = {"fingerprint": fingerprint, "dropped": counts}
+        record |= {"rows": self._rows.get(table), "events": self._events.get(table)}
+        write_sealed(self._folder / f"{table}.json", record)
 
     def recall(self, table: str, fingerprint: str) -> None:
         """Take over the counts of a table that an earlier run finished.
@@ -115,6 +138,9 @@ class Ledger:
         if record.get("fingerprint") == fingerprint:
             for reason, count in record["dropped"].items():
                 self._dropped[table, reason] = count
+            for name, of in (("rows", self._rows), ("events", self._events)):
+                if record[name] is not None:
+                    of[table] = record[name]
 
 
 @dataclass

@@ -233,6 +233,7 @@ class DataRoot:
             )
 
         for block in ahead(self._blocks(table, path, columns), _AHEAD):
+            self.ledger.saw(table, block.height)
             typed = block.with_columns(self._cells.typed(table, block[name], columns[name]) for name in deciding)
             wanted = typed if where is None else typed.filter(where)
             # a block with cells of another form was read as text: it cannot lie in one frame with numbers
