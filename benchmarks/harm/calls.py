@@ -39,7 +39,7 @@ class Outcome:
     @property
     def broken(self) -> bool:
         """A traceback, a fault of the package, a hang, or a status that no call should have."""
-        words = ("Traceback (most recent call last)", "a fault of mmnar", "Exception ignored", "PanicException")
+        words = ("Traceback (most recent call last)", "a fault of mmnar", "Exception ignored", "panicked at")
         return self.status not in (0, 1, 2, 130) or any(w in self.err + self.out for w in words)
 
 

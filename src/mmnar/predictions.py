@@ -232,15 +232,15 @@ def load(path: Path) -> Predictions[Any]:
     Raises:
         StoreError: No such file, or not predictions.
     """
-    import polars as pl
+    from mmnar import parquet
 
     path = Path(path)
     if not path.is_file():
         raise StoreError(f"predictions '{path.name}'", "a file", "none", "evaluate or predict first")
     try:
-        head = json.loads(pl.read_parquet_metadata(path)["mmnar"])
-        frame = pl.read_parquet(path)
-    except (KeyError, ValueError, pl.exceptions.PolarsError) as error:
+        head = json.loads(parquet.metadata_of(path)["mmnar"])
+        frame = parquet.read(path)
+    except (KeyError, ValueError, parquet.UnreadableError) as error:
         raise StoreError(
             f"predictions '{path.name}'", "predictions of this package", "another file", "check the path"
         ) from error

@@ -284,11 +284,11 @@ def _risks(path: Path) -> pl.DataFrame:
     """``stay_id`` and a column of exact risks per task."""
     import polars as pl
 
+    from mmnar import parquet
     from mmnar.errors import SourceError
 
     try:
-        return pl.read_parquet(path).select("stay_id", pl.col(pl.Float64))
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise SourceError(
-            f"truth '{path}'", "a parquet table of stay_id and risks", type(error).__name__, "give truth/*.parquet"
-        ) from None
+        return parquet.read(path).select("stay_id", pl.col(pl.Float64))
+    except (parquet.UnreadableError, pl.exceptions.PolarsError) as error:
+        kind, wanted = parquet.kind_of(error), "a parquet table of stay_id and risks"
+        raise SourceError(f"truth '{path}'", wanted, kind, "give truth/*.parquet") from None

@@ -9,6 +9,7 @@ from typing import Final
 
 import polars as pl
 
+from mmnar import parquet
 from mmnar.errors import SourceError
 from mmnar.sources.reading.absent import without_absent
 from mmnar.sources.table.numbers import forms, forms_in_words, is_mostly_numbers, numbers
@@ -50,12 +51,13 @@ def read_table(path: Path, as_written: Collection[str] = ()) -> Cells:
     """
     try:
         if path.suffix.lower() == ".parquet":
-            frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
+            frame = parquet.read(path)
         else:
             separator = "\t" if ".tsv" in path.name.lower() else ","
             frame = pl.read_csv(path, separator=separator, infer_schema=False, glob=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        kind = type(error).__name__  # the message could quote a row
+    except (pl.exceptions.PolarsError, parquet.UnreadableError, OSError) as error:
+        # the message could quote a row
+        kind = parquet.kind_of(error)
         raise SourceError(f"table '{path.name}'", "a CSV or Parquet table", kind, "check the file") from None
     if frame.is_empty():
         raise SourceError(f"table '{path.name}'", "at least one row", "none", "check the file")

@@ -13,6 +13,7 @@ from typing import Final
 
 import polars as pl
 
+from mmnar import parquet
 from mmnar.errors import SourceError
 from mmnar.evaluation.audit.findings import Audit, Finding, gravest_first
 from mmnar.privacy import counted, counted_of
@@ -174,11 +175,10 @@ def scanned(files: Iterable[Path], where: str, needed: tuple[str, ...]) -> pl.La
     frames = []
     for file in files:
         try:
-            schema = dict(pl.read_parquet_schema(file))
-            rows = pl.scan_parquet(file).select(pl.len()).collect().item()
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-            # the reader's own message may quote cells
-            raise SourceError(where, "readable parquet files", type(error).__name__, "copy it again") from None
+            schema = parquet.schema_of(file)
+            rows = parquet.rows_of(file)
+        except parquet.UnreadableError as error:
+            raise SourceError(where, "readable parquet files", str(error), "copy it again") from None
         if not rows or all(dtype == pl.Null() for dtype in schema.values()):
             continue
         if missing := set(needed) - set(schema):
@@ -190,7 +190,7 @@ def scanned(files: Iterable[Path], where: str, needed: tuple[str, ...]) -> pl.La
                     f"{where}, column '{column}'", str(dtype), str(schema[column]), "give it as MEDS has it"
                 )
         columns = (pl.col(column).cast(dtype, strict=False) for column, dtype in wanted.items())
-        frames.append(pl.scan_parquet(file).select(columns))
+        frames.append(parquet.scan(file, list(wanted)).select(columns))
     return pl.concat(frames, how="diagonal") if frames else None
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 import polars as pl
 
+from mmnar import parquet
 from mmnar.errors import SourceError
 from mmnar.files import sha256_of
 from mmnar.privacy import counted
@@ -41,7 +42,8 @@ class DataFile:
 
     def damaged(self, error: BaseException) -> SourceError:
         """What to say of it, without the words of the library that failed."""
-        return SourceError(self.subject, "a readable parquet file", type(error).__name__, "copy or extract it again")
+        kind = parquet.kind_of(error)
+        return SourceError(self.subject, "a readable parquet file", kind, "copy or extract it again")
 
     def read(self, reading: Callable[[], Read]) -> Read:
         """What ``reading`` gives.
@@ -51,14 +53,11 @@ class DataFile:
         """
         try:
             return reading()
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        except (parquet.UnreadableError, OSError) as error:
             raise self.damaged(error) from None
 
     def blocks(self) -> Iterator[pl.DataFrame]:
         """Rows in order, typed: the columns of ``EVENT_SCHEMA`` except ``source``; null where the file lacks one."""
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-
         there = [c for c in EVENT_SCHEMA if c in self.schema and c != "source" and c not in self.unread]
         columns = [
             (pl.col(c) if c in there else pl.lit(None)).cast(dtype, strict=False).alias(c)
@@ -66,14 +65,11 @@ class DataFile:
             if c != "source"
         ]
         try:
-            with ParquetFile(self.path) as opened:
-                for batch in opened.iter_batches(_ROWS, columns=there):
-                    frame = pl.from_arrow(batch)
-                    assert isinstance(frame, pl.DataFrame)  # a batch is a table
-                    typed = frame.select(columns)
-                    self._check_cast(frame, typed)
-                    yield typed
-        except (ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+            for frame in parquet.blocks(self.path, there, _ROWS):
+                typed = frame.select(columns)
+                self._check_cast(frame, typed)
+                yield typed
+        except parquet.UnreadableError as error:
             raise self.damaged(error) from None
 
     def _check_cast(self, frame: pl.DataFrame, typed: pl.DataFrame) -> None:
@@ -112,9 +108,9 @@ def _opened(path: Path, number: str) -> DataFile | None:
     """None for a file without rows, or whose columns have neither type nor content: writers of empty tables know no
     types."""
     file = DataFile(path, number, {}, "")
-    schema = file.read(lambda: dict(pl.read_parquet_schema(path)))
+    schema = file.read(lambda: parquet.schema_of(path))
     untyped = all(dtype == pl.Null() for dtype in schema.values())
-    if untyped or not file.read(lambda: pl.scan_parquet(path).select(pl.len()).collect().item()):
+    if untyped or not file.read(lambda: parquet.rows_of(path)):
         return None
     _check_columns(DataFile(path, number, schema, ""))
     # extension columns, free to hold anything

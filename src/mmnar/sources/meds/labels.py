@@ -16,6 +16,7 @@ from typing import Final
 
 import polars as pl
 
+from mmnar import parquet
 from mmnar.errors import SourceError, nearest
 from mmnar.files import sha256_of
 from mmnar.privacy import counted
@@ -127,14 +128,15 @@ def _read(task: str, path: Path, digest: hashlib._Hash) -> pl.DataFrame:
     """The three columns of one file, typed; none of a file without rows, whose columns may have no types."""
     try:
         digest.update(task.encode() + bytes.fromhex(sha256_of(path)))
-        names = list(pl.read_parquet_schema(path))
-        rows = pl.scan_parquet(path).select(pl.len()).collect().item()
+        names = list(parquet.schema_of(path))
+        rows = parquet.rows_of(path)
         found = {name: next((c for c in synonyms if c in names), None) for name, synonyms in _SYNONYMS.items()}
-        raw = pl.read_parquet(path, columns=[column for column in found.values() if column]) if rows else None
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        # the reader's own message may quote cells, the path a patient
+        raw = parquet.read(path, [column for column in found.values() if column]) if rows else None
+    except (parquet.UnreadableError, OSError) as error:
+        kind = parquet.kind_of(error)
+        # the path may be a patient's
         raise SourceError(
-            f"task '{task}'", "readable parquet files", f"one that is not ({type(error).__name__})", "extract it again"
+            f"task '{task}'", "readable parquet files", f"one that is not ({kind})", "extract it again"
         ) from None
     if raw is None:
         return pl.DataFrame(schema=LABEL_SCHEMA)

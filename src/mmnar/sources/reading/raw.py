@@ -21,6 +21,7 @@ from typing import Final, TypeVar
 import polars as pl
 from isal import isal_zlib
 
+from mmnar import parquet
 from mmnar.errors import RequirementError, SourceError, nearest
 from mmnar.files import sha256_of
 from mmnar.privacy import counted
@@ -261,6 +262,8 @@ class DataRoot:
             raise SourceError(f"table '{table}' ({path.name})", words, error.fact, error.remedy) from None
         except _NotWholeError as error:
             raise _damaged(table, path, str(error)) from None
+        except parquet.UnreadableError as error:
+            raise _damaged(table, path, f"one that cannot be parsed ({error})") from None
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, csv.Error, OSError, ValueError) as error:
             # the reader's own message quotes cells; some damage makes it panic, which is no Exception
             raise _damaged(table, path, f"one that cannot be parsed ({type(error).__name__})") from None
@@ -485,16 +488,13 @@ def _parsed(
 
 
 def _parquet_blocks(table: str, path: Path, wanted: list[str]) -> Iterator[pl.DataFrame]:
-    import pyarrow.parquet
-
-    with pyarrow.parquet.ParquetFile(path) as file:
-        names = file.schema_arrow.names
-        columns = {name: names[place] for name, place in _positions(table, names, wanted).items()}
-        empty = pl.DataFrame(pl.from_arrow(file.schema_arrow.empty_table()))
-        batches = file.iter_batches(_BATCH_ROWS, columns=list(columns.values())) if file.metadata.num_rows else ()
-        frames = (pl.DataFrame(pl.from_arrow(batch)) for batch in batches)
-        for frame in frames if file.metadata.num_rows else (empty,):
-            yield frame.select(pl.col(column).alias(name) for name, column in columns.items())
+    schema = parquet.schema_of(path)
+    names = list(schema)
+    columns = {name: names[place] for name, place in _positions(table, names, wanted).items()}
+    empty = pl.DataFrame(schema=schema)
+    frames = parquet.blocks(path, list(columns.values()), _BATCH_ROWS) if parquet.rows_of(path) else iter((empty,))
+    for frame in frames:
+        yield frame.select(pl.col(column).alias(name) for name, column in columns.items())
 
 
 _NUMBERS: Final = (pl.Int64(), pl.Float64())

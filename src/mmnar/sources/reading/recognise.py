@@ -13,9 +13,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-import polars as pl
 from isal import isal_zlib
 
+from mmnar import parquet
 from mmnar.errors import SourceError
 from mmnar.sources.reading.raw import DataRoot
 from mmnar.sources.reading.shards import DISK_FACTOR
@@ -198,8 +198,8 @@ def _inner(folder: Path) -> Iterator[Path]:
 def _is_other(file: Path) -> bool:
     """Whether it is a table of another kind than MEDS data."""
     try:
-        return "code" not in pl.read_parquet_schema(file)
-    except (OSError, pl.exceptions.PolarsError):
+        return "code" not in parquet.schema_of(file)
+    except parquet.UnreadableError:
         return False
 
 

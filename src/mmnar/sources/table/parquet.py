@@ -8,6 +8,7 @@ from typing import Final
 
 import polars as pl
 
+from mmnar import parquet
 from mmnar.errors import SourceError
 from mmnar.sources.reading.identifiers import EXACT_SINGLE, INEXACT
 
@@ -29,10 +30,11 @@ def read_typed(path: Path, columns: Iterable[str]) -> pl.DataFrame:
         SourceError: It cannot be read.
     """
     try:
-        return pl.read_parquet(path, columns=list(columns), hive_partitioning=False, glob=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        kind = type(error).__name__  # the message could quote a cell
-        raise SourceError(f"file '{path.name}'", "a whole Parquet file", kind, "copy or convert it again") from None
+        return parquet.read(path, columns)
+    except parquet.UnreadableError as error:
+        raise SourceError(
+            f"file '{path.name}'", "a whole Parquet file", str(error), "copy or convert it again"
+        ) from None
 
 
 def as_text(column: pl.Series, exact: bool = False) -> pl.Series:

@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 from isal.isal_zlib import IsalError
 
+from mmnar import parquet
 from mmnar.errors import SourceError, nearest
 from mmnar.sources.reading.absent import without_absent
 from mmnar.sources.reading.packing import FormError, check_text, check_utf8, unpacked
@@ -115,14 +116,15 @@ def _header(path: Path) -> dict[str, str]:
         raise SourceError(f"file '{path.name}'", "one file of that stem", f"{len(twins)}", "move the others away")
     try:
         if path.name.lower().endswith(".parquet"):
-            names = list(pl.scan_parquet(path, glob=False, hive_partitioning=False).collect_schema())
+            names = list(parquet.schema_of(path))
         else:
             names = _csv_names(path)
     except FormError as error:
         raise SourceError(f"file '{path.name}'", "CSV text in UTF-8", error.fact, error.remedy) from None
-    except (OSError, EOFError, IsalError, csv.Error, pl.exceptions.PolarsError) as error:  # type: ignore[misc] # a class
+    except (OSError, EOFError, IsalError, csv.Error, parquet.UnreadableError) as error:  # type: ignore[misc] # a class
+        kind = parquet.kind_of(error)
         raise SourceError(
-            f"file '{path.name}'", "a header that can be read", type(error).__name__, "copy or convert it again"
+            f"file '{path.name}'", "a header that can be read", kind, "copy or convert it again"
         ) from None
     if not names:
         raise SourceError(f"file '{path.name}'", "a header", "an empty file", "copy it again")
