@@ -9,6 +9,7 @@ import pytest
 from mmnar.sources.mimic_iv import concepts as codes
 from mmnar.sources.mimic_iv import tables
 from mmnar.sources.mimic_iv.register import Register
+from mmnar.sources.reading import units
 from mmnar.sources.reading.ledger import Ledger
 from mmnar.sources.reading.positions import Positions
 
@@ -109,7 +110,7 @@ def test_each_item_and_unit_finds_its_conversion(name: str) -> None:
         }
     )
     found = tables._ways(known, rows["itemid"], rows["unit"])
-    spelled = rows.with_columns(unit_found=pl.Series([codes.spelled(u or "") for u in rows["unit"]]))
+    spelled = rows.with_columns(unit_found=pl.Series([units.spelled(u or "") for u in rows["unit"]]))
     joined = spelled.join(known, on=["itemid", "unit_found"], how="left", maintain_order="left")
     assert known["code"].gather(found).equals(joined["code"])
     assert known["factor"].gather(found).equals(joined["factor"])

@@ -1,4 +1,4 @@
-"""Tables of measurements: laboratory, vital signs, ventilation, fluids."""
+"""Tables of measurements: vital signs, ventilation, fluids."""
 
 from __future__ import annotations
 
@@ -31,15 +31,6 @@ PERIODIC: Final = (
     *("heartrate", "respiration", "sao2", "temperature"),
     *("systemicsystolic", "systemicdiastolic", "systemicmean"),
 )
-
-
-def add_lab(register: Register, table: str, frame: pl.DataFrame) -> None:
-    resulted = frame.filter(pl.col("labresult").is_not_null())
-    register.ledger.drop(table, frame.height - resulted.height, "rows dropped: no number")
-    revised = pl.coalesce("labresultrevisedoffset", "labresultoffset")
-    placed = register.place(table, resulted, pl.col("labresultoffset"), entered=revised)
-    placed = register.named(table, placed, tidy("labname"))
-    register.record(table, placed, pl.lit("LAB//") + pl.col("name"), pl.col("labresult"))
 
 
 def add_aperiodic(register: Register, table: str, frame: pl.DataFrame) -> None:

@@ -14,7 +14,7 @@ from mmnar.sources.eicu.admission import add_outcomes, add_patient
 from mmnar.sources.eicu.register import Register
 from mmnar.sources.eicu.rules import feature_rules
 from mmnar.sources.eicu.stays import ATTRIBUTES, PATIENT, unit_stays
-from mmnar.sources.eicu.tables import KEYS, TABLES, TOGETHER
+from mmnar.sources.eicu.tables import KEYS, OPTIONAL, TABLES, TOGETHER
 from mmnar.sources.events import EVENT_SCHEMA, Events, Extract
 from mmnar.sources.reading.cells import ABSENT_TEXT
 from mmnar.sources.reading.code_tables import digest
@@ -121,6 +121,6 @@ def _table_events(register: Register, data: DataRoot, table: str, fingerprint: s
 def _blocks(data: DataRoot, table: str, columns: Mapping[str, pl.DataType]) -> Iterator[pl.DataFrame]:
     """A table whole where its rows tell something only together, else block by block."""
     if table not in TOGETHER:
-        return data.chunks(table, columns)
+        return data.chunks(table, columns, optional=OPTIONAL)
     whole = data.read(table, columns, key=KEYS.get(table, ""))
     return iter(() if whole is None else (whole,))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from mmnar.sources.eicu.stays import TEN_YEARS
+from mmnar.sources.eicu.contradictions import TEN_YEARS
 from mmnar.sources.events import EVENT_SCHEMA
 from mmnar.sources.reading.ledger import Ledger
 

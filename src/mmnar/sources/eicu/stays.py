@@ -9,10 +9,10 @@ import polars as pl
 
 from mmnar.errors import SourceError
 from mmnar.privacy import counted
+from mmnar.sources.eicu.contradictions import TEN_YEARS, believable_ends
 from mmnar.sources.reading.ages import age_group
 
 ATTRIBUTES: Final = ("sex", "age_group", "ethnicity", "unit", "site")
-TEN_YEARS: Final = 10 * 366 * 24 * 60
 _I, _F, _S, _T = pl.Int64(), pl.Float64(), pl.String(), pl.Time()
 
 PATIENT: Final[dict[str, pl.DataType]] = {
@@ -46,7 +46,7 @@ def unit_stays(patient: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
         subject_id=_subject_ids(patient["uniquepid"]), age=_age(patient["age"], notes)
     )
     frame = _on_one_axis(frame, notes)
-    frame = _valid_discharge(frame, notes)
+    frame = believable_ends(frame, notes)
     starts = frame.select("hadm_id", outtime="intime", other="stay_id")
     # the next unit stay begins at the very minute this one ends
     moved = frame.join(starts, on=["hadm_id", "outtime"]).filter(pl.col("other") != pl.col("stay_id"))["stay_id"]
@@ -107,27 +107,3 @@ def _on_one_axis(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
         microseconds=clock.cast(pl.Int64).min().over(hospital_stay) // 1000, time_unit="us"
     )
     return placed.with_columns(intime=admission - pl.duration(minutes=offset, time_unit="us"))
-
-
-def _valid_discharge(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
-    """Add ``outtime`` and ``hospital_outtime``, null where discharge is absent or before admission."""
-    for column in ("unitdischargeoffset", "hospitaldischargeoffset"):
-        bad = frame.filter(~pl.col(column).is_between(0, TEN_YEARS).fill_null(True)).height
-        if bad:
-            notes.append(f"table 'patient': {counted(bad)} {column} before admission or years later; taken as unknown")
-    minutes = {
-        name: pl.when(pl.col(column).is_between(0, TEN_YEARS)).then(column)
-        for name, column in (("outtime", "unitdischargeoffset"), ("hospital_outtime", "hospitaldischargeoffset"))
-    }
-    contradiction = (pl.col("unitdischargestatus") == "Expired") & (pl.col("hospitaldischargestatus") == "Alive")
-    count = frame.filter(contradiction).height
-    if count:
-        notes.append(
-            f"table 'patient': {counted(count)} stays died in the unit but left the hospital alive; taken as unknown"
-        )
-    told = ~contradiction.fill_null(False)  # one of the two is wrong, and nobody knows which
-    return frame.with_columns(
-        *((pl.col("intime") + pl.duration(minutes=m, time_unit="us")).alias(name) for name, m in minutes.items()),
-        hospital_status=pl.when(told).then("hospitaldischargestatus"),
-        unit_discharge_status=pl.when(told).then("unitdischargestatus"),
-    )

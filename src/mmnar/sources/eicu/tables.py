@@ -13,13 +13,13 @@ from mmnar.sources.eicu.charts import (
     PERIODIC,
     add_aperiodic,
     add_intakeoutput,
-    add_lab,
     add_nurse,
     add_periodic,
     add_respiratorycare,
     add_respiratorycharting,
 )
 from mmnar.sources.eicu.entries import add_admissiondx, add_infusion, add_medication, add_pasthistory, add_paths
+from mmnar.sources.eicu.labs import UNIT, add_lab
 from mmnar.sources.eicu.register import Register
 
 _I, _F, _S = pl.Int64(), pl.Float64(), pl.String()
@@ -46,7 +46,7 @@ TABLES: Final[dict[str, tuple[dict[str, pl.DataType], _Add]]] = {
         add_paths("TREATMENT//", "treatmentstring", "treatmentoffset"),
     ),
     "lab": (
-        _STAY | {"labresultoffset": _I, "labresultrevisedoffset": _I, "labname": _S, "labresult": _F},
+        _STAY | {"labresultoffset": _I, "labresultrevisedoffset": _I, "labname": _S, "labresult": _F, UNIT: _S},
         add_lab,
     ),
     "vitalaperiodic": (
@@ -79,6 +79,9 @@ TABLES: Final[dict[str, tuple[dict[str, pl.DataType], _Add]]] = {
 }
 TOGETHER: Final = ("hospital", "apacheapsvar", "apachepredvar", "intakeoutput")
 """Tables read whole: keys are checked over all rows; a running fluid balance needs all cells of its stay."""
+
+OPTIONAL: Final = (UNIT,)
+"""Columns that a table may lack."""
 
 KEYS: Final = {
     "hospital": "hospitalid",

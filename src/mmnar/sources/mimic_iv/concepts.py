@@ -11,25 +11,9 @@ import polars as pl
 
 from mmnar.sources.events import Aggregation, FeatureRule, SeriesRule
 from mmnar.sources.reading.code_tables import code_table
+from mmnar.sources.reading.units import spelled, ways_to
 
 STRUCTURED: Final = "structured"
-
-_CONVERSIONS: Final[Mapping[tuple[str, str], tuple[float, float]]] = {
-    ("°f", "°c"): (5 / 9, -160 / 9),
-    ("lb", "kg"): (0.45359237, 0.0),
-    ("inch", "cm"): (2.54, 0.0),
-    ("g/l", "g/dl"): (0.1, 0.0),
-    ("mg/l", "mg/dl"): (0.1, 0.0),
-    ("mg/dl", "mg/l"): (10.0, 0.0),
-    ("ng/l", "ng/ml"): (0.001, 0.0),
-    ("#/ul", "k/ul"): (0.001, 0.0),
-    ("l", "ml"): (1000.0, 0.0),
-    ("kpa", "mmhg"): (7.500617, 0.0),
-}
-"""Unit found, unit of the concept → factor, offset. Nothing that depends on the substance (mmol to mg) is here."""
-
-_SPELLINGS: Final = {"lbs": "lb", "in": "inch", "inches": "inch", "f": "°f", "degf": "°f", "c": "°c", "degc": "°c"}
-_NO_UNIT: Final = ("", "none", "n/a", "unk")
 
 
 @dataclass(frozen=True)
@@ -85,23 +69,11 @@ def _concept(row: Mapping[str, str], prefix: str) -> Concept:
     )
 
 
-def spelled(unit: str) -> str:
-    """One spelling per unit.
-
-    >>> spelled("mm Hg"), spelled("Â°F"), spelled("Lbs"), spelled("N/A")
-    ('mmhg', '°f', 'lb', '')
-    """
-    plain = unit.lower().replace(" ", "").replace("â", "")
-    return "" if plain in _NO_UNIT else _SPELLINGS.get(plain, plain)
-
-
 def conversions(table: tuple[Concept, ...]) -> pl.DataFrame:
     """``itemid, unit_found, code, factor, offset, fraction``: every unit that each item may come in."""
     rows = []
     for concept in table:
-        target = spelled(concept.unit)
-        ways = {source: way for (source, to), way in _CONVERSIONS.items() if to == target}
-        ways |= dict.fromkeys([target, *(spelled(s) for s in concept.also)], (1.0, 0.0))
+        ways = ways_to(concept.unit, concept.also)
         for item, own in concept.items.items():
             found = ways | {"": ways[spelled(own)]}
             rows += [(item, u, concept.code, *way, concept.fraction) for u, way in found.items()]

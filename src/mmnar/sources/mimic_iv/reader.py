@@ -167,7 +167,7 @@ class _Build:
 
         def frames() -> Iterator[pl.DataFrame]:
             self.register.ledger.begin(table)
-            for frame in data.chunks(table, spec.columns, where=spec.wanted(known)):
+            for frame in data.chunks(table, spec.columns, where=spec.wanted(known), optional=spec.optional):
                 events = spec.turn(self.register, table, frame, known)
                 self.register.ledger.made(table, events.height)
                 yield events

@@ -13,6 +13,7 @@ from mmnar.sources.mimic_iv import concepts as codes
 from mmnar.sources.mimic_iv.concepts import Concept
 from mmnar.sources.mimic_iv.register import Register, as_events
 from mmnar.sources.reading.cells import TIME
+from mmnar.sources.reading.units import spelled
 
 LAB_TURNAROUND: Final = pl.duration(hours=1, time_unit="us")
 """From specimen to result where ``storetime`` is null."""
@@ -34,12 +35,14 @@ class Streamed:
         code_tables: What its items mean.
         prefix: Of its event codes, where the code table is shared.
         turn: How a block becomes events.
+        optional: Columns that a table may lack.
     """
 
     columns: Mapping[str, pl.DataType]
     code_tables: str
     turn: Turn
     prefix: str = ""
+    optional: tuple[str, ...] = ()
 
     def wanted(self, known: tuple[Concept, ...]) -> pl.Expr | None:
         """Rows worth looking at, told by their item; None where a table has no items."""
@@ -51,14 +54,20 @@ class Streamed:
         return codes.concepts(self.code_tables, self.prefix)
 
 
+_CENSORED: Final = "results are comparisons (< or >): measured, kept without a number"
+
+
 def _measured(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
     """Of rows of known items (``Streamed.wanted``) those with a number in a known unit: + ``code``, ``number`` in the
-    concept's unit."""
+    concept's unit. A comparison (``compared``) was measured, but what it found is not told: it has no number."""
     ways = codes.conversions(known)
     rows = register.of_subjects(frame)
     rows = rows.with_columns(way=_ways(ways, rows["itemid"], rows["unit"]))
+    told = rows["number"].is_not_null()
+    compared = rows["compared"] & ~told if "compared" in rows.columns else pl.repeat(False, rows.height, eager=True)
+    register.ledger.drop(table, int(compared.sum()), _CENSORED)
     checks = {
-        "rows dropped: no number": rows["number"].is_not_null(),
+        "rows dropped: no number": told | compared,
         "rows dropped: in a unit not known for the item": rows["way"].is_not_null(),
     }
     kept = register.ledger.sift(table, rows, checks)
@@ -75,7 +84,7 @@ def _ways(ways: pl.DataFrame, item: pl.Series, unit: pl.Series) -> pl.Series:
     # few spellings for very many rows: each is looked up once
     unit = unit.fill_null("")
     written = unit.unique()
-    spellings = [codes.spelled(u) for u in written]
+    spellings = [spelled(u) for u in written]
     table = np.full((len(items) + 1, len(spellings) + 1), -1)
     table[:-1, :-1] = [[found.get((i, u), -1) for u in spellings] for i in items]
     # a list as long as the largest item finds items faster than a search; its end stands for all that are not known
@@ -87,6 +96,8 @@ def _ways(ways: pl.DataFrame, item: pl.Series, unit: pl.Series) -> pl.Series:
 
 
 def _lab(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
+    # "<0.01": the number is empty there
+    frame = frame.with_columns(compared=pl.col("value").str.contains(r"^\s*[<>≤≥⩽⩾]").fill_null(False))
     rows = _measured(register, table, frame.rename({"valuenum": "number", "valueuom": "unit"}), known)
     rows = register.stored(table, rows, "charttime")
     stored = pl.coalesce(pl.col("storetime"), pl.col("charttime") + LAB_TURNAROUND)
@@ -145,7 +156,10 @@ def _of_classes(register: Register, table: str, rows: pl.DataFrame, known: tuple
 STREAMED: Final[Mapping[str, Streamed]] = {
     "chartevents": Streamed(_ICU | {"charttime": TIME, "valuenum": _F, "valueuom": _S}, "chart", _chart),
     "labevents": Streamed(
-        _IDS | {"itemid": _I, "charttime": TIME, "storetime": TIME, "valuenum": _F, "valueuom": _S}, "labs", _lab
+        _IDS | {"itemid": _I, "charttime": TIME, "storetime": TIME, "value": _S, "valuenum": _F, "valueuom": _S},
+        "labs",
+        _lab,
+        optional=("value",),
     ),
     "outputevents": Streamed(_ICU | {"charttime": TIME, "value": _F, "valueuom": _S}, "outputs", _output),
     "inputevents": Streamed(_ICU | {"starttime": TIME, "endtime": TIME}, "inputs", _begun, "INPUT//"),

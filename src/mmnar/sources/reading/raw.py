@@ -13,7 +13,7 @@ import io
 import json
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
@@ -147,6 +147,7 @@ class DataRoot:
         columns: Mapping[str, pl.DataType],
         required: bool = True,
         where: pl.Expr | None = None,
+        optional: Collection[str] = (),
     ) -> Iterator[pl.DataFrame]:
         """Some columns of a table in blocks of about 8 MB of text; memory does not depend on its size.
 
@@ -157,6 +158,7 @@ class DataRoot:
             required: Whether the table must be there.
             where: The rows wanted, said in terms of ``columns``. The other columns' cells of rows that are not wanted
                 are not looked at, which saves half the time where few rows are wanted.
+            optional: Columns that are null where the table lacks them; none that decides in ``where``.
 
         Returns:
             Blocks with the columns in the order asked for, in the order of the file. A table without rows gives one
@@ -171,7 +173,7 @@ class DataRoot:
             return iter(())
         path = self.file(table)
         self._asked[path.name] = path
-        return self._typed_blocks(table, path, columns, where)
+        return self._typed_blocks(table, path, columns, where, optional)
 
     def read(
         self,
@@ -221,19 +223,24 @@ class DataRoot:
         path: Path,
         columns: Mapping[str, pl.DataType],
         where: pl.Expr | None,
+        optional: Collection[str],
     ) -> Iterator[pl.DataFrame]:
         deciding = [] if where is None else where.meta.root_names()
         waiting: list[pl.DataFrame] = []
 
+        def absent(frame: pl.DataFrame) -> list[str]:
+            return [name for name in columns if name not in frame.columns]
+
         def cast() -> pl.DataFrame:
             wanted = pl.concat(waiting)
             waiting.clear()
+            wanted = wanted.with_columns(pl.lit(None, pl.String).alias(name) for name in absent(wanted))
             return wanted.select(
                 wanted[name] if name in deciding else self._cells.typed(table, wanted[name], dtype)
                 for name, dtype in columns.items()
             )
 
-        for block in ahead(self._blocks(table, path, columns), _AHEAD):
+        for block in ahead(self._blocks(table, path, columns, optional), _AHEAD):
             self.ledger.saw(table, block.height)
             typed = block.with_columns(self._cells.typed(table, block[name], columns[name]) for name in deciding)
             wanted = typed if where is None else typed.filter(where)
@@ -248,13 +255,15 @@ class DataRoot:
             yield cast()
         self.ledger.judge(table)
 
-    def _blocks(self, table: str, path: Path, columns: Mapping[str, pl.DataType]) -> Iterator[pl.DataFrame]:
+    def _blocks(
+        self, table: str, path: Path, columns: Mapping[str, pl.DataType], optional: Collection[str]
+    ) -> Iterator[pl.DataFrame]:
         """The wanted columns under their lower-case names: as text or number from CSV, as they are from parquet."""
         try:
             if path.name.lower().endswith(".parquet"):
-                yield from _parquet_blocks(table, path, list(columns))
+                yield from _parquet_blocks(table, path, list(columns), optional)
             else:
-                yield from _csv_blocks(table, self._pieces(path), columns)
+                yield from _csv_blocks(table, self._pieces(path), columns, optional)
         except (EOFError, isal_zlib.IsalError) as error:  # type: ignore[misc] # a class, whatever isal's stub says
             raise _damaged(table, path, f"a truncated or corrupt gzip ({type(error).__name__})") from None
         except FormError as error:
@@ -401,14 +410,16 @@ def ahead(blocks: Iterator[Block], depth: int = 1) -> Iterator[Block]:
 # --- blocks → frames -----------------------------------------------------------------------------------------------
 
 
-def _csv_blocks(table: str, pieces: Iterator[bytes], columns: Mapping[str, pl.DataType]) -> Iterator[pl.DataFrame]:
+def _csv_blocks(
+    table: str, pieces: Iterator[bytes], columns: Mapping[str, pl.DataType], optional: Collection[str]
+) -> Iterator[pl.DataFrame]:
     header: list[str] = []
     for block in ahead(_whole_rows(pieces), _AHEAD):
         check_text(block)
         if not header:
             check_utf8(block.partition(b"\n")[0])
             header, block = _split_header(block)
-            places = _positions(table, header, list(columns))
+            places = _positions(table, header, list(columns), optional)
             numbers = {place: columns[name] for name, place in places.items() if columns[name] in _NUMBERS}
         try:
             frame = _parsed(block, len(header), places, numbers)
@@ -441,12 +452,12 @@ def _split_header(block: bytes) -> tuple[list[str], bytes]:
     return names, rows
 
 
-def _positions(table: str, header: list[str], wanted: list[str]) -> dict[str, int]:
-    """Wanted name → place of the first column of that name."""
+def _positions(table: str, header: list[str], wanted: list[str], optional: Collection[str]) -> dict[str, int]:
+    """Wanted name → place of the first column of that name; without optional ones that are not there."""
     places: dict[str, int] = {}
     for place, column in enumerate(header):
         places.setdefault(column.strip().lower(), place)
-    missing = [name for name in wanted if name not in places]
+    missing = [name for name in wanted if name not in places and name not in optional]
     if missing:
         raise SourceError(
             f"table '{table}'",
@@ -454,7 +465,7 @@ def _positions(table: str, header: list[str], wanted: list[str]) -> dict[str, in
             _other_header(header, missing, places, known=len(missing) < len(wanted)),
             "check the release of the records",
         )
-    return {name: places[name] for name in wanted}
+    return {name: places[name] for name in wanted if name in places}
 
 
 def _other_header(header: list[str], missing: list[str], places: Mapping[str, int], known: bool) -> str:
@@ -487,10 +498,10 @@ def _parsed(
     return raw.select(pl.col(str(place)).alias(name) for name, place in places.items())
 
 
-def _parquet_blocks(table: str, path: Path, wanted: list[str]) -> Iterator[pl.DataFrame]:
+def _parquet_blocks(table: str, path: Path, wanted: list[str], optional: Collection[str]) -> Iterator[pl.DataFrame]:
     schema = parquet.schema_of(path)
     names = list(schema)
-    columns = {name: names[place] for name, place in _positions(table, names, wanted).items()}
+    columns = {name: names[place] for name, place in _positions(table, names, wanted, optional).items()}
     empty = pl.DataFrame(schema=schema)
     frames = parquet.blocks(path, list(columns.values()), _BATCH_ROWS) if parquet.rows_of(path) else iter((empty,))
     for frame in frames:
