@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--smallest", action="store_true")
-    parser.add_argument("overrides", nargs="*", help="overrides for every run, e.g. rectifier.folds=3")
+    parser.add_argument("overrides", nargs="*", help="overrides for every run, e.g. fits=3")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     work = arguments.work or Path(tempfile.mkdtemp())
@@ -50,7 +50,7 @@ def main() -> None:
     root, record = arguments.root, {}
     if arguments.smallest:
         root = invented_sets(work / "raw", stays=200)
-        overrides, folds, names = ("train.min_steps=20", "rectifier.folds=2"), 2, CONTROLS
+        overrides, folds, names = ("train.min_steps=20", "fits=2"), 2, CONTROLS
     elif root is None:
         print("skipped: no --root with the challenge's sets")
         return

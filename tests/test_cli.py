@@ -28,7 +28,7 @@ from mmnar.training.monitor import Silent
 from mmnar.workflow import open_run, scored_predictions, train_run
 
 FIVE = ("crl-mmnar", "zero-fill", "pattern-only", "logistic-pattern", "boosting-pattern")
-QUICK = ("train.checkpoint_seconds=0", "train.max_epochs=2", "train.min_steps=0", "model.width=16", "rectifier.folds=2")
+QUICK = ("train.checkpoint_seconds=0", "train.max_epochs=2", "train.min_steps=0", "model.width=16", "fits=2")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(store: Path) -> list[Path]:
     folders = []
     for name in FIVE:
-        words = QUICK if name in ("crl-mmnar", "zero-fill") else ("rectifier.folds=2",)
+        words = QUICK if name in ("crl-mmnar", "zero-fill") else ("fits=2",)
         train_run(store, name, store.parent / name, words)
         folders.append(store.parent / name)
     return folders
@@ -144,7 +144,7 @@ def test_a_rectifier_is_not_praised_for_undoing_a_focal_loss(tmp_path: Path) -> 
     line, and the rectifier has nothing left to gain."""
     store = write_store(tmp_path / "store", planted("single", 1500))
     focal = ("train.label_loss=focal", "train.max_epochs=8", "train.lr=2e-3", "train.batch_size=64", "model.width=16")
-    words = (*focal, "train.min_steps=0", "rectifier.folds=2")
+    words = (*focal, "train.min_steps=0", "fits=2")
     run = train_run(store, "zero-fill", tmp_path / "focal", words)
     assert run.rectified is not None
     assert (run.name, f"{run.name}+rectifier") == (run.test.provenance["model"], run.rectified.provenance["model"])
@@ -178,7 +178,7 @@ def test_mistakes_cost_nothing(runs: list[Path], tmp_path: Path) -> None:
         train_run(store, "crl-mmnar", tmp_path / "a", ["train.lrr=1"])
     with pytest.raises(ConfigError, match=r"did you mean 'split\.seed'"):
         train_run(store, "crl-mmnar", tmp_path / "a", ["splitt.seed=1"])
-    for word in ("split.folds=0", "split.test=2", "split.by=nowhere", "train.lr=-1", "ensemble=0", "rectifier.folds=1"):
+    for word in ("split.folds=0", "split.test=2", "split.by=nowhere", "train.lr=-1", "ensemble=0", "fits=1"):
         with pytest.raises(ConfigError):
             train_run(store, "pattern-only", tmp_path / "a", [word])
     assert not (tmp_path / "a").exists()
@@ -247,7 +247,7 @@ def test_cheap_refusals_come_before_torch(store: Path, tmp_path: Path, arguments
 
 
 def test_a_piped_train_writes_a_line_an_epoch(store: Path, tmp_path: Path) -> None:
-    words = ["train.max_epochs=3", "train.min_steps=0", "train.patience=3", "model.width=16", "rectifier.folds=2"]
+    words = ["train.max_epochs=3", "train.min_steps=0", "train.patience=3", "model.width=16", "fits=2"]
     done = subprocess.run(
         [sys.executable, "-m", "mmnar", "train", str(store), *words, "--model", "zero-fill", "--out", "run"],
         capture_output=True,
@@ -257,11 +257,11 @@ def test_a_piped_train_writes_a_line_an_epoch(store: Path, tmp_path: Path) -> No
     )
     history = json.loads((tmp_path / "run" / "history.json").read_text())
     lines = [line for line in done.stderr.splitlines() if "epoch" in line]
-    assert len(lines) == len(history) == 9
+    assert len(lines) == len(history) == 6
     for record, line in zip(history, lines, strict=True):
         assert f"epoch {record['epoch']} of 3" in line
         assert f"tune loss {record['tune']['task']:.4f}" in line
-    assert [line.split("fit ")[1][0] for line in lines] == ["1"] * 3 + ["2"] * 3 + ["3"] * 3
+    assert [line.split("fit ")[1][0] for line in lines] == ["1"] * 3 + ["2"] * 3
     assert len(done.stdout.splitlines()) == 1
 
 

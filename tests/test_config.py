@@ -10,7 +10,7 @@ import torch
 
 from mmnar.config import RunConfig, TrainConfig, meanings, override, parse_overrides, to_plain
 from mmnar.errors import ConfigError
-from mmnar.estimators.registry import build_estimator, defaults, estimator, keys, model_names, resolve_run
+from mmnar.estimators.registry import build_estimator, defaults, estimator, is_trained, keys, model_names, resolve_run
 from mmnar.models.registry import MODELS, model_class
 from mmnar.report.cards import settings_text
 from mmnar.training.loop import _set_rate
@@ -47,8 +47,8 @@ def test_a_preset_yields_to_explicit_words_wherever_they_stand() -> None:
         ("train.random_state=3", "did you mean 'seed'"),
         ("split.validation=.1", "did you mean 'split.tune'"),
         ("split.n_splits=5", "did you mean 'split.folds'"),
-        ("rectifier.zzz=5", "known: rectifier.folds, rectifier.kappas, rectifier.prior_no_effect, rectifier.rule"),
-        ("zzz=5", "known: ensemble, rectifier.…, seed, split.…, train.…"),
+        ("rectifier.zzz=5", "known: rectifier.kappas, rectifier.prior_no_effect, rectifier.rule"),
+        ("zzz=5", "known: ensemble, fit, fits, rectifier.…, seed, split.…, train.…"),
         ("split=5", "known: split.seed"),
         ("train.task_weights=2", "train.task_weights.NAME=2"),
         ("train.lr=fast", "type float"),
@@ -57,7 +57,7 @@ def test_a_preset_yields_to_explicit_words_wherever_they_stand() -> None:
         ("train.lr=nan", "0 or more"),
         ("train.batch_size=0", "1 or more"),
         ("train.warmup=5", "a share"),
-        ("rectifier.folds=1", "2 or more"),
+        ("fits=1", "2 or more"),
         ("rectifier.prior_no_effect=1", "between 0 and 1"),
         ("ensemble=0", "1 or more"),
         ("seed", "no '='"),
@@ -101,7 +101,7 @@ def test_every_setting_is_listed_with_a_default_that_the_command_takes_and_a_mea
         said = meanings(type(config))
         assert set(said) == {f.name for f in dataclasses.fields(config)}
         assert all(len(meaning) > 5 and meaning.endswith(".") for meaning in said.values()), said
-    text = settings_text(own, deep=name in MODELS)
+    text = settings_text(own, deep=is_trained(name))
     listed = dict(re.findall(r"^  ([\w.]+) = (\S+)", text, re.M))
     assert {re.sub(r"(task_weights)\..*", r"\1", key) for key in listed} == set(keys(name))
     words = [f"{key}={value.strip(chr(34))}" for key, value in listed.items()]
@@ -121,7 +121,7 @@ def test_preset_original_is_the_methods_own_published_settings() -> None:
     t = config.train
     assert (t.batch_size, t.lr, t.weight_decay, t.patience, t.label_loss) == (32, 2e-4, 1e-6, 30, "focal")  # its 4.2
     assert (t.schedule, t.warmup, t.clip_norm, t.min_steps) == ("constant", 0, 0, 0)  # of which it says nothing
-    assert (config.rectifier.rule, config.rectifier.folds) == ("threshold", 2)  # its 3.3
+    assert (config.rectifier.rule, config.fit, config.fits) == ("threshold", "single", 2)  # its 3.3
     assert model == {"holdout": "all", "width": "64"}  # its 3.2.2: each observed modality
     assert resolve_run("drfuse", ["preset=original"])[0].train.label_loss == "bce"  # not those of CRL-MMNAR
     # a recipe by itself has no rectifier

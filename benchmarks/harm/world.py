@@ -12,7 +12,7 @@ import yaml
 
 from harm.calls import Outcome, call
 
-QUICK = ("train.max_epochs=2", "train.min_steps=0", "train.checkpoint_seconds=0", "model.width=8", "rectifier.folds=2")
+QUICK = ("train.max_epochs=2", "train.min_steps=0", "train.checkpoint_seconds=0", "model.width=8", "fits=2")
 TRAIN = ("--model", "zero-fill")
 
 
@@ -106,7 +106,7 @@ def build(base: Path, patients: int, large: bool) -> World:
         "folds": 2,
         "seeds": [0],
         "deep": dict(word.split("=") for word in QUICK[:4]),
-        "set": {"rectifier.folds": 2},
+        "set": {"fits": 2},
         "metrics": ["auroc", "brier"],
         "controls": ["pattern-only"],
         "resamples": 20,

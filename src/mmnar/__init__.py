@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mmnar.errors import MmnarError as MmnarError
     from mmnar.estimators.base import Estimator as Estimator
     from mmnar.estimators.base import Predictor as Predictor
-    from mmnar.estimators.cross import cross_predict as cross_predict
+    from mmnar.estimators.cross import cross_fit as cross_fit
     from mmnar.estimators.registry import estimator as estimator
     from mmnar.estimators.registry import model_names as model_names
     from mmnar.estimators.storage import load_predictor as load_predictor
@@ -54,7 +54,7 @@ _WHERE = {
     "Schema": "mmnar.schema",
     "Split": "mmnar.cohort.split",
     "ThresholdRectifier": "mmnar.posthoc.rectify",
-    "cross_predict": "mmnar.estimators.cross",
+    "cross_fit": "mmnar.estimators.cross",
     "estimator": "mmnar.estimators.registry",
     "evaluate": "mmnar.evaluation.evaluate",
     "evaluate_runs": "mmnar.workflow",

@@ -96,8 +96,8 @@ class SplitConfig:
 
     Args:
         seed: Of the assignment of subjects; another one is another split.
-        tune: Share of the subjects, those of the test fold apart, who stop training early and choose settings.
-        test: Share of the subjects who are scored, where ``folds`` is 1.
+        tune: Share of the subjects, those scored apart, who stop training early and choose settings.
+        test: Share of the subjects who are scored, where ``folds`` is 1; 0 = none, the run is judged out of fold.
         fold: Which of the ``folds`` is the test fold, from 0.
         folds: Of the cross-validation by subject; 1 = one split by ``test``.
         by: Attribute of the store (a site, a set, a year) whose value ``held_out`` is the test fold.
@@ -119,18 +119,15 @@ class RectifierConfig:
 
     Args:
         rule: ``lattice`` (hierarchical shrinkage), ``threshold`` (the paper's) or ``none``.
-        folds: K of the out-of-fold predictions it is fed with.
         kappas: Candidates for κ of the threshold rule, chosen among by the Brier score; one fixes it.
         prior_no_effect: p0 of the lattice: prior probability that a scale of pattern offsets is zero.
     """
 
     rule: Literal["lattice", "threshold", "none"] = "lattice"
-    folds: int = 5
     kappas: tuple[float, ...] = (0.0, 0.01, 0.02, 0.03, 0.05)
     prior_no_effect: float = 0.85
 
     def __post_init__(self) -> None:
-        _at_least("rectifier.folds", self.folds, 2)
         if not 0 < self.prior_no_effect < 1:
             raise ConfigError("rectifier.prior_no_effect", "between 0 and 1", str(self.prior_no_effect), "correct it")
 
@@ -142,6 +139,10 @@ class RunConfig:
     Args:
         seed: Initialisation, batch order, dropout.
         ensemble: Number of members with seeds ``seed, seed + 1, …``; their probabilities are averaged.
+        fit: ``cross``: several fits, each on other patients, whose mean scores; each patient's risk by the fit that
+            never saw them feeds corrections and stack and, without a test fold, is what is judged. ``single``: one fit
+            on the train and tune folds of the split, as publications do, and cross-fitting for corrections alone.
+        fits: Number K of the folds by patient of all but the test fold.
         split: Which subjects play which role.
         train: How a deep model is trained.
         rectifier: The offset by pattern fitted after training.
@@ -149,12 +150,15 @@ class RunConfig:
 
     seed: int = 0
     ensemble: int = 1
+    fit: Literal["cross", "single"] = "cross"
+    fits: int = 5
     split: SplitConfig = field(default_factory=SplitConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     rectifier: RectifierConfig = field(default_factory=RectifierConfig)
 
     def __post_init__(self) -> None:
         _at_least("ensemble", self.ensemble, 1)
+        _at_least("fits", self.fits, 2)
 
 
 PLAIN_TRAINING: Final[Mapping[str, Any]] = {
@@ -246,7 +250,7 @@ def keys_of(config: Any, where: str = "") -> list[str]:
     """The dotted keys of a (nested) dataclass.
 
     >>> keys_of(RunConfig())[:3]
-    ['seed', 'ensemble', 'split.seed']
+    ['seed', 'ensemble', 'fit']
     """
     keys = []
     for f in dataclasses.fields(config):
@@ -258,8 +262,8 @@ def keys_of(config: Any, where: str = "") -> list[str]:
 def meanings(config: type[Any]) -> dict[str, str]:
     """Field → what it means, from the section "Args" of a dataclass's docstring, in which names may share a line.
 
-    >>> meanings(RectifierConfig)["folds"]
-    'K of the out-of-fold predictions it is fed with.'
+    >>> meanings(RectifierConfig)["prior_no_effect"]
+    'p0 of the lattice: prior probability that a scale of pattern offsets is zero.'
     """
     section = re.search(r"^Args:\n((?:[ ]{4}.*\n?|\n)*)", inspect.getdoc(config) or "", re.M)
     out: dict[str, str] = {}

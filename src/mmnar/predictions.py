@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mmnar.errors import LeakageError, SchemaError, StoreError
 from mmnar.files import write_whole
 from mmnar.privacy import counted_of
-from mmnar.roles import ROLES, R
+from mmnar.roles import ROLES, Calibration, R, Test
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,6 +27,8 @@ Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
 FORMAT: Final = "mmnar.predictions/2"
+OUT_OF_FOLD: Final = "out of fold"
+"""``provenance["validation"]`` of risks that are judged without a test fold."""
 _ROW_COLUMNS: Final = ("subject_id", "hadm_id", "stay_id", "prediction_time", "fold")
 _PER_ROW: Final = (*_ROW_COLUMNS, "subject_digest", "proba", "labels", "label_mask", "present")
 _ATTRIBUTE: Final = "attribute:"
@@ -138,6 +140,23 @@ class Predictions(Generic[R]):
     def with_proba(self, proba: Float, **provenance: Any) -> Predictions[R]:
         """The same samples with other risks (a rectifier's, an ensemble's)."""
         return replace(self, proba=proba, provenance={**self.provenance, **provenance})
+
+    def as_validation(self: Predictions[Calibration]) -> Predictions[Test]:
+        """Out-of-fold risks in place of a test fold's, where there is none: internal validation by cross-fitting.
+
+        Raises:
+            LeakageError: Not out-of-fold risks: other predictions, or a subject was seen by what scored it.
+        """
+        if self.role is not Calibration:
+            raise LeakageError(
+                "internal validation",
+                "calibration predictions",
+                f"{self.role.name} predictions",
+                "cross-fit and pass the out-of-fold risks",
+            )
+        self.refuse_overlap()
+        provenance = {**self.provenance, "validation": OUT_OF_FOLD}
+        return replace(self, role=Test, provenance=provenance)  # type: ignore[return-value, arg-type]
 
     def also_fitted_on(self, subjects: NDArray[np.uint64]) -> Predictions[R]:
         """Record that the numbers now also depend on these subjects' labels."""

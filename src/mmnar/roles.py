@@ -1,7 +1,7 @@
-"""The four roles a fold can play, as types: what may be fitted on what is a matter of signatures.
+"""The five roles a fold can play, as types: what may be fitted on what is a matter of signatures.
 
-``Train`` and ``Tune`` reach ``Estimator.fit``; ``Calibration`` alone reaches ``posthoc``; ``Test`` alone
-reaches ``evaluate``. The classes are never instantiated.
+``Development`` reaches ``cross_fit``, which divides it; ``Train`` and ``Tune`` reach ``Estimator.fit``; ``Calibration``
+alone reaches ``posthoc``; ``Test`` alone reaches ``evaluate``. The classes are never instantiated.
 """
 
 from __future__ import annotations
@@ -12,13 +12,31 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ROLES", "Calibration", "R", "Role", "Test", "Train", "Tune", "key_mark", "subject_digests", "subject_keys"]
+__all__ = [
+    "ROLES",
+    "Calibration",
+    "Development",
+    "R",
+    "Role",
+    "Test",
+    "Train",
+    "Tune",
+    "key_mark",
+    "subject_digests",
+    "subject_keys",
+]
 
 
 class Role:
     """Phantom type; ``name`` is how the role is written in files and messages."""
 
     name: str = ""
+
+
+class Development(Role):
+    """All but the test fold: who may be learned from, before anybody has said who fits, tunes or is scored."""
+
+    name = "development"
 
 
 class Train(Role):
@@ -34,7 +52,7 @@ class Tune(Role):
 
 
 class Calibration(Role):
-    """Training subjects, each scored by a fit that never saw them: what corrections are fitted on."""
+    """Development subjects, each scored by a fit that never saw them: what corrections are fitted on."""
 
     name = "calibration"
 
@@ -47,7 +65,7 @@ class Test(Role):
 
 
 R = TypeVar("R", bound=Role)
-ROLES: Final[dict[str, type[Role]]] = {r.name: r for r in (Train, Tune, Calibration, Test)}
+ROLES: Final[dict[str, type[Role]]] = {r.name: r for r in (Development, Train, Tune, Calibration, Test)}
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 

@@ -130,7 +130,7 @@ def test_features_that_are_fixed_are_those_of_prediction() -> None:
     assert not torch.equal(head[0], head[-1])
     (one, two) = [x.sort(0).values for training, x in features if training][-2:]
     predicted = [x.sort(0).values for training, x in features if not training][-1]
-    assert torch.equal(one, two)
+    assert torch.allclose(one, two, atol=1e-6)  # where a row stands in a batch may move its last bit
     assert torch.allclose(one, predicted, atol=1e-6)
 
 

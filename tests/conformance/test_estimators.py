@@ -20,13 +20,13 @@ from mmnar.files import read_sealed, write_sealed
 from mmnar.models.registry import MODELS
 from mmnar.schema import Schema, Task
 from tests.populations import mixed_population, population
+from tests.recipes import quick
 
 SPLIT = Split(tune=0.2, test=0.3)
 
 
 def recipe(name: str, ensemble: int = 1) -> Estimator:
-    quick = ("train.min_steps=0", "train.max_epochs=2", "model.width=16") if name in MODELS else ()
-    return estimator(name, *quick, ensemble=ensemble)
+    return estimator(name, *quick(name), ensemble=ensemble)
 
 
 def folds(data: PatientDataset) -> tuple[Any, Any, Any]:

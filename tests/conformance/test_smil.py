@@ -257,9 +257,9 @@ def test_views_that_are_equal_have_equal_representations_whatever_dropout_does()
     several = b.take((b.present.sum(1) >= 2).nonzero().squeeze(1))
     views = several.present.expand(2, -1, -1)
     logits, z1, z2 = m.main(several, views, m.auxiliary, None)
-    assert torch.equal(z1[1], z1[0])
-    assert F.mse_loss(z2[1], z2[0]) == 0
-    assert not torch.equal(logits[1], logits[0])  # dropout is at work, before the head
+    assert torch.allclose(z1[1], z1[0], atol=1e-5)  # where a row stands in a product may move its last bit
+    assert F.mse_loss(z2[1], z2[0]) < 1e-10
+    assert not torch.allclose(logits[1], logits[0], atol=1e-3)  # dropout is at work, before the head
 
 
 def test_before_there_are_centroids_an_absent_block_is_zeros_and_nobody_is_perturbed() -> None:

@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from mmnar.cohort.split import Split
-from mmnar.dataset.store import cross_folds
-from mmnar.estimators.cross import cross_predict
+from mmnar.dataset.store import divided
+from mmnar.estimators.cross import cross_fit
 from mmnar.estimators.tabular import late_fusion
 from mmnar.estimators.tabular.late_fusion import LateFusion, evidence, out_of_fold, stacker_columns
 from mmnar.simulation.planted import planted
@@ -47,7 +47,8 @@ def test_evidence_of_a_subject_never_comes_from_their_own_labels(monkeypatch: py
     labels[rows, 0] = ~labels[rows, 0] & data.label_mask[rows, 0]
     after = seen_by_stacker(monkeypatch, dataclasses.replace(data, labels=labels))[0]
     np.testing.assert_array_equal(after[own], before[own])
-    parts = [np.isin(train.rows, held.rows) for _, held in cross_folds(train, 5, late_fusion.INNER)]
+    fold = divided(train.subject_id, 5, late_fusion.INNER)
+    parts = [fold == f for f in range(5)]
     (together,) = [part for part in parts if part[own].any()]  # a subject's samples are in one fold
     np.testing.assert_array_equal(after[together], before[together])
     assert not np.allclose(after[~together], before[~together], atol=1e-6)
@@ -111,6 +112,6 @@ def test_it_is_close_to_the_exact_risk_where_one_modality_or_the_pattern_tells(m
 
 def test_cross_fitting_from_outside_leaves_every_inner_fold_somebody() -> None:
     data = population(600)
-    train, tune = (data.fold(Split(tune=0.2, test=0.2), role) for role in ("train", "tune"))
-    scored = cross_predict(LateFusion(), train, tune, folds=2)
-    assert len(scored) == len(train)
+    development = data.fold(Split(test=0.2), "development")
+    scored = cross_fit(LateFusion(), development, 2, tune=0.2).out_of_fold
+    assert len(scored) == len(development)

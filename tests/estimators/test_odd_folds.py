@@ -99,7 +99,7 @@ def test_such_runs_are_judged_and_reported(tmp_path: Path) -> None:
         data, place = make(), tmp_path / make.__name__
         store = write_store(place / "store", data)
         runs = [
-            train_run(store, name, place / "runs" / name, ("rectifier.folds=2", *_recipe(name)))
+            train_run(store, name, place / "runs" / name, ("fits=2", *_recipe(name)))
             for name in ("zero-fill", "logistic-pattern", "pattern-only")
         ]
         result = evaluate_runs(runs, resamples=50)

@@ -34,7 +34,7 @@ REPOSITORY = Path(__file__).parents[2]
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("export")
     write_store(folder / "store", population(600, subjects=300))
-    return train_run(folder / "store", "pattern-only", folder / "run", ("rectifier.folds=2",))
+    return train_run(folder / "store", "pattern-only", folder / "run", ("fits=2",))
 
 
 @pytest.fixture(scope="module")

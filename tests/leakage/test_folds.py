@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mmnar.cohort.split import Split
 from mmnar.dataset.store import cross_folds
 from mmnar.errors import ConfigError, LeakageError
-from mmnar.estimators.cross import cross_predict
+from mmnar.estimators.cross import cross_fit
 from mmnar.estimators.registry import estimator
 from mmnar.evaluation.evaluate import evaluate
 from mmnar.posthoc.rectify import LatticeRectifier
@@ -38,13 +38,21 @@ def test_adding_patients_never_moves_the_others(seed: int) -> None:
     assert (split.roles(many)[:50] == split.roles(few)).all()
 
 
-def test_cross_folds_hold_every_training_subject_out_once() -> None:
-    train = population(400, subjects=150).fold(Split(), "train")
-    held_rows = []
-    for inner, held in cross_folds(train, 4):
-        assert not set(inner.subject_id) & set(held.subject_id)
+def test_cross_folds_hold_every_development_subject_out_once_and_share_no_subject_within_a_fit() -> None:
+    data = population(400, subjects=150)
+    development = data.fold(Split(), "development")
+    assert not set(development.subject_id) & set(data.fold(Split(), "test").subject_id)
+    held_rows: list[int] = []
+    learned: set[int] = set()
+    for train, tune, held in cross_folds(development, 4):
+        ids = [set(fold.subject_id) for fold in (train, tune, held)]
+        assert not ids[0] & ids[1]
+        assert not (ids[0] | ids[1]) & ids[2]
+        assert sorted([*train.rows, *tune.rows, *held.rows]) == development.rows.tolist()
         held_rows += held.rows.tolist()
-    assert sorted(held_rows) == train.rows.tolist()
+        learned |= ids[0]
+    assert sorted(held_rows) == development.rows.tolist()
+    assert learned == set(development.subject_id)  # together the fits learn from everybody
 
 
 def test_evaluate_raises_when_a_scored_subject_was_seen() -> None:
@@ -68,18 +76,21 @@ def test_evaluate_takes_test_predictions_only() -> None:
 def test_the_rectifier_is_fed_out_of_fold_and_applied_elsewhere() -> None:
     data = population(1500)
     split = Split()
-    train, tune, test = data.fold(split, "train"), data.fold(split, "tune"), data.fold(split, "test")
+    development, test = data.fold(split, "development"), data.fold(split, "test")
     recipe = estimator("pattern-only")
-    calibration = cross_predict(recipe, train, tune, folds=3)
+    crossed = cross_fit(recipe, development, 3)
+    calibration = crossed.out_of_fold
     fitted = LatticeRectifier().fit(calibration)
-    scored = recipe.fit(train, tune).predict(test)
+    scored = crossed.predictor.predict(test)
     rectified = fitted.apply(scored)
-    assert set(train.subjects()) <= set(rectified.fitted_subjects[0])
+    assert set(development.subjects()) <= set(rectified.fitted_subjects[0])
     with pytest.raises(LeakageError):
         fitted.apply(calibration)
     with pytest.raises(LeakageError):
         LatticeRectifier().fit(scored)  # type: ignore[arg-type]
-    own: Predictions[Test] = recipe.fit(tune, tune).predict(train)  # type: ignore[arg-type,assignment]
+    own: Predictions[Test] = recipe.fit(data.fold(split, "tune"), data.fold(split, "tune")).predict(
+        data.fold(split, "train")
+    )  # type: ignore[arg-type,assignment]
     with pytest.raises(LeakageError):
         fitted.apply(own)
 

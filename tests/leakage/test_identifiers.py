@@ -18,7 +18,7 @@ from mmnar.roles import subject_digests, subject_keys
 from mmnar.workflow import Run, evaluate_runs, open_run, train_run
 from tests.populations import population
 
-WORDS = ("train.batch_size=64", "train.min_steps=20", "train.max_epochs=1", "rectifier.folds=2", "model.width=16")
+WORDS = ("train.batch_size=64", "train.min_steps=20", "train.max_epochs=1", "fits=2", "model.width=16")
 FIRST, POSSIBLE = 10_000_000, 40_000
 
 

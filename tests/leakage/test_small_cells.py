@@ -89,7 +89,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def shared(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Shared:
     folder = tmp_path_factory.mktemp("shared")
-    words = ("split.by=part", "split.held_out=test", "rectifier.folds=2")
+    words = ("split.by=part", "split.held_out=test", "fits=2")
     runs = [train_run(store, m, folder / "runs" / m, words) for m in ("pattern-only", "logistic-pattern")]
     build_report(runs, folder / "report", resamples=20)
     text, page = describe(store, folder / "atlas")

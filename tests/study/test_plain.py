@@ -24,7 +24,7 @@ GOOD: dict[str, Any] = {
     "settings": {"default": {}, "slow": {"train.lr": 1e-4}},
     "folds": 2,
     "seeds": [0, 1],
-    "set": {"rectifier.folds": 2},
+    "set": {"fits": 2},
     "deep": {"train.max_epochs": 2},
     "search": {"trials": 2, "space": {"train.lr": [1e-3, 1e-4]}, "spaces": {"deep": {"model.width": [8, 16]}}},
     "metrics": ["auroc"],

@@ -250,7 +250,7 @@ def test_who_chose_settings_is_scored_in_no_fold(store: Path, tmp_path: Path) ->
 
 
 def test_rows_that_share_runs_share_the_search(store: Path, tmp_path: Path) -> None:
-    own = {"model": "pattern-only", "set": {"rectifier.rule": "lattice", "rectifier.folds": 2}}
+    own = {"model": "pattern-only", "set": {"rectifier.rule": "lattice", "fits": 2}}
     rows = {"plain": own, "rectified": {**own, "rectified": True}}
     spaces = {name: {"model.strength": [1.0, 40.0]} for name in rows}
     engine = Inline()

@@ -40,7 +40,7 @@ def demo(*, out: Path = Path("demo"), patients: int = 3000, seed: int = 0) -> No
         notes_encoder="hashing",
         out=store,
     )
-    quick = ("train.batch_size=128", "train.min_steps=300", "rectifier.folds=3", f"seed={seed}")
+    quick = ("train.batch_size=128", "train.min_steps=300", "fits=3", f"seed={seed}")
     for name in ("crl-mmnar", "zero-fill", "pattern-only", "logistic-pattern", "boosting-pattern"):
         overrides = (*quick, "model.width=64") if name in MODELS else quick
         train(store, *overrides, model=name, out=out / "runs" / name)
@@ -49,13 +49,14 @@ def demo(*, out: Path = Path("demo"), patients: int = 3000, seed: int = 0) -> No
 
 @app.command
 @writes_out
-def train(store: Path, *overrides: str, model: str, out: Path, resume: bool = False) -> None:
-    """Fit a model, its rectifier on out-of-fold predictions, and score the test fold.
+def train(store: Path, *overrides: str, model: str = "stack", out: Path, resume: bool = False) -> None:
+    """Fit a model on folds of all patients but the test fold, correct it by their risks out of fold, and score the
+    test fold; without one (split.test=0) the risks out of fold are judged.
 
     Args:
         store: A prepared store.
-        overrides: Such as train.lr=3e-4 model.width=64 ensemble=5 split.folds=5 split.fold=0 preset=original.
-        model: A name from `mmnar models`.
+        overrides: Such as train.lr=3e-4 model.width=64 ensemble=5 split.folds=5 fit=single preset=original.
+        model: A name from `mmnar models`; the stack weighs CRL-MMNAR and two controls by their risks out of fold.
         out: The run's folder.
         resume: Continue an interrupted run, to the same numbers; a finished one stays as it is.
     """
@@ -68,7 +69,7 @@ def train(store: Path, *overrides: str, model: str, out: Path, resume: bool = Fa
     if finished:
         print(f"{run.name}: the run in {out} is finished; nothing was changed")
         return
-    print(f"{run.name}: {len(run.test)} test samples scored in {run.record['seconds']:.0f} s → {out}")
+    print(f"{run.name}: {len(run.test)} {run.judged} scored in {run.record['seconds']:.0f} s → {out}")
 
 
 @app.command
@@ -144,8 +145,7 @@ def models(name: str | None = None) -> None:
     Args:
         name: A method.
     """
-    from mmnar.estimators.registry import check_name, defaults, estimator, model_names
-    from mmnar.models.registry import MODELS
+    from mmnar.estimators.registry import check_name, defaults, estimator, is_trained, model_names
     from mmnar.report.cards import card_text, settings_text
 
     if name is not None:
@@ -156,7 +156,7 @@ def models(name: str | None = None) -> None:
             print("Takes every kind of modality")
         if not card.get("original"):
             print("Has no preset")
-        print(f"\n{settings_text(defaults(name), name in MODELS)}")
+        print(f"\n{settings_text(defaults(name), is_trained(name))}")
         return
     for known in model_names():
         card = estimator(known).card

@@ -171,4 +171,4 @@ class Split:
 
 def check_role(name: str) -> None:
     if name not in ROLES:
-        raise ConfigError("fold role", " | ".join(ROLES), repr(name), "use one of the four")
+        raise ConfigError("fold role", " | ".join(ROLES), repr(name), "use one of these")

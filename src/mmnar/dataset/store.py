@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from mmnar.errors import LeakageError, SchemaError, StoreError
 from mmnar.files import first_changed, is_temporary, read_sealed, sweep, write_sealed, write_whole
 from mmnar.lock import alone, contents
 from mmnar.predictions import Predictions
-from mmnar.roles import ROLES, Calibration, R, Test, Train, Tune, key_mark, subject_digests, subject_keys
+from mmnar.roles import ROLES, Calibration, Development, R, Test, Train, Tune, key_mark, subject_digests, subject_keys
 from mmnar.schema import ModalitySpec, Schema
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "PatientDataset",
     "claim_store",
     "cross_folds",
+    "divided",
     "make_dataset",
     "open_store",
     "presence",
@@ -116,6 +117,19 @@ class PatientDataset:
         """The same samples, their digests comparable with those of ``other``, where a model was fitted."""
         return replace(self, secret=other.secret)
 
+    def asking(self, tasks: Sequence[str]) -> PatientDataset:
+        """The same samples with some of the tasks alone, in the schema's order."""
+        at = [k for k, task in enumerate(self.schema.task_names) if task in tasks]
+        return replace(
+            self,
+            schema=replace(self.schema, tasks=tuple(self.schema.tasks[k] for k in at)),
+            labels=self.labels[:, at],
+            label_mask=self.label_mask[:, at],
+            bayes=None if self.bayes is None else self.bayes[:, at],
+        )
+
+    @overload
+    def fold(self, split: Split, role: Literal["development"]) -> Fold[Development]: ...
     @overload
     def fold(self, split: Split, role: Literal["train"]) -> Fold[Train]: ...
     @overload
@@ -131,7 +145,8 @@ class PatientDataset:
             ConfigError: No such role.
         """
         check_role(role)
-        rows = np.flatnonzero(split.roles(self.subject_id, self.attributes) == role)
+        roles = split.roles(self.subject_id, self.attributes)
+        rows = np.flatnonzero(roles != Test.name if role == Development.name else roles == role)
         return Fold(self, rows, ROLES[role], split.fold)
 
 
@@ -166,6 +181,10 @@ class Fold(Generic[R]):
     @property
     def present(self) -> NDArray[np.bool_]:
         return self.dataset.present[self.rows]
+
+    def asking(self, tasks: Sequence[str]) -> Fold[R]:
+        """The same fold with some of the tasks alone; itself where it is all of them."""
+        return self if tuple(tasks) == self.schema.task_names else replace(self, dataset=self.dataset.asking(tasks))
 
     def content(self, modality: str) -> Content:
         """What ``dataset.content`` describes, of this fold's samples."""
@@ -216,18 +235,54 @@ class Fold(Generic[R]):
         )
 
 
-def cross_folds(train: Fold[Train], folds: int, seed: int = 0) -> Iterator[tuple[Fold[Train], Fold[Calibration]]]:
-    """Split a training fold by subject into ``folds`` (train, calibration) pairs for out-of-fold predictions.
+def divided(subject_id: NDArray[np.int64], folds: int, seed: int = 0) -> NDArray[np.int64]:
+    """(n,) which of ``folds`` folds each subject is in, by the hash of the subject.
 
-    The calibration folds together hold every training sample once.
+    Raises:
+        LeakageError: A fold would be empty.
     """
-    u = (subject_keys(train.subject_id, seed + 7_777_777) / 2.0**64 * folds).astype(np.int64)
+    fold = (subject_keys(subject_id, seed + 7_777_777) / 2.0**64 * folds).astype(np.int64)
+    if len(np.unique(fold)) < folds:
+        raise LeakageError("cross-fitting", f"subjects in each of {folds} folds", "an empty one", "use fewer folds")
+    return fold
+
+
+def cross_folds(
+    development: Fold[Development], folds: int, tune: float = 0.15, seed: int = 0
+) -> Iterator[tuple[Fold[Train], Fold[Tune], Fold[Calibration]]]:
+    """Three folds a fit: who is fitted on, who stops it, and who is scored by it; no subject is in two of them.
+
+    The calibration folds together hold every sample once. Who tunes is drawn anew for each fit.
+
+    Args:
+        folds: K fits.
+        tune: Share, of the subjects who are not held out.
+
+    Raises:
+        LeakageError: Another fold than that of development, or a fold of the three would be empty.
+    """
+    if development.role is not Development:
+        role = development.role.name
+        raise LeakageError(
+            "cross-fitting", "the development fold", f"the {role} fold", "pass fold(split, 'development')"
+        )
+    data, rows, number = development.dataset, development.rows, development.number
+    held = divided(development.subject_id, folds, seed)
     for k in range(folds):
-        inner: Fold[Train] = Fold(train.dataset, train.rows[u != k], Train, train.number)
-        held: Fold[Calibration] = Fold(train.dataset, train.rows[u == k], Calibration, train.number)
-        if not len(inner) or not len(held):
-            raise LeakageError("cross-fitting", f"subjects in each of {folds} folds", "an empty one", "use fewer folds")
-        yield inner, held
+        drawn = subject_keys(development.subject_id, seed + 1_000_003 * (k + 2)) / 2.0**64 < tune
+        parts = (rows[(held != k) & ~drawn], rows[(held != k) & drawn], rows[held == k])
+        if not all(map(len, parts)):
+            raise LeakageError(
+                f"fit {k + 1} of {folds}",
+                "subjects to train, to tune and to score",
+                "none for one of these",
+                "use more subjects or fewer fits",
+            )
+        yield (
+            Fold(data, parts[0], Train, number),
+            Fold(data, parts[1], Tune, number),
+            Fold(data, parts[2], Calibration, number),
+        )
 
 
 def write_store(path: Path, dataset: PatientDataset) -> Path:

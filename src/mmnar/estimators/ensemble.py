@@ -1,4 +1,4 @@
-"""A seed ensemble of any Estimator: the mean of its members' probabilities."""
+"""The mean of several fits: of one recipe with several seeds, or of its cross-fitted folds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmnar.estimators.base import Estimator, Predictor
 from mmnar.estimators.storage import fit_or_load, load_predictor, save_predictor
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
-from mmnar.training.monitor import Monitor
+from mmnar.training.monitor import Monitor, Named, Silent
 
 
 class EnsembleEstimator(Estimator):
@@ -49,16 +49,19 @@ class EnsembleEstimator(Estimator):
         seed: int = 0,
         workdir: Path | None = None,
         monitor: Monitor | None = None,
-    ) -> EnsemblePredictor:
-        fitted = [
-            fit_or_load(self.base, train, tune, seed + i, workdir / f"member{i}" if workdir else None, monitor)
-            for i in range(self.members)
-        ]
-        return EnsemblePredictor(self.name, train.schema, fitted[0].fitted_subjects, fitted)
+    ) -> MeanPredictor:
+        fitted = []
+        for i in range(self.members):
+            place, named = workdir / f"member{i}" if workdir else None, Named(monitor or Silent(), f"seed {seed + i}")
+            fitted.append(fit_or_load(self.base, train, tune, seed + i, place, named))
+        return MeanPredictor(self.name, train.schema, fitted[0].fitted_subjects, fitted)
 
 
-class EnsemblePredictor(Predictor):
-    """Fitted members."""
+class MeanPredictor(Predictor):
+    """The mean of its members' risks, task by task over those that know the task.
+
+    Risks, not logits: what a pattern's patients have on average out of fold, they then have in the mean (ADR 17).
+    """
 
     def __init__(
         self, name: str, schema: Schema, fitted_subjects: NDArray[np.uint64], members: list[Predictor]
@@ -67,12 +70,23 @@ class EnsemblePredictor(Predictor):
         self.members = members
 
     @property
+    def parameters(self) -> int | None:
+        """Number of trained weights of all members; None where they are no networks."""
+        each = [getattr(member, "parameters", None) for member in self.members]
+        return None if None in each else sum(each)  # type: ignore[arg-type]
+
+    @property
     def keeps_patients(self) -> bool:
         return any(member.keeps_patients for member in self.members)
 
     def predict_proba(self, fold: Fold[Any]) -> NDArray[np.float64]:
-        mean: NDArray[np.float64] = np.mean([m.predict_proba(fold) for m in self.members], axis=0)
-        return mean
+        tasks = self.schema.task_names
+        total, knowing = np.zeros((len(fold), len(tasks))), np.zeros(len(tasks))
+        for member in self.members:
+            known = np.isin(tasks, member.schema.task_names)
+            total[:, known] += member.predict_proba(fold.asking(member.schema.task_names))
+            knowing += known
+        return total / knowing
 
     def _state(self, folder: Path) -> dict[str, Any]:
         for i, member in enumerate(self.members):
@@ -82,6 +96,6 @@ class EnsemblePredictor(Predictor):
     @classmethod
     def load_state(
         cls, folder: Path, schema: Schema, fitted_subjects: NDArray[np.uint64], state: dict[str, Any]
-    ) -> EnsemblePredictor:
+    ) -> MeanPredictor:
         members = [load_predictor(folder / f"member{i}") for i in range(state["members"])]
         return cls(state["name"], schema, fitted_subjects, members)

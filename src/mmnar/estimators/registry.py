@@ -23,10 +23,18 @@ TABULAR: Final[dict[str, str]] = {
     "factor-posterior": "mmnar.estimators.tabular.factor_posterior:FactorPosterior",
 }
 
+STACK: Final = "stack"
+"""Several of them, weighed by their out-of-fold risks."""
+
 
 def model_names() -> tuple[str, ...]:
     """All registered names, deep methods first."""
-    return (*MODELS, *TABULAR)
+    return (*MODELS, *TABULAR, STACK)
+
+
+def is_trained(name: str) -> bool:
+    """Whether ``train.…`` keys tell: it is a network, or may hold one."""
+    return name not in TABULAR
 
 
 def estimator(name: str, *overrides: str, ensemble: int = 1) -> Estimator:
@@ -58,6 +66,11 @@ def build_estimator(name: str, model: Mapping[str, Any], train: TrainConfig, ens
 
 
 def _base(name: str, model: Mapping[str, Any], train: TrainConfig) -> Estimator:
+    if name == STACK:
+        from mmnar.estimators.stack import Stack
+
+        config = override(defaults(name), model, "model.", lambda: keys(name))
+        return Stack({member: _base(member, {}, train) for member in config.members}, config.spread)
     if name in MODELS:
         from mmnar.estimators.fusion import FusionEstimator
         from mmnar.models.registry import model_class
@@ -84,13 +97,17 @@ def defaults(name: str) -> Any:
         from mmnar.models.registry import model_class
 
         return model_class(name).Config()
+    if name == STACK:
+        from mmnar.estimators.stack import StackConfig
+
+        return StackConfig()
     module, attribute = TABULAR[name].split(":")
     return getattr(import_module(module), attribute)()
 
 
 def keys(name: str) -> list[str]:
     """Every key that tells in a run of method ``name``."""
-    common = [key for key in keys_of(RunConfig()) if name in MODELS or not key.startswith("train.")]
+    common = [key for key in keys_of(RunConfig()) if is_trained(name) or not key.startswith("train.")]
     return [*common, *keys_of(defaults(name), "model.")]
 
 
@@ -131,11 +148,15 @@ def _original(name: str) -> Mapping[str, Any]:
         raise ConfigError(
             f"preset=original of '{name}'", f"one of {known}", "a method without", "leave it out for our defaults"
         )
-    return settings
+    return {"fit": "single", **settings}
 
 
 def model_settings(recipe: Estimator) -> dict[str, Any]:
-    """The method's resolved configuration as plain JSON."""
+    """The method's resolved configuration as plain JSON; of a stack, that of each member."""
+    from mmnar.estimators.stack import Stack
+
     base = getattr(recipe, "base", recipe)
+    if isinstance(base, Stack):
+        return {"spread": base.spread, "members": {n: model_settings(of) for n, of in base.members.items()}}
     config = getattr(base, "model", base)
     return dataclasses.asdict(config) if dataclasses.is_dataclass(config) and not isinstance(config, type) else {}

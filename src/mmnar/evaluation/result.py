@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from mmnar.predictions import OUT_OF_FOLD
+
 DIGITS: Final = 4
 """Decimals of a metric that is saved or shown."""
 COARSE: Final = 2
@@ -174,6 +176,12 @@ class Result:
     counts: dict[str, TaskCounts]
     comparisons: tuple[Comparison, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def out_of_fold(self) -> bool:
+        """Whether there was no test fold: what is judged are risks of each patient by the fit that never saw them."""
+        models = self.provenance.get("models", {}).values()
+        return any(of.get("validation") == OUT_OF_FOLD for of in models)
 
     def disclosed(self) -> Result:
         """The digits that may be saved or shown."""

@@ -136,7 +136,7 @@ class CRLMMNAR(Model):
             "train.max_epochs": 200,
             "train.label_loss": "focal",
             "rectifier.rule": "threshold",
-            "rectifier.folds": 2,
+            "fits": 2,
         },
     )
     Config = CRLMMNARConfig

@@ -53,7 +53,7 @@ def calibration(task: str, model: str, lines: Sequence[Line], top: float) -> Mar
 
 
 def training(run: str, history: Sequence[Mapping[str, Any]]) -> Markup | None:
-    """Training and tuning loss by epoch, one pair of lines a fit; None where nothing was recorded."""
+    """Training and tuning loss by epoch, two lines a fit; None where nothing was recorded."""
     loss = main_loss(history)
     lines = [] if loss is None else _loss_lines(history, loss)
     if not lines:
@@ -74,7 +74,7 @@ def _loss_lines(history: Sequence[Mapping[str, Any]], loss: str) -> list[Line]:
             pairs = [p for p in pairs if math.isfinite(p[1])]
             if pairs:
                 curve = Curve(tuple(p[0] for p in pairs), tuple(p[1] for p in pairs))
-                lines.append(Line(f"{part} {loss}, fit {fit}", curve, colour, dash))
+                lines.append(Line(f"{part} {loss}, a line a fit", curve, colour, dash))
     return lines
 
 
@@ -88,13 +88,13 @@ def main_loss(history: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def legend(lines: Sequence[Line]) -> Markup:
-    """Names beside samples of their lines."""
+    """Names beside samples of their lines; lines of one name are shown once."""
     items = [
         Markup(
             '<li><svg class="swatch" viewBox="0 0 26 8" width="26" height="8" aria-hidden="true">'
             '<path d="M0 4H26" stroke="{}" stroke-dasharray="{}"/></svg>{}</li>'
         ).format(line.colour, line.dash, line.name)
-        for line in lines
+        for line in {line.name: line for line in lines}.values()
     ]
     return Markup('<ul class="legend">{}</ul>').format(join(items))
 

@@ -33,7 +33,7 @@ def settings_text(own: Any, deep: bool) -> str:
 
     >>> from mmnar.config import RectifierConfig
     >>> print(settings_text(RectifierConfig(), deep=False).splitlines()[3].strip())
-    model.folds = 5                 K of the out-of-fold predictions it is fed with.
+    model.kappas = 0.0,0.01,0.02,0.03,0.05
     """
     common = [row for row in _settings(RunConfig(), "") if deep or not row[0].startswith("train.")]
     blocks = [("Its settings:", list(_settings(own, "model."))), ("Settings of every run:", common)]

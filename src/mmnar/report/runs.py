@@ -14,7 +14,7 @@ from mmnar.render.blocks import Block, Page, Section
 from mmnar.render.page import html_of
 from mmnar.report.inputs import ReportInputs, RunRecord
 from mmnar.report.parts.availability import availability
-from mmnar.report.parts.cohort import asked_in_test, cohort, source_of
+from mmnar.report.parts.cohort import asked_of_the_scored, cohort, source_of
 from mmnar.report.parts.curves import curves
 from mmnar.report.parts.groups import by_pattern, by_subgroup
 from mmnar.report.parts.missingness import missingness
@@ -97,7 +97,7 @@ def _parts(inputs: ReportInputs, shown: dict[str, Any]) -> list[tuple[str, Itera
     drawn = any(m.roc or m.pr or m.calibration for m in entries)
     return [
         ("Summary", summary(result, manifest), bool(tasks)),
-        ("Cohort", cohort(manifest, atlas, asked_in_test(tasks, manifest, result.counts)), True),
+        ("Cohort", cohort(manifest, atlas, asked_of_the_scored(manifest, result)), True),
         ("Availability of modalities", availability(atlas, JSON) if atlas else (), atlas is not None),
         ("Is missingness informative?", missingness(signal) if signal else (), signal is not None),
         ("Performance", performance(result), bool(tasks)),

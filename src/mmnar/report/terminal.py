@@ -17,7 +17,8 @@ DIGITS: Final = 3
 def result_text(result: Result) -> str:
     """Tables of metrics with 95 % intervals per task, and the paired comparisons of AUROC."""
     result = result.disclosed()
-    lines: list[str] = []
+    lines = ["Judged out of fold, without a test fold (internal validation by cross-fitting)", ""]
+    lines = lines if result.out_of_fold else []
     for task, models in result.tasks.items():
         counts = result.counts[task]
         table = metric_table(result, task, known(models, METRICS), task, least_digits=DIGITS)

@@ -22,20 +22,21 @@ _LISTS: Final = ("mmnar.models.registry",)
 
 
 @lru_cache(maxsize=1024)
-def code_fingerprint(target: str) -> str:
-    """Hash of every module of this package that ``target``'s numbers can depend on, 12 hex digits.
+def code_fingerprint(*targets: str) -> str:
+    """Hash of every module of this package that the numbers of ``targets`` can depend on, 12 hex digits.
 
     Modules are followed from import to import. Comments, docstrings, layout and other methods' files do not count.
 
     Args:
-        target: ``"module"`` or ``"module:attribute"`` of a method.
+        targets: ``"module"`` or ``"module:attribute"`` of a method, or of each member of a stack.
 
     >>> code_fingerprint("mmnar.models.zero_fill:ZeroFill") != code_fingerprint("mmnar.models.crl_mmnar:CRLMMNAR")
     True
     """
     digest = hashlib.sha256()
-    module = target.split(":")[0]
-    for name in sorted(reached((module, *_ALWAYS, *(_DEEP if module.startswith("mmnar.models.") else ())))):
+    modules = [target.split(":")[0] for target in targets]
+    deep = _DEEP if any(module.startswith("mmnar.models.") for module in modules) else ()
+    for name in sorted(reached((*modules, *_ALWAYS, *deep))):
         digest.update(f"{name}\n{_meaning(name)}\n".encode())
     return digest.hexdigest()[:12]
 

@@ -176,7 +176,7 @@ def costs(run: Run) -> list[Point]:
 
 
 def curves(history: Sequence[Mapping[str, Any]]) -> list[Point]:
-    """Losses by epoch. A run's fits, the final one and those of its cross-fitting, are numbered in their order.
+    """Losses by epoch. A run's fits are numbered in their order.
 
     >>> record = {"fit": "net", "phase": "joint", "epoch": 1, "train": {"task": 0.5}, "tune": {"task": 0.6}}
     >>> curves([record, {**record, "epoch": 2}, record])[::2]
@@ -184,10 +184,10 @@ def curves(history: Sequence[Mapping[str, Any]]) -> list[Point]:
     """
     points: list[Point] = []
     fit = 1
-    seen: set[tuple[str, str, int]] = set()
-    for record in history:
-        place = (record["fit"], record["phase"], record["epoch"])
-        if place in seen:
+    seen: set[tuple[str, int]] = set()
+    for before, record in zip([None, *history], history, strict=False):
+        place = (record["phase"], record["epoch"])
+        if before is not None and (record["fit"] != before["fit"] or place in seen):
             fit, seen = fit + 1, set()
         seen.add(place)
         named = {f"{part}_{name}": value for part in ("train", "tune") for name, value in record[part].items()}

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from mmnar.cohort.split import Split
 from mmnar.config import to_plain
 from mmnar.dataset.store import PatientDataset, open_store
-from mmnar.estimators.registry import TABULAR, build_estimator, model_settings, resolve_run
+from mmnar.estimators.registry import STACK, TABULAR, build_estimator, model_settings, resolve_run
 from mmnar.models.registry import MODELS
 from mmnar.study.code import code_fingerprint
 from mmnar.study.data import check_folds
@@ -107,12 +107,13 @@ def _identity(row: Row, options: Sequence[str], dataset: PatientDataset) -> tupl
     """Everything a run's numbers depend on; and why the method cannot run there, or ""."""
     config, model = resolve_run(row.model, options)
     recipe = build_estimator(row.model, model, config.train, config.ensemble)
+    settings = model_settings(recipe)
     identity = {
         "model": row.model,
-        "settings": model_settings(recipe),
+        "settings": settings,
         "config": to_plain(config),
         "data": dataset.fingerprint,
-        "code": code_fingerprint(target_of(row.model)),
+        "code": code_fingerprint(*targets_of(row.model, settings)),
     }
     return identity, recipe.refuses(dataset.schema) or ""
 
@@ -172,9 +173,10 @@ def as_overrides(settings: Mapping[str, Any]) -> list[str]:
     return [f"{k}={','.join(map(str, v)) if isinstance(v, (list, tuple)) else v}" for k, v in settings.items()]
 
 
-def target_of(model: str) -> str:
-    """The module behind a registry name."""
-    return MODELS.get(model) or TABULAR[model]
+def targets_of(model: str, settings: Mapping[str, Any]) -> list[str]:
+    """The modules behind a registry name: one, or those of a stack's members."""
+    names = settings["members"] if model == STACK else [model]
+    return [MODELS.get(name) or TABULAR[name] for name in names]
 
 
 def hash_of(identity: Mapping[str, Any]) -> str:

@@ -67,11 +67,30 @@ class Recorder:
         self.inner.stop()
 
 
+class Named:
+    """Says of every record which of several fits it is of: "crl-mmnar" becomes "crl-mmnar, fit 3"."""
+
+    def __init__(self, inner: Monitor, which: str) -> None:
+        self.inner, self.which = inner, which
+
+    def start(self, what: str, total: int) -> None:
+        self.inner.start(f"{what}, {self.which}", total)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        self.inner.epoch({**record, "fit": f"{record['fit']}, {self.which}"})
+
+    def step(self, loss: float) -> None:
+        self.inner.step(loss)
+
+    def stop(self) -> None:
+        self.inner.stop()
+
+
 class Lines:
     """One line an epoch on stderr, for logs and pipes. A context manager, as ``Bars`` is."""
 
     def __init__(self) -> None:
-        self._fits, self._total = 0, 0
+        self._total = 0
 
     def __enter__(self) -> Lines:
         return self
@@ -80,11 +99,11 @@ class Lines:
         return
 
     def start(self, what: str, total: int) -> None:
-        self._fits, self._total = self._fits + 1, total
+        self._total = total
 
     def epoch(self, record: dict[str, Any]) -> None:
         unit = "epoch" if record["train"] else "trees"
-        parts = [f"{record['fit']}, fit {self._fits}, {record['phase']}: {unit} {record['epoch']} of {self._total}"]
+        parts = [f"{record['fit']}, {record['phase']}: {unit} {record['epoch']} of {self._total}"]
         parts.append(f"tune loss {next(iter(record['tune'].values())):.4f}")
         parts += [f"{name} {value:.4f}" for name, value in record["train"].items()]
         print(", ".join([*parts, f"{record['seconds']:.1f} s"]), file=sys.stderr, flush=True)

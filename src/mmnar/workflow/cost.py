@@ -13,7 +13,6 @@ from mmnar.dataset.store import Fold
 from mmnar.errors import StoreError
 from mmnar.estimators.base import Predictor
 from mmnar.files import read_sealed, write_sealed
-from mmnar.roles import Test
 from mmnar.training.monitor import Monitor
 
 _LATENCY_SAMPLES: Final = 10
@@ -77,12 +76,12 @@ class Clock:
         self._inner.stop()
 
 
-def size_of(predictor: Predictor, test: Fold[Test]) -> dict[str, float | None]:
+def size_of(predictor: Predictor, scored: Fold[Any]) -> dict[str, float | None]:
     """Milliseconds to score one sample; and the number of its parameters, None for what is no network."""
     milliseconds = []
-    for i in range(min(len(test), 1 + _LATENCY_SAMPLES)):
+    for i in range(min(len(scored), 1 + _LATENCY_SAMPLES)):
         begun = time.perf_counter()
-        predictor.predict_proba(replace(test, rows=test.rows[i : i + 1]))
+        predictor.predict_proba(replace(scored, rows=scored.rows[i : i + 1]))
         milliseconds.append(1000 * (time.perf_counter() - begun))
     latency = statistics.median(milliseconds[1:] or milliseconds)  # the first one warms up
     return {"latency_ms": round(latency, 2), "parameters": getattr(predictor, "parameters", None)}

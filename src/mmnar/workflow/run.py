@@ -12,10 +12,10 @@ from mmnar.estimators.storage import check_predictor, load_predictor
 from mmnar.files import read_json, read_sealed, sha256_of
 from mmnar.posthoc.base import FittedCorrection
 from mmnar.posthoc.saved import restore
-from mmnar.predictions import Predictions, load
+from mmnar.predictions import OUT_OF_FOLD, Predictions, load
 from mmnar.roles import Test
 
-RUN_VERSION: Final = 3
+RUN_VERSION: Final = 4
 FILES: Final = (
     "predictions/test.parquet",
     "predictions/calibration.parquet",
@@ -37,8 +37,9 @@ class Run:
     Args:
         folder: Where it lies.
         record: ``run.json``.
-        test, rectified: Test predictions before and after the rectifier (None where there is none); both after Platt's
-            line where the training loss is not a proper score.
+        test, rectified: Test predictions before and after the rectifier (None where there is none, or no test fold);
+            both after Platt's line where the training loss is not a proper score. Without a test fold ``test`` holds
+            the risks out of fold.
     """
 
     folder: Path
@@ -49,6 +50,11 @@ class Run:
     @property
     def name(self) -> str:
         return str(self.record["name"])
+
+    @property
+    def judged(self) -> str:
+        """Which samples ``test`` holds, in words."""
+        return "samples out of fold" if self.test.provenance.get("validation") == OUT_OF_FOLD else "test samples"
 
     def history(self) -> list[dict[str, Any]]:
         """One record per epoch of every fit behind the run.

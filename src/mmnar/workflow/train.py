@@ -1,4 +1,4 @@
-"""From a store to a run: fit, feed the rectifier out-of-fold, score the test fold, write the folder."""
+"""From a store to a run: cross-fit, correct by the risks out of fold, score the test fold, write the folder."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from mmnar.cohort.split import Split
 from mmnar.config import RectifierConfig, RunConfig, to_plain
 from mmnar.dataset.store import Fold, PatientDataset, open_store
 from mmnar.errors import LeakageError, StoreError
-from mmnar.estimators.base import Estimator
-from mmnar.estimators.cross import cross_predict
-from mmnar.estimators.registry import TABULAR, build_estimator, model_settings, resolve_run
+from mmnar.estimators.base import Estimator, Predictor
+from mmnar.estimators.cross import cross_fit
+from mmnar.estimators.registry import build_estimator, model_settings, resolve_run
+from mmnar.estimators.stack import StackPredictor
 from mmnar.estimators.storage import fit_or_load, save_predictor
 from mmnar.files import read_sealed, sha256_of, sweep, write_sealed, write_text
 from mmnar.lock import alone, contents
+from mmnar.models.registry import MODELS
 from mmnar.posthoc.base import Correction
 from mmnar.posthoc.platt import Platt
 from mmnar.posthoc.rectify import LatticeRectifier, ThresholdRectifier
 from mmnar.predictions import Predictions
 from mmnar.progress import say
-from mmnar.roles import Test, Train, Tune
+from mmnar.roles import Calibration, Development
 from mmnar.training.monitor import Monitor, Recorder, Silent
 from mmnar.workflow.cost import Clock, size_of
 from mmnar.workflow.run import FILES, RUN_VERSION, Run, open_run
 
 WORK: Final = "work"
 """Folder of an unfinished run: checkpoints, finished fits, what was spent."""
-
-Folds = tuple[Fold[Train], Fold[Tune], Fold[Test]]
 
 
 def train_run(
@@ -46,7 +46,7 @@ def train_run(
     resume: bool = False,
     monitor: Monitor | None = None,
 ) -> Run:
-    """Fit a model on a store, feed its rectifier out-of-fold, score the test fold, write the run.
+    """Fit a model on a store, correct it by its risks out of fold, score the test fold, write the run.
 
     Args:
         overrides: ``a.b=c`` of ``RunConfig`` and, under ``model.``, of the method's own configuration.
@@ -58,7 +58,8 @@ def train_run(
     config, settings = resolve_run(model, overrides)  # names before anything heavy is imported or read
     data = open_store(store)
     _refuse_taken(out, resume)
-    folds = _folds(data, config)
+    split = Split(**to_plain(config.split))
+    _refuse_empty(data, split, config)
     recipe = build_estimator(model, settings, config.train, config.ensemble)
     identity = {
         "name": recipe.name,
@@ -74,8 +75,8 @@ def train_run(
             return run
         clock = Clock(out / WORK / "spent.json", monitor or Silent())
         recorder = Recorder(clock)
-        proper = model in TABULAR or config.train.label_loss == "bce"
-        cost = _fit(recipe, config, folds, out, recorder, clock, proper)
+        proper = model not in MODELS or config.train.label_loss == "bce"
+        cost = _fit(recipe, config, data, split, out, recorder, clock, proper)
         _write_json(out / "history.json", recorder.history)
         record = {**identity, "run_version": RUN_VERSION, "card": recipe.card, "store": os.path.relpath(store, out)}
         files = {name: sha256_of(out / name) for name in FILES if (out / name).is_file()}
@@ -89,47 +90,89 @@ def is_finished(out: Path) -> bool:
     return (out / "run.json").is_file()
 
 
-def _folds(data: PatientDataset, config: RunConfig) -> Folds:
-    split = Split(**to_plain(config.split))
-    train, tune, test = data.fold(split, "train"), data.fold(split, "tune"), data.fold(split, "test")
-    for fold, role in ((train, "train"), (tune, "tune"), (test, "test")):
-        if not len(fold):
+def _refuse_empty(data: PatientDataset, split: Split, config: RunConfig) -> None:
+    """
+    Raises:
+        LeakageError: Nobody plays a role that this run needs.
+    """
+    needed = ["train", "tune"] if config.fit == "single" else ["train"]
+    judged_out_of_fold = config.split.test == 0 and config.split.folds == 1 and not config.split.by
+    for role in needed if judged_out_of_fold else [*needed, "test"]:
+        if not (split.roles(data.subject_id, data.attributes) == role).any():
             raise LeakageError(f"split fold '{role}'", "at least one subject", "none", "use more subjects")
-    return train, tune, test
 
 
 def _fit(
-    recipe: Estimator, config: RunConfig, folds: Folds, out: Path, recorder: Recorder, clock: Clock, proper: bool
-) -> dict[str, float | None]:
+    recipe: Estimator,
+    config: RunConfig,
+    data: PatientDataset,
+    split: Split,
+    out: Path,
+    recorder: Recorder,
+    clock: Clock,
+    proper: bool,
+) -> dict[str, Any]:
     """The model, its predictions and its rectifier, into ``out``; what one sample costs.
 
     Args:
         proper: Whether the training loss is a proper score; where it is not, Platt's line becomes part of the model.
     """
-    train, tune, test = folds
-    say(f"{recipe.name}: fitting")
-    work = out / WORK
-    predictor = fit_or_load(recipe, train, tune, config.seed, work / "final", recorder)
-    clock.note()
-    scored = predictor.predict(test)
-    scored.refuse_overlap()
     rule = rectifier_for(config.rectifier)
-    if rule is not None or not proper:
-        say(f"{recipe.name}: {config.rectifier.folds} fits more, for out-of-fold risks")
-        calibration = cross_predict(recipe, train, tune, config.rectifier.folds, config.seed, work / "cross", recorder)
-        clock.note()
+    test = data.fold(split, "test")
+    needed = rule is not None or not proper or not len(test)
+    predictor, calibration = _fitted(recipe, config, data, split, out / WORK, recorder, needed)
+    clock.note()
+    scored = predictor.predict(test) if len(test) else None
+    if scored is not None:
+        scored.refuse_overlap()
+    if calibration is not None:
         if not proper:
             line = Platt().fit(calibration)
-            scored, calibration = line.apply(scored), calibration.with_proba(line.risks(calibration))
+            scored = line.apply(scored) if scored is not None else None
+            calibration = calibration.with_proba(line.risks(calibration))
             _write_json(out / "platt.json", line.to_dict())
         _write(calibration, out / "predictions" / "calibration.parquet")
-    _write(scored, out / "predictions" / "test.parquet")
-    if rule is not None:
+    judged = calibration.as_validation() if scored is None and calibration is not None else scored
+    assert judged is not None
+    _write(judged, out / "predictions" / "test.parquet")
+    if rule is not None and calibration is not None:
         fitted = rule.fit(calibration)
-        _write(fitted.apply(scored), out / "predictions" / "rectified.parquet")
+        if scored is not None:
+            _write(fitted.apply(scored), out / "predictions" / "rectified.parquet")
         _write_json(out / "rectifier.json", fitted.to_dict())
     save_predictor(predictor, out / "model")
-    return size_of(predictor, test)
+    weights = {"weights": predictor.weighed()} if isinstance(predictor, StackPredictor) else {}
+    return {**size_of(predictor, test if len(test) else data.fold(split, "development")), **weights}
+
+
+def _fitted(
+    recipe: Estimator,
+    config: RunConfig,
+    data: PatientDataset,
+    split: Split,
+    work: Path,
+    recorder: Recorder,
+    needed: bool,
+) -> tuple[Predictor, Predictions[Calibration] | None]:
+    """The model, and every development patient's risks by a fit that never saw them.
+
+    Args:
+        needed: Whether these are; a single fit has none otherwise.
+    """
+    development: Fold[Development] = data.fold(split, "development")
+    share, seed = config.split.tune, config.seed
+    predictor: Predictor | None = None
+    if config.fit == "single":
+        say(f"{recipe.name}: fitting")
+        train, tune = data.fold(split, "train"), data.fold(split, "tune")
+        predictor = fit_or_load(recipe, train, tune, seed, work / "final", recorder)
+        if not needed:
+            return predictor, None
+    say(f"{recipe.name}: {config.fits} fits, each scored on patients whom it never saw")
+    crossed = cross_fit(
+        recipe, development, config.fits, tune=share, seed=seed, workdir=work / "cross", monitor=recorder
+    )
+    return predictor or crossed.predictor, crossed.out_of_fold
 
 
 def rectifier_for(config: RectifierConfig) -> Correction | None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from mmnar.dataset.store import Fold, cross_folds
+from mmnar.dataset.store import Fold, divided
 from mmnar.errors import ConfigError
 from mmnar.estimators.base import Estimator, Predictor, save_arrays
 from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, asked_tasks, load_view, seen_subjects
@@ -130,10 +130,8 @@ class LateFusion(Estimator):
     ) -> FittedLateFusion:
         design = LinearDesign.of(train, self.min_patients)
         blocks, blocks_tune = blocks_of(design, train), blocks_of(design, tune)
-        fold_of = np.empty(len(train), dtype=np.int64)
         # another assignment than that of cross-fitting from outside, one of whose folds this training fold may lack
-        for f, (_, held) in enumerate(cross_folds(train, self.folds, seed + INNER)):
-            fold_of[np.isin(train.rows, held.rows)] = f
+        fold_of = divided(train.subject_id, self.folds, seed + INNER)
         modality, fits = [], []
         for k, asked in enumerate(asked_tasks(train, tune)):
             labels = train.labels[:, k]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mmnar.evaluation.atlas import Atlas, pooled_flows
-from mmnar.evaluation.result import TaskCounts
+from mmnar.evaluation.result import Result, TaskCounts
 from mmnar.render.blocks import Block, Cell, Flow, Flows, Paragraph, Step, Table, named, table_of
 from mmnar.render.cells import share_cell
 from mmnar.render.wording import count, events
@@ -42,13 +42,14 @@ def cohort(manifest: Mapping[str, Any], atlas: Atlas | None, questions: Table | 
         yield Paragraph(HINDSIGHT, "note")
 
 
-def asked_in_test(tasks: Sequence[str], manifest: Mapping[str, Any], counts: Mapping[str, TaskCounts]) -> Table:
-    """Questions with the size of the test fold."""
-    head = ("Task", "Asked", "Outcome", "Test samples", "Test patients", "Events")
+def asked_of_the_scored(manifest: Mapping[str, Any], result: Result) -> Table:
+    """Questions with how many were scored."""
+    whose, where = ("Scored", "out of fold") if result.out_of_fold else ("Test", "in the test fold")
+    head = ("Task", "Asked", "Outcome", f"{whose} samples", f"{whose} patients", "Events")
     return table_of(
-        "What was asked, when, and of whom in the test fold.",
+        f"What was asked, when, and of whom {where}.",
         head,
-        [[named(task), *_question(task, manifest), *_sizes(counts.get(task))] for task in tasks],
+        [[named(task), *_question(task, manifest), *_sizes(result.counts.get(task))] for task in result.tasks],
     )
 
 

@@ -25,7 +25,8 @@ COMPARED: Final = (
 def performance(result: Result) -> Iterator[Block]:
     """The usual metrics of every task, then any that no other section shows."""
     yield Paragraph(
-        "Test patients only. Values with 95 % intervals. A model with the rectifier stands below the model itself."
+        ("Out of fold" if result.out_of_fold else "Test patients only")
+        + ". Values with 95 % intervals. A model with the rectifier stands below the model itself."
     )
     for task, models in result.tasks.items():
         extra = {name for m in models.values() for name in m.metrics} - {*HEADLINE, *WITHIN, *TO_BAYES}

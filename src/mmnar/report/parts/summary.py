@@ -18,6 +18,13 @@ LEANS: Final = (
 )
 
 
+OUT_OF_FOLD: Final = (
+    "No test fold was set apart. Internal validation by cross-fitting: each patient's risk is that of the one fit that "
+    "never saw the patient, so what is judged are the fits one by one, not their mean, which scores new patients. "
+    "Judge the mean on other records with evaluate --on."
+)
+
+
 def is_rectified(name: str) -> bool:
     return name.endswith(RECTIFIED)
 
@@ -48,6 +55,8 @@ def best_model(models: dict[str, ModelTask]) -> str | None:
 def summary(result: Result, manifest: Mapping[str, Any]) -> Iterator[Block]:
     """Sentences about every task."""
     questions = questions_of(manifest)
+    if result.out_of_fold:
+        yield Paragraph(OUT_OF_FOLD, "note")
     for task in result.tasks:
         yield Heading(task)
         if task in questions:
@@ -81,14 +90,18 @@ def alarms(result: Result) -> list[str]:
     ]
 
 
+def _held(result: Result) -> str:
+    return "Scored out of fold:" if result.out_of_fold else "The test fold held"
+
+
 def _asked(result: Result, task: str) -> str:
     c = result.counts.get(task)
     if c is None:
-        return "How many test patients were asked is not recorded."
+        return "How many scored patients were asked is not recorded."
     if not c.n or c.events is None:
         reason = (c.reason or FEW_OUTCOMES).removeprefix("withheld: ")
-        return f"The test fold held {asked(c)}. How often the outcome occurred is withheld: {reason}."
-    return f"The test fold held {asked(c)}. The outcome occurred in {count(c.events)} ({percent(c.events / c.n)})."
+        return f"{_held(result)} {asked(c)}. How often the outcome occurred is withheld: {reason}."
+    return f"{_held(result)} {asked(c)}. The outcome occurred in {count(c.events)} ({percent(c.events / c.n)})."
 
 
 def _refusals(models: dict[str, ModelTask]) -> list[str]:
