@@ -46,8 +46,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     work = arguments.work or Path(tempfile.mkdtemp())
-    overrides, folds, names = tuple(arguments.overrides), 5, (METHOD, *CONTROLS)
-    root, record = arguments.root, {}
+    overrides, folds = tuple(arguments.overrides), 5
+    names: tuple[str, ...] = (METHOD, *CONTROLS)
+    root: Path | None = arguments.root
+    record: dict[str, Any] = {}
     if arguments.smallest:
         root = invented_sets(work / "raw", stays=200)
         overrides, folds, names = ("train.min_steps=20", "fits=2"), 2, CONTROLS

@@ -36,7 +36,7 @@ def versions(name: str, overrides: tuple[str, ...]) -> dict[str, Estimator]:
     """The method without and with the pattern appended, or once if it has no such choice."""
     overrides = overrides if name in MODELS else ()
     recipe = estimator(name, *overrides)
-    settings = getattr(recipe, "model", recipe)
+    settings: Any = getattr(recipe, "model", recipe)
     if "append_pattern" not in {f.name for f in dataclasses.fields(settings)}:
         return {"": recipe}
     return {which: estimator(name, f"model.append_pattern={which}", *overrides) for which in ("false", "true")}

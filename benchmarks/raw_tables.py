@@ -53,7 +53,7 @@ MEASURED = {
     **{50931: (450, "mg/dL", 130, 20), 50960: (400, "mg/dL", 2, 0.2), 50893: (400, "mg/dL", 8.4, 0.5)},
     **{50970: (400, "mg/dL", 3.5, 0.5), 51237: (230, None, 1.3, 0.2), 51221: (450, "%", 31, 4)},
 }
-TABLES = {"chartevents": CHARTED, "labevents": MEASURED}
+TABLES: dict[str, dict[int, tuple[Any, ...]]] = {"chartevents": CHARTED, "labevents": MEASURED}
 FOLDERS = {"chartevents": "icu", "labevents": "hosp"}
 FULL_SIZE = {"chartevents": 433_000_000, "labevents": 158_000_000}
 PER_STAY = 4000
@@ -221,7 +221,7 @@ def to_series(path: Path, table: str) -> dict[str, float]:
         series.add(events.before(part))
     content = series.content()
     assert isinstance(content, SeriesArrays)
-    np.savez(work / "series.npz", **content.arrays())
+    np.savez(work / "series.npz", allow_pickle=False, **content.arrays())
     shutil.rmtree(work)
     return {
         "cells": len(content.values),

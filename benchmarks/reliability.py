@@ -294,7 +294,8 @@ def _mounted(mount: Path, size: int) -> bool:
 
 
 def writers(world: World, size: Size, tally: Tally, rng: random.Random) -> Iterator[None]:
-    simulate = Work("simulate", lambda out: ["simulate", "eicu", "--patients", 40, "--out", out], list, tree_print)
+    words = lambda out: ["simulate", "eicu", "--patients", 40, "--out", out]  # noqa: E731
+    simulate = Work("simulate", words, words, tree_print)
     chosen = [*(works(world)[name] for name in (*world.doors, "synthetic", "train", *_costly(size))), simulate]
     rng.shuffle(chosen)
     wanted: dict[str, Any] = {}

@@ -4,8 +4,8 @@
     python benchmarks/stack.py --smallest      # 500 simulated patients, two folds, no network
 
 K-fold cross-validation by patient around cross-fitted runs (``mmnar train``); runs are folders under --work, finished
-ones are not repeated. The stacks are weighed by the runs' risks out of fold, as ``--model stack`` does it, so that a member
-is fitted once for all of them. Paired tests of the stack and of CRL-MMNAR against every control, Holm over these alone.
+ones are not repeated. The stacks are weighed by the runs' risks out of fold, as ``--model stack`` does it, so that a
+member is fitted once for all of them. Paired tests of stacks and CRL-MMNAR against every control, Holm over these.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mmnar.report.terminal import result_text
 from mmnar.roles import Test
 from mmnar.workflow import Run, train_run
 
-CONTROLS = (
+CONTROLS: tuple[str, ...] = (
     "lightgbm-pattern",
     "boosting-pattern",
     "logistic-pattern",
@@ -38,7 +38,7 @@ CONTROLS = (
     "late-fusion",
     "pattern-only",
 )
-STACKS = {
+STACKS: dict[str, tuple[str, ...]] = {
     "stack": ("crl-mmnar", "lightgbm-pattern", "logistic-pattern"),
     "stack of controls": ("lightgbm-pattern", "boosting-pattern", "logistic-pattern"),
 }
@@ -56,7 +56,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     work = arguments.work or Path(tempfile.mkdtemp())
-    store, names, folds, resamples = arguments.store, ("crl-mmnar", *CONTROLS), arguments.folds, arguments.resamples
+    store, folds, resamples = arguments.store, arguments.folds, arguments.resamples
+    names: tuple[str, ...] = ("crl-mmnar", *CONTROLS)
     overrides, stacks = tuple(arguments.overrides), STACKS
     if arguments.smallest:
         store, names, folds, resamples = work / "store", CONTROLS[1:3], 2, 100
@@ -65,7 +66,7 @@ def main() -> None:
     elif store is None:
         print("skipped: no --store")
         return
-    scored = {name: [] for name in (*names, *stacks)}
+    scored: dict[str, list[Predictions[Test]]] = {name: [] for name in (*names, *stacks)}
     for fold in range(folds):
         split = (f"split.folds={folds}", f"split.fold={fold}", *overrides)
         runs = {name: fitted(store, name, work / f"{name}-{fold}", split) for name in names}

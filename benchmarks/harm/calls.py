@@ -68,8 +68,8 @@ class Call:
         else:
             self.kill(group=True)
             os.waitpid(self.pid, 0)
-        texts = [self.log.with_suffix(s).read_text(errors="replace") for s in (".out", ".err")]
-        return Outcome(status, *texts, time.monotonic() - self.begun)
+        out, err = (self.log.with_suffix(s).read_text(errors="replace") for s in (".out", ".err"))
+        return Outcome(status, out, err, time.monotonic() - self.begun)
 
 
 def start(

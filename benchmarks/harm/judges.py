@@ -70,7 +70,10 @@ def _quick() -> None:
     """Without the description at the end, which reads a store like any other."""
     import mmnar.cli.inspect
 
-    mmnar.cli.inspect.describe = lambda store, out=None: None
+    def nothing(store: Path, *, out: Path | None = None) -> None:
+        return
+
+    mmnar.cli.inspect.describe = nothing
 
 
 def of_store(world: World, rng: random.Random) -> Cases:
@@ -177,4 +180,4 @@ def _nobody() -> None:
         def run(self, jobs: object, ended: object) -> None:
             return
 
-    registry.engine_of = lambda *_: Nobody()  # type: ignore[assignment]
+    registry.engine_of = lambda *_: Nobody()
