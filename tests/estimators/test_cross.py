@@ -97,6 +97,7 @@ def test_a_run_without_a_test_fold_is_judged_out_of_fold_and_says_so(tmp_path: P
     assert result_text(result).startswith("Judged out of fold")
     page = build_report([run], tmp_path / "report", resamples=50).read_text(encoding="utf-8")
     assert "No test fold was set apart" in page
+    assert "stack: log odds of its risk" in page
     assert "Test patients" not in page
     with pytest.raises(LeakageError):
         evaluate_runs([run], on=store, resamples=50)

@@ -60,7 +60,7 @@ class EnsembleEstimator(Estimator):
 class MeanPredictor(Predictor):
     """The mean of its members' risks, task by task over those that know the task.
 
-    Risks, not logits: what a pattern's patients have on average out of fold, they then have in the mean (ADR 17).
+    Risks, not logits: what a pattern's patients have on average out of fold, they then have in the mean (ADR 15).
     """
 
     def __init__(

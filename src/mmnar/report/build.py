@@ -75,6 +75,7 @@ def _record(run: Run) -> RunRecord:
         None if rectifier is None else _rectifier(rectifier),
         run.record["seconds"],
         run.record["parameters"],
+        run.record.get("weights", {}),
     )
 
 

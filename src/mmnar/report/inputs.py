@@ -22,6 +22,7 @@ class RunRecord:
         rectifier: task → ``{"rule", "no_effect_probability", "note", "offsets": [Offset as dict]}``, or None.
         seconds: Wall time of training.
         parameters: Trainable numbers, or None where the model has no such count.
+        weights: Of a stack: task → member → weight, with the intercept.
     """
 
     name: str
@@ -31,6 +32,7 @@ class RunRecord:
     rectifier: dict[str, Any] | None = None
     seconds: float = 0.0
     parameters: int | None = None
+    weights: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

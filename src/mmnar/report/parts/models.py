@@ -36,7 +36,7 @@ SHOWN_ELSEWHERE: Final = ("files", "schema", "attrition", "warnings")
 """Entries of a store's manifest that are no plain facts."""
 RECTIFIER: Final = (
     "The rectifier adds one calibration offset per observation pattern to the model's risk. It is estimated from "
-    "out-of-fold predictions of training patients, never from the patients scored here. An offset says how far the "
+    "out-of-fold predictions of the patients learned from, never of those scored here. An offset says how far the "
     "model's risks lie from what was observed in that pattern. It says nothing about what would happen if a modality "
     "were measured or withheld."
 )
@@ -120,6 +120,18 @@ def cards(runs: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
         yield Heading(run["name"])
         yield Paragraph(f"Trained in {number(run['seconds'], 1)} s.{size}", "note")
         yield facts(run["card"]) if run["card"] else Paragraph("No card.")
+        if run["weights"]:
+            yield _weights(run["name"], run["weights"])
+
+
+def _weights(whose: str, weights: Mapping[str, Mapping[str, float]]) -> Table:
+    """What a stack weighs its members by."""
+    members = list(next(iter(weights.values())))
+    return table_of(
+        f"{whose}: log odds of its risk are the intercept and the members' log odds times these weights.",
+        ("Task", *members),
+        [[named(task), *(Cell(number(of[member], 2)) for member in members)] for task, of in weights.items()],
+    )
 
 
 def data(manifest: Mapping[str, Any], json: str) -> Iterator[Block]:
