@@ -173,8 +173,8 @@ def test_a_stack_survives_saving_and_names_the_member_that_failed(tmp_path: Path
     w = loaded.weighed()["readmission"]
     byhand = expit(w["intercept"] + sum(w[n] * logit(members[m, :, 1]) for m, n in enumerate(loaded.members)))
     np.testing.assert_allclose(loaded.predict_proba(test)[:, 1], byhand, rtol=1e-6)
+    nobody = replace(data, labels=np.zeros_like(data.labels))
     with pytest.raises(TrainingError, match=r"stack, member 'boosting-pattern'.*leave it out"):
-        nobody = replace(data, labels=np.zeros_like(data.labels))
         cross_fit(estimator("stack", MEMBERS), nobody.fold(SPLIT, "development"), 3)
     for members_word in ("stack,zero-fill", "zero-fill", "zero-fill,zero-fill"):
         with pytest.raises(ConfigError, match="two or more different methods"):
