@@ -308,9 +308,15 @@ def _swap(rows: list[tuple[Any, ...]], i: int, j: int) -> list[tuple[Any, ...]]:
         (table().drop("time"), "a column 'time', got none"),
         (table().drop("subject_id"), "a column 'subject_id', got none"),
         (table().rename({"subject_id": "patient_id"}), r"a table of MEDS 0\.3 or older; extract it again"),
-        (table().with_columns(pl.col("time").dt.replace_time_zone("UTC")), "times without a zone"),
-        (table().with_columns(pl.col("time").cast(pl.String)), "times without a zone"),
-        (table().with_columns(pl.col("subject_id").cast(pl.String)), "integers"),
+        (
+            table().with_columns(pl.col("time").dt.replace_time_zone("UTC")),
+            "all with a zone, or none, got one in 'time' of file 1 of 2 and none in 'available_time' of file 1 of 2",
+        ),
+        (
+            table().with_columns(time=pl.lit("noon")),
+            "'time': expected times on one clock, got .* that are no time",
+        ),
+        (table().with_columns(pl.lit("P-1").alias("subject_id")), "'subject_id': expected whole numbers"),
         (table().with_columns(pl.lit("x").alias("numeric_value")), "column 'numeric_value': expected numbers"),
         (table().with_columns(code=pl.lit(None, pl.String)), "column 'code': expected no null, got (11|fewer than 10)"),
         (table(_swap(ROWS, 2, 3)), "events sorted by time, got fewer than 10 out of order"),
@@ -433,7 +439,7 @@ def test_labels_as_aces_writes_them(tmp_path: Path) -> None:
         ({"subject_id": [1], "prediction_time": [at(1)], "float_value": [0.1]}, "only float_value; only yes-or-no"),
         ({"subject_id": [1], "prediction_time": [at(1)], "boolean_value": [None]}, "at least one label, got none"),
         ({"subject_id": [1], "boolean_value": [True]}, "a column 'prediction_time'"),
-        ({"subject_id": ["1"], "prediction_time": [at(1)], "boolean_value": [True]}, "column 'subject_id'"),
+        ({"subject_id": ["P-1"], "prediction_time": [at(1)], "boolean_value": [True]}, "column 'subject_id'"),
         ({"subject_id": [1], "prediction_time": ["now"], "boolean_value": [True]}, "column 'prediction_time'"),
         (
             {"subject_id": [1, 1], "prediction_time": [at(1)] * 2, "boolean_value": [True, False]},

@@ -123,7 +123,14 @@ def _ids(root: Path, where: str, ids: list[Any], dtype: Any) -> None:
 @pytest.mark.parametrize("where", ["data/train/1.parquet", "labels/death/0.parquet"])
 @pytest.mark.parametrize(
     ("ids", "dtype"),
-    [([HUGE], pl.UInt64), ([10000032.0], pl.Float64), ([10000032.5], pl.Float64), (["10000032"], pl.String)],
+    [
+        ([HUGE], pl.UInt64),
+        ([10000032.5], pl.Float64),
+        ([float("inf")], pl.Float64),
+        ([20000032.0], pl.Float32),
+        (["P10000032"], pl.String),
+        (["10000032", "010000032"], pl.String),
+    ],
 )
 def test_identifiers_of_another_kind_are_refused_and_never_shown(
     tmp_path: Path, where: str, ids: list[Any], dtype: Any
@@ -133,10 +140,67 @@ def test_identifiers_of_another_kind_are_refused_and_never_shown(
     with pytest.raises(SourceError, match="column 'subject_id'") as caught:
         _read(root, tmp_path / "work")
     chained = [caught.value, caught.value.__cause__, caught.value.__context__]
-    assert not any(digits in str(error) for error in chained for digits in ("10000032", str(HUGE)))
+    assert not any(digits in str(error) for error in chained for digits in ("0000032", str(HUGE)))
     if dtype != pl.UInt64:
         with pytest.raises(SourceError, match="column 'subject_id'"):
             audit_meds(root)
+
+
+@pytest.mark.parametrize("where", ["data", "labels", "both"])
+@pytest.mark.parametrize("form", [pl.String, pl.Float64, pl.Categorical])
+def test_identifiers_as_text_or_whole_floats_are_read(tmp_path: Path, where: str, form: Any) -> None:
+    clean, root = _tree(tmp_path / "clean"), _tree(tmp_path / "changed")
+    for path in [p for p in root.rglob("*.parquet") if where == "both" or p.is_relative_to(root / where)]:
+        ids = pl.read_parquet(path)["subject_id"].cast(pl.String if form == pl.Categorical else form).cast(form)
+        pl.read_parquet(path).with_columns(ids).write_parquet(path)
+    (events, told), (again, now) = _read(clean, tmp_path / "a"), _read(root, tmp_path / "b")
+    assert again.equals(events)
+    assert now == told
+
+
+def _clocks(path: Path, change: Callable[[pl.Expr], pl.Expr]) -> None:
+    frame = pl.read_parquet(path)
+    times = [c for c in ("time", "available_time", "prediction_time") if c in frame.columns]
+    frame.with_columns(change(pl.col(c)) for c in times).write_parquet(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.dt.replace_time_zone("UTC"),
+        # the same instants on another wall
+        lambda t: t.dt.replace_time_zone("UTC").dt.convert_time_zone("America/New_York"),
+        lambda t: t.dt.to_string("%Y-%m-%d %H:%M:%S"),
+        lambda t: t.dt.to_string("%Y-%m-%dT%H:%M:%S%.6fZ"),
+        lambda t: (t + pl.duration(hours=2)).dt.to_string("%Y-%m-%d %H:%M:%S+02:00"),
+    ],
+)
+def test_times_with_a_zone_or_as_text_are_read(tmp_path: Path, change: Callable[[pl.Expr], pl.Expr]) -> None:
+    clean, root = _tree(tmp_path / "clean"), _tree(tmp_path / "changed")
+    for path in root.rglob("*.parquet"):
+        _clocks(path, change)
+    (events, told), (again, now) = _read(clean, tmp_path / "a"), _read(root, tmp_path / "b")
+    assert again.equals(events)
+    assert now == told
+
+
+@pytest.mark.parametrize("where", ["data/train/1.parquet", "labels/death/0.parquet"])
+def test_times_on_two_clocks_are_refused(tmp_path: Path, where: str) -> None:
+    root = _tree(tmp_path / "meds")
+    _clocks(root / where, lambda t: t.dt.replace_time_zone("UTC"))
+    with pytest.raises(SourceError, match="expected all with a zone, or none"):
+        _read(root, tmp_path / "work")
+
+
+def test_a_column_of_text_on_two_clocks_is_refused(tmp_path: Path) -> None:
+    root = _tree(tmp_path / "meds")
+    for path in root.rglob("*.parquet"):
+        _clocks(path, lambda t: t.dt.to_string("%Y-%m-%d %H:%M:%S"))
+    late = pl.when(pl.int_range(pl.len()) == pl.len() - 1).then(pl.lit("Z")).otherwise(pl.lit(""))
+    path = root / "data" / "train" / "0.parquet"
+    pl.read_parquet(path).with_columns(time=pl.col("time") + late).write_parquet(path)
+    with pytest.raises(SourceError, match="with a zone"):
+        _read(root, tmp_path / "work")
 
 
 def test_the_command_shows_no_identifier(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,9 @@ import polars as pl
 from mmnar import parquet
 from mmnar.errors import SourceError
 from mmnar.sources.reading.absent import without_absent
+from mmnar.sources.reading.instants import read_times
 from mmnar.sources.table.numbers import forms, forms_in_words, is_mostly_numbers, numbers
 from mmnar.sources.table.parquet import as_text
-from mmnar.sources.table.times import read_times
 
 TABLES: Final = (".csv", ".gz", ".tsv", ".parquet")
 MOSTLY: Final = 0.95

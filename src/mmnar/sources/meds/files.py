@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -15,6 +16,7 @@ from mmnar.errors import SourceError
 from mmnar.files import sha256_of
 from mmnar.privacy import counted
 from mmnar.sources.events import EVENT_SCHEMA
+from mmnar.sources.meds.forms import check_one_clock, has_zone, identifiers, instants, is_identifier, is_text, is_time
 from mmnar.sources.reading.visible import visible_files
 
 _ROWS: Final = 1 << 19
@@ -28,13 +30,17 @@ _OLDER: Final = ("patient_id", "events", "measurements")
 
 @dataclass(frozen=True)
 class DataFile:
-    """One data file. Messages give its number, for its name may be a patient's."""
+    """One data file. Messages give its number, for its name may be a patient's.
+
+    ``zones``: column of times → whether they name a zone, None where there are none.
+    """
 
     path: Path
     number: str
     schema: dict[str, pl.DataType]
     sha256: str
     unread: tuple[str, ...] = ()
+    zones: Mapping[str, bool | None] = field(default_factory=dict)
 
     @property
     def subject(self) -> str:
@@ -65,12 +71,21 @@ class DataFile:
             if c != "source"
         ]
         try:
-            for frame in parquet.blocks(self.path, there, _ROWS):
+            for raw in parquet.blocks(self.path, there, _ROWS):
+                frame = raw.with_columns(self._read(column) for column in raw)
                 typed = frame.select(columns)
                 self._check_cast(frame, typed)
                 yield typed
         except parquet.UnreadableError as error:
             raise self.damaged(error) from None
+
+    def _read(self, column: pl.Series) -> pl.Series:
+        """A column of another type than its MEDS's, as it should be."""
+        if column.name == "subject_id" and not column.dtype.is_integer():
+            return identifiers(self.subject, column)
+        if column.name in self.zones and (is_text(column.dtype) or self.zones[column.name]):
+            return instants(self.subject, column, self.zones[column.name])
+        return column
 
     def _check_cast(self, frame: pl.DataFrame, typed: pl.DataFrame) -> None:
         """Refuse what the column's own type holds and an event's does not: identifiers from 2^63 on, times without end.
@@ -101,7 +116,14 @@ def data_files(root: Path) -> list[DataFile]:
             f"MEDS data set '{root}'", "data/**/*.parquet", "no such file", "give the folder that holds 'data'"
         )
     opened = (_opened(path, f"{i} of {len(paths)}") for i, path in enumerate(paths, 1))
-    return [file for file in opened if file is not None]
+    files = [file for file in opened if file is not None]
+    check_one_clock(zones_of(files))
+    return files
+
+
+def zones_of(files: Sequence[DataFile]) -> dict[str, bool | None]:
+    """Which column of which file → whether its times name a zone."""
+    return {f"'{column}' of file {file.number}": has for file in files for column, has in file.zones.items()}
 
 
 def _opened(path: Path, number: str) -> DataFile | None:
@@ -115,7 +137,9 @@ def _opened(path: Path, number: str) -> DataFile | None:
     _check_columns(DataFile(path, number, schema, ""))
     # extension columns, free to hold anything
     unread = tuple(c for c in ("hadm_id", "stay_id") if c in schema and not schema[c].is_integer())
-    return DataFile(path, number, schema, file.read(lambda: sha256_of(path)), unread)
+    there = [column for column in _TIMES if column in schema]
+    zones = {c: file.read(partial(has_zone, path, c, schema[c])) for c in there}
+    return DataFile(path, number, schema, file.read(lambda: sha256_of(path)), unread, zones)
 
 
 def _check_columns(file: DataFile) -> None:
@@ -136,21 +160,14 @@ def _check_columns(file: DataFile) -> None:
             )
 
 
-def _is_time(dtype: pl.DataType) -> bool:
-    return dtype == pl.Date() or (isinstance(dtype, pl.Datetime) and dtype.time_zone is None)
-
-
-def _is_text(dtype: pl.DataType) -> bool:
-    return isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
-
-
+_TIMES: Final[tuple[str, ...]] = ("time", "available_time")
 _FORMS: Final = (
-    ("subject_id", lambda d: d.is_integer(), "integers"),
-    ("time", lambda d: _is_time(d) or d == pl.Null(), "times without a zone"),
-    ("code", _is_text, "strings"),
+    ("subject_id", is_identifier, "integers"),
+    ("time", lambda d: is_time(d) or d == pl.Null(), "times"),
+    ("code", is_text, "strings"),
     ("numeric_value", lambda d: d.is_numeric() or d == pl.Null(), "numbers"),
-    ("text_value", lambda d: _is_text(d) or d == pl.Null(), "strings"),
-    ("available_time", lambda d: _is_time(d) or d == pl.Null(), "times without a zone"),
+    ("text_value", lambda d: is_text(d) or d == pl.Null(), "strings"),
+    ("available_time", lambda d: is_time(d) or d == pl.Null(), "times"),
 )
 
 

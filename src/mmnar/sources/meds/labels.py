@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Final
 
@@ -20,6 +20,7 @@ from mmnar import parquet
 from mmnar.errors import SourceError, nearest
 from mmnar.files import sha256_of
 from mmnar.privacy import counted
+from mmnar.sources.meds.forms import check_one_clock, has_zone, identifiers, instants, is_identifier, is_text, is_time
 from mmnar.sources.reading.visible import is_hidden, visible_files
 
 LABEL_SCHEMA: Final[dict[str, pl.DataType]] = {
@@ -53,6 +54,7 @@ class Labels:
         read: task → rows and subjects in its files, before anything was dropped.
         fingerprint: Hash of the files' content.
         warnings: What was dropped, with counts.
+        zones: Which task → whether its times name a zone.
     """
 
     frame: pl.DataFrame
@@ -60,6 +62,7 @@ class Labels:
     read: dict[str, tuple[int, int]]
     fingerprint: str
     warnings: tuple[str, ...] = ()
+    zones: Mapping[str, bool | None] = field(default_factory=dict)
 
     def moments(self) -> pl.DataFrame:
         """``subject_id, prediction_time``: every moment at which anything is asked, once and in order."""
@@ -81,11 +84,13 @@ def read_labels(where: str | Path | Mapping[str, str | Path]) -> Labels:
     frames: list[pl.DataFrame] = []
     read: dict[str, tuple[int, int]] = {}
     warnings: list[str] = []
+    zones: dict[str, bool | None] = {}
     for task, paths in files.items():
-        raw = pl.concat([_read(task, path, digest) for path in paths])
+        raw = pl.concat([_read(task, path, digest, zones) for path in paths])
         read[task] = (raw.height, raw["subject_id"].n_unique())
         frames.append(_once(task, raw, warnings))
-    return Labels(pl.concat(frames), tuple(files), read, digest.hexdigest(), tuple(warnings))
+    check_one_clock(zones)
+    return Labels(pl.concat(frames), tuple(files), read, digest.hexdigest(), tuple(warnings), zones)
 
 
 def _files_of(where: str | Path | Mapping[str, str | Path]) -> dict[str, list[Path]]:
@@ -124,11 +129,15 @@ def _files(task: str, *places: Path) -> list[Path]:
     return files
 
 
-def _read(task: str, path: Path, digest: hashlib._Hash) -> pl.DataFrame:
-    """The three columns of one file, typed; none of a file without rows, whose columns may have no types."""
+def _read(task: str, path: Path, digest: hashlib._Hash, zones: dict[str, bool | None]) -> pl.DataFrame:
+    """The three columns of one file, typed; none of a file without rows, whose columns may have no types.
+
+    Notes in ``zones`` whether its times name a zone.
+    """
     try:
         digest.update(task.encode() + bytes.fromhex(sha256_of(path)))
-        names = list(parquet.schema_of(path))
+        schema = parquet.schema_of(path)
+        names = list(schema)
         rows = parquet.rows_of(path)
         found = {name: next((c for c in synonyms if c in names), None) for name, synonyms in _SYNONYMS.items()}
         raw = parquet.read(path, [column for column in found.values() if column]) if rows else None
@@ -140,6 +149,8 @@ def _read(task: str, path: Path, digest: hashlib._Hash) -> pl.DataFrame:
         ) from None
     if raw is None:
         return pl.DataFrame(schema=LABEL_SCHEMA)
+    if (asked := found["prediction_time"]) is not None and is_time(schema[asked]):
+        zones[f"file {len(zones) + 1} of task '{task}'"] = has_zone(path, asked, schema[asked])
     columns = [_column(task, raw, names, name, column) for name, column in found.items()]
     return pl.DataFrame(columns).select(pl.lit(task).alias("task"), pl.all())
 
@@ -153,11 +164,17 @@ def _column(task: str, raw: pl.DataFrame, names: list[str], name: str, found: st
             f"only {', '.join(instead)}" if instead else f"none of that name; {nearest(name, names)}",
             "only yes-or-no tasks can be asked" if instead else "give label files of MEDS 0.4, as ACES writes them",
         )
-    column, dtype = raw[found].alias(name), LABEL_SCHEMA[name]
+    column, dtype = raw[found].alias(found), LABEL_SCHEMA[name]
     if not _fits(column.dtype, name):
         raise SourceError(
             f"task '{task}', column '{found}'", str(dtype), str(column.dtype), "give label files of MEDS 0.4"
         )
+    where = f"task '{task}'"
+    if name == "subject_id" and not column.dtype.is_integer() and column.dtype != pl.Null():
+        return identifiers(where, column).alias(name)
+    zoned = isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone is not None
+    if name == "prediction_time" and (zoned or is_text(column.dtype)):
+        return instants(where, column, zoned or None).alias(name)
     # a cast that refuses by itself would show cells
     typed = _answers(column) if name == "boolean_value" else column.cast(dtype, strict=False)
     known = column.fill_nan(None) if column.dtype.is_float() else column
@@ -165,7 +182,7 @@ def _column(task: str, raw: pl.DataFrame, names: list[str], name: str, found: st
         raise SourceError(
             f"task '{task}', column '{found}'", _CELLS[name], f"{counted(lost)} others", "correct the task's definition"
         )
-    return typed
+    return typed.alias(name)
 
 
 def _answers(column: pl.Series) -> pl.Series:
@@ -180,9 +197,9 @@ def _fits(dtype: pl.DataType, name: str) -> bool:
     if dtype == pl.Null():
         return True
     if name == "subject_id":
-        return dtype.is_integer()
+        return is_identifier(dtype)
     if name == "prediction_time":
-        return dtype == pl.Date() or (isinstance(dtype, pl.Datetime) and dtype.time_zone is None)
+        return is_time(dtype)
     return dtype == pl.Boolean() or dtype.is_integer() or dtype.is_float()
 
 

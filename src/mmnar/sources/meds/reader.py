@@ -13,7 +13,8 @@ import polars as pl
 from mmnar.errors import ConfigError, SourceError
 from mmnar.privacy import counted
 from mmnar.sources.events import EVENT_SCHEMA, Extract
-from mmnar.sources.meds.files import DataFile, about, data_files
+from mmnar.sources.meds.files import DataFile, about, data_files, zones_of
+from mmnar.sources.meds.forms import check_one_clock
 from mmnar.sources.meds.labels import Labels
 from mmnar.sources.meds.rules import AGE, MAX_MISSING, automatic_rules, group_of, planned_rules
 from mmnar.sources.meds.survey import survey
@@ -56,6 +57,7 @@ def read_meds(
         raise ConfigError("since_days", "a positive number of days", f"{since_days}", "leave it out for the whole past")
     root = Path(root)
     files = data_files(root)
+    check_one_clock({**zones_of(files), **labels.zones})
     described = about(root)
     found = survey(files)
     stays = _stays(found.subjects, labels, since_days)

@@ -8,9 +8,9 @@ from typing import Final, Literal
 import polars as pl
 
 from mmnar.privacy import SMALL_CELL, counted
+from mmnar.sources.reading.instants import read_times
 from mmnar.sources.table.numbers import Censored, forms, forms_in_words, is_mostly_numbers, numbers, uncensored
 from mmnar.sources.table.spec import ColumnSpec, TableSpec
-from mmnar.sources.table.times import read_times
 from mmnar.sources.table.words import one_spelling
 
 _DATES: Final = ("", "%d/%m/%Y", "%m/%d/%Y")

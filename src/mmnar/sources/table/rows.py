@@ -10,9 +10,10 @@ import polars as pl
 from mmnar.errors import SourceError
 from mmnar.privacy import counted
 from mmnar.sources.reading.identifiers import read_identifiers
+from mmnar.sources.reading.instants import Times
 from mmnar.sources.table.reading import raw_name
 from mmnar.sources.table.spec import ColumnSpec, OutcomeSpec, TableSpec
-from mmnar.sources.table.times import Times, checked_times, one_clock
+from mmnar.sources.table.times import checked_times, one_clock
 from mmnar.sources.table.words import word_key
 
 _NO_TIME: Final = datetime(2000, 1, 1)
