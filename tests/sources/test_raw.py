@@ -19,7 +19,7 @@ import polars as pl
 import pytest
 
 from mmnar.errors import RequirementError, SourceError
-from mmnar.sources.reading import raw
+from mmnar.sources.reading import blocks, raw
 from mmnar.sources.reading.raw import DataRoot
 from tests.records import write_tables
 
@@ -115,7 +115,7 @@ def test_damaged_parquet(tmp_path: Path) -> None:
 
 def test_ragged_line_does_not_show_the_line(tmp_path: Path) -> None:
     (tmp_path / "nursecharting.csv").write_text(f"id,value,at,word\n1,2,,x,{SECRET},{SECRET}\n")
-    with pytest.raises(SourceError, match="cannot be parsed") as caught:
+    with pytest.raises(SourceError, match="line 2: expected as many cells as the header has: 4, got 6") as caught:
         _read(tmp_path)
     assert SECRET not in str(caught.value)
 
@@ -204,7 +204,7 @@ NOTES = {"note_id": pl.Int64(), "score": pl.Float64(), "charttime": pl.Datetime(
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(raw, "_PIECE", 97)
-    monkeypatch.setattr(raw, "_BLOCK", 200)
+    monkeypatch.setattr(blocks, "_BLOCK", 200)
 
 
 def _hostile_notes(rows: int, newline: str) -> tuple[bytes, list[tuple[int, float | None, datetime, str | None]]]:
@@ -246,13 +246,13 @@ def test_blocks_hold_what_the_standard_library_wrote(tmp_path: Path, form: str, 
 
 
 def test_blocks_of_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raw, "_BATCH_ROWS", 100)
+    monkeypatch.setattr(blocks, "BATCH_ROWS", 100)
     at = datetime(2180, 7, 23, 12, 36)
     frame = pl.DataFrame({"Id": range(1050), "T": [at] * 1050, "word": [" a ", "", None] * 350})
     frame.write_parquet(tmp_path / "Lab.parquet", row_group_size=400)
-    blocks = list(DataRoot(tmp_path).chunks("lab", {"id": pl.Int64(), "word": pl.String(), "t": pl.Datetime("us")}))
-    assert max(block.height for block in blocks) == 100
-    assert pl.concat(blocks).rows() == [(n, ["a", None, None][n % 3], at) for n in range(1050)]
+    found = list(DataRoot(tmp_path).chunks("lab", {"id": pl.Int64(), "word": pl.String(), "t": pl.Datetime("us")}))
+    assert max(block.height for block in found) == 100
+    assert pl.concat(found).rows() == [(n, ["a", None, None][n % 3], at) for n in range(1050)]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
@@ -333,7 +333,7 @@ def test_a_quotation_mark_that_is_never_closed(tmp_path: Path, suffix: str, monk
     text = ("id,word\n" + "1,a\n" * 500 + f'2,"{SECRET}\n' + "1,a\n" * 5000).encode()
     (tmp_path / f"lab{suffix}").write_bytes(gzip.compress(text) if suffix == ".csv.gz" else text)
     for longest in (1 << 28, 2000):
-        monkeypatch.setattr(raw, "_LONGEST_ROW", longest)
+        monkeypatch.setattr(blocks, "_LONGEST_ROW", longest)
         with pytest.raises(SourceError, match="cannot be parsed") as caught:
             list(DataRoot(tmp_path).chunks("lab", {"id": pl.Int64(), "word": pl.String()}))
         assert SECRET not in str(caught.value)

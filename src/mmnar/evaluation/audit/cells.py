@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import polars as pl
+from isal.isal_zlib import IsalError
 
 from mmnar import parquet
 from mmnar.errors import SourceError
 from mmnar.sources.reading.absent import without_absent
+from mmnar.sources.reading.blocks import check_widths
 from mmnar.sources.reading.instants import read_times
+from mmnar.sources.reading.packing import FormError, check_text, check_utf8, unpacked
 from mmnar.sources.table.numbers import forms, forms_in_words, is_mostly_numbers, numbers
 from mmnar.sources.table.parquet import as_text
 
@@ -54,7 +58,18 @@ def read_table(path: Path, as_written: Collection[str] = ()) -> Cells:
             frame = parquet.read(path)
         else:
             separator = "\t" if ".tsv" in path.name.lower() else ","
-            frame = pl.read_csv(path, separator=separator, infer_schema=False, glob=False)
+            text = _text_of(path)
+            if separator == ",":
+                check_widths(
+                    f"table '{path.name}'", text, len(next(csv.reader([text.partition(b"\n")[0].decode()]), []))
+                )
+            frame = pl.read_csv(text, separator=separator, infer_schema=False)
+    except FormError as error:
+        raise SourceError(f"table '{path.name}'", "CSV text in UTF-8", error.fact, error.remedy) from None
+    except (EOFError, IsalError) as error:  # type: ignore[misc] # a class, whatever isal's stub says
+        raise SourceError(
+            f"table '{path.name}'", "a whole gzip", f"a cut or damaged one ({type(error).__name__})", "copy it again"
+        ) from None
     except (pl.exceptions.PolarsError, parquet.UnreadableError, OSError) as error:
         # the message could quote a row
         kind = parquet.kind_of(error)
@@ -72,6 +87,20 @@ def read_table(path: Path, as_written: Collection[str] = ()) -> Cells:
             unread.append(column.name)
     kept = [without_absent(as_text(frame[name]))[0] for name in as_written if name in frame.columns]
     return Cells(pl.DataFrame(typed), pl.DataFrame(kept), zoned, mixed, tuple(unread))
+
+
+def _text_of(path: Path) -> bytes:
+    """The file's text, unpacked where it is a gzip.
+
+    Raises:
+        FormError: It is packed otherwise, or in another encoding.
+    """
+    with path.open("rb") as file:
+        pieces = iter(lambda: file.read(1 << 20), b"")
+        text = b"".join(unpacked(pieces, path.name.lower().endswith(".gz")))
+    check_text(text)
+    check_utf8(text)
+    return text
 
 
 def _typed(column: pl.Series, zoned: dict[str, bool], mixed: dict[str, str]) -> pl.Series:

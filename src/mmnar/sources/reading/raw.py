@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 import os
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import polars as pl
 from isal import isal_zlib
@@ -25,9 +22,10 @@ from mmnar import parquet
 from mmnar.errors import RequirementError, SourceError, nearest
 from mmnar.files import sha256_of
 from mmnar.privacy import counted
+from mmnar.sources.reading.blocks import AHEAD, BATCH_ROWS, NotWholeError, ahead, csv_blocks, parquet_blocks
 from mmnar.sources.reading.cells import CellReader
 from mmnar.sources.reading.ledger import Ledger
-from mmnar.sources.reading.packing import FormError, check_text, check_utf8, unpacked
+from mmnar.sources.reading.packing import FormError, unpacked
 from mmnar.sources.reading.visible import is_hidden
 
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
@@ -38,19 +36,6 @@ SIMULATED: Final = "SIMULATED.txt"
 _PIECE: Final = 1 << 16
 """Bytes read at once. What larger ones unpack to is memory that is fetched anew from the system each time."""
 
-_BLOCK: Final = 1 << 23
-"""Bytes of text per block. Larger ones leave the caches, and their memory is fetched anew from the system each time:
-64 MB take twice the time."""
-
-_LONGEST_ROW: Final = 1 << 28
-_BATCH_ROWS: Final = 200_000
-"""Rows handed on together, about."""
-_AHEAD: Final = 4
-"""Blocks made while rows are handed on: about as many as those rows come from."""
-_BOM: Final = b"\xef\xbb\xbf"
-
-Block = TypeVar("Block")
-
 
 class DataRoot:
     """A folder of raw tables. Nothing is ever written to it.
@@ -60,6 +45,7 @@ class DataRoot:
         folders: Subfolders to look into, e.g. ``("hosp", "icu")``.
         ledger: Counts cells that cannot be read; None = its own.
         blanks: Words that stand for an empty cell in columns of text.
+        even: Hold every row of text against its header, for tables that people write.
 
     Raises:
         SourceError: The path is not a folder.
@@ -71,10 +57,12 @@ class DataRoot:
         folders: tuple[str, ...] = ("",),
         ledger: Ledger | None = None,
         blanks: Sequence[str] = (),
+        even: bool = False,
     ) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
             raise SourceError(f"data root '{self.path}'", "a folder", "none", "give the folder with the raw tables")
+        self._even = even
         self._all = [file for folder in folders for file in _visible(self.path / folder)]
         self._files = _tables(self._all)
         self._asked: dict[str, Path] = {}
@@ -240,7 +228,7 @@ class DataRoot:
                 for name, dtype in columns.items()
             )
 
-        for block in ahead(self._blocks(table, path, columns, optional), _AHEAD):
+        for block in ahead(self._blocks(table, path, columns, optional), AHEAD):
             self.ledger.saw(table, block.height)
             typed = block.with_columns(self._cells.typed(table, block[name], columns[name]) for name in deciding)
             wanted = typed if where is None else typed.filter(where)
@@ -249,7 +237,7 @@ class DataRoot:
                 yield cast()
             waiting.append(wanted)
             # what few rows are left of a block is not worth a round of its own
-            if where is None or sum(frame.height for frame in waiting) >= _BATCH_ROWS:
+            if where is None or sum(frame.height for frame in waiting) >= BATCH_ROWS:
                 yield cast()
         if waiting:
             yield cast()
@@ -261,15 +249,15 @@ class DataRoot:
         """The wanted columns under their lower-case names: as text or number from CSV, as they are from parquet."""
         try:
             if path.name.lower().endswith(".parquet"):
-                yield from _parquet_blocks(table, path, list(columns), optional)
+                yield from parquet_blocks(table, path, list(columns), optional)
             else:
-                yield from _csv_blocks(table, self._pieces(path), columns, optional)
+                yield from csv_blocks(table, self._pieces(path), columns, optional, self._even)
         except (EOFError, isal_zlib.IsalError) as error:  # type: ignore[misc] # a class, whatever isal's stub says
             raise _damaged(table, path, f"a truncated or corrupt gzip ({type(error).__name__})") from None
         except FormError as error:
             words = "text in UTF-8, plain or packed with gzip, or Parquet"
             raise SourceError(f"table '{table}' ({path.name})", words, error.fact, error.remedy) from None
-        except _NotWholeError as error:
+        except NotWholeError as error:
             raise _damaged(table, path, str(error)) from None
         except parquet.UnreadableError as error:
             raise _damaged(table, path, f"one that cannot be parsed ({error})") from None
@@ -313,10 +301,6 @@ class DataRoot:
         return next((file.name for file in self._all if file.name.lower().partition(".")[0] == table.lower()), "")
 
 
-class _NotWholeError(Exception):
-    """A file without a header line, or without the end of its last row."""
-
-
 def _tables(files: Iterable[Path]) -> dict[str, list[Path]]:
     """Lower-case stem → the files of that table: one, unless somebody left another beside it."""
     found: dict[str, list[Path]] = {}
@@ -352,164 +336,6 @@ def _check_room(table: str, held: float) -> None:
             f"more than {held / 2**30:.1f} GiB of {memory() / 2**30:.1f} GiB",
             "use a larger machine, or keep only the rows of the stays you need",
         )
-
-
-# --- bytes → blocks of whole rows ----------------------------------------------------------------------------------
-
-
-def _whole_rows(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Join pieces to blocks that end with a row. A newline between quotation marks ends no row: notes have many.
-
-    Raises:
-        ValueError: A row longer than 256 MB: a quotation mark that is never closed.
-    """
-    held: list[bytes] = []
-    size, inside = 0, False
-    for piece in pieces:
-        size += len(piece)
-        end = _last_row_end(piece, inside) if size >= _BLOCK else 0
-        inside ^= piece.count(b'"') % 2 == 1
-        if end:
-            yield b"".join((*held, piece[:end]))
-            held, size = [], len(piece) - end
-        held.append(piece[end:])
-        if size > _LONGEST_ROW:
-            raise ValueError
-    if inside:
-        raise ValueError
-    if size:
-        yield b"".join(held)
-
-
-def _last_row_end(text: bytes, inside: bool) -> int:
-    """Bytes up to and including the last newline outside quotation marks; ``inside``: ``text`` begins within them."""
-    end = text.rfind(b"\n")
-    marks = inside + text.count(b'"', 0, max(end, 0))
-    while end >= 0 and marks % 2:
-        opening = text.rfind(b'"', 0, end)
-        end = text.rfind(b"\n", 0, max(opening, 0))
-        marks = inside + text.count(b'"', 0, max(end, 0))
-    return end + 1
-
-
-def ahead(blocks: Iterator[Block], depth: int = 1) -> Iterator[Block]:
-    """The same blocks; up to ``depth`` more are made by another thread while the caller works on this one.
-
-    A caller who takes several blocks at a time and then works for long needs as many made meanwhile.
-    """
-    pool = ThreadPoolExecutor(1)
-    try:
-        following = deque(pool.submit(next, blocks, None) for _ in range(depth))
-        while (block := following.popleft().result()) is not None:
-            following.append(pool.submit(next, blocks, None))
-            yield block
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-# --- blocks → frames -----------------------------------------------------------------------------------------------
-
-
-def _csv_blocks(
-    table: str, pieces: Iterator[bytes], columns: Mapping[str, pl.DataType], optional: Collection[str]
-) -> Iterator[pl.DataFrame]:
-    header: list[str] = []
-    for block in ahead(_whole_rows(pieces), _AHEAD):
-        check_text(block)
-        if not header:
-            check_utf8(block.partition(b"\n")[0])
-            header, block = _split_header(block)
-            places = _positions(table, header, list(columns), optional)
-            numbers = {place: columns[name] for name, place in places.items() if columns[name] in _NUMBERS}
-        try:
-            frame = _parsed(block, len(header), places, numbers)
-        except pl.exceptions.ComputeError:
-            check_utf8(block)
-            # the typed reader would print the offending cell and stop at the first: as text, to count them
-            numbers = {}
-            frame = _parsed(block, len(header), places, numbers)
-        yield frame
-    if not header:
-        raise _NotWholeError("an empty file")
-    if _ends_within_a_row(block, len(header)):
-        raise _NotWholeError("one that ends within a row")
-
-
-def _ends_within_a_row(block: bytes, width: int) -> bool:
-    """Whether the last block of a file lacks the end of its last row: no newline and too few cells."""
-    if not block or block.endswith((b"\n", b"\r")):
-        return False
-    row = block[_last_row_end(block, False) :].decode(errors="replace")
-    return bool(row.strip()) and len(next(csv.reader(io.StringIO(row, newline="")), [])) < width
-
-
-def _split_header(block: bytes) -> tuple[list[str], bytes]:
-    """Names of the columns, and the rows behind them."""
-    line, _, rows = block.removeprefix(_BOM).partition(b"\n")
-    names = next(csv.reader([line.decode().strip()]), [])
-    if not any(name.strip() for name in names):
-        raise _NotWholeError("no header")
-    return names, rows
-
-
-def _positions(table: str, header: list[str], wanted: list[str], optional: Collection[str]) -> dict[str, int]:
-    """Wanted name → place of the first column of that name; without optional ones that are not there."""
-    places: dict[str, int] = {}
-    for place, column in enumerate(header):
-        places.setdefault(column.strip().lower(), place)
-    missing = [name for name in wanted if name not in places and name not in optional]
-    if missing:
-        raise SourceError(
-            f"table '{table}'",
-            "a column '" + "', '".join(missing) + "'",
-            _other_header(header, missing, places, known=len(missing) < len(wanted)),
-            "check the release of the records",
-        )
-    return {name: places[name] for name in wanted if name in places}
-
-
-def _other_header(header: list[str], missing: list[str], places: Mapping[str, int], known: bool) -> str:
-    """What the first line is instead; ``known``: it has another column that is read, so it is a header."""
-    for mark, words in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-        if len(header) == 1 and mark in header[0]:
-            return f"columns separated by {words}, not by commas"
-    if any(name.strip().isdigit() for name in header):
-        # the first row of patients, perhaps
-        return "a first line that is no header"
-    if not known:
-        # what stands there may be the first row of patients: no name of it is shown
-        return "none of that name, nor any other column that is read"
-    return f"none of that name; {nearest(missing[0], places)}"
-
-
-def _parsed(
-    block: bytes,
-    width: int,
-    places: Mapping[str, int],
-    numbers: Mapping[int, pl.DataType],
-) -> pl.DataFrame:
-    """Columns by name: those of ``numbers`` with their dtype, the others as text."""
-    schema = {str(place): numbers.get(place, pl.String()) for place in range(width)}
-    if not block.strip():
-        return pl.DataFrame(schema={name: schema[str(place)] for name, place in places.items()})
-    # one thread: another unpacks the next block meanwhile
-    wanted = sorted(set(places.values()))
-    raw = pl.read_csv(block, has_header=False, schema=schema, columns=wanted, n_threads=1)
-    return raw.select(pl.col(str(place)).alias(name) for name, place in places.items())
-
-
-def _parquet_blocks(table: str, path: Path, wanted: list[str], optional: Collection[str]) -> Iterator[pl.DataFrame]:
-    schema = parquet.schema_of(path)
-    names = list(schema)
-    columns = {name: names[place] for name, place in _positions(table, names, wanted, optional).items()}
-    empty = pl.DataFrame(schema=schema)
-    frames = parquet.blocks(path, list(columns.values()), _BATCH_ROWS) if parquet.rows_of(path) else iter((empty,))
-    for frame in frames:
-        yield frame.select(pl.col(column).alias(name) for name, column in columns.items())
-
-
-_NUMBERS: Final = (pl.Int64(), pl.Float64())
-"""What the reader of text makes itself, faster than from strings."""
 
 
 def _check_key(table: str, key: pl.Series) -> None:

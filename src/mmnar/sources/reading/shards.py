@@ -35,8 +35,8 @@ from mmnar.files import first_changed, names_below, read_sealed, sha256_of, writ
 from mmnar.privacy import counted
 from mmnar.progress import Pace, say
 from mmnar.sources.events import EVENT_SCHEMA, Events, Scope
+from mmnar.sources.reading.blocks import ahead
 from mmnar.sources.reading.positions import Positions
-from mmnar.sources.reading.raw import ahead
 
 SHARD_EVENTS: Final = 1_000_000
 """Events per shard, about; a subject is never divided."""

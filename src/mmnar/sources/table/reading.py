@@ -72,7 +72,7 @@ def read_columns(spec: TableSpec, root: Path) -> RawTable:
 
 def _read(path: Path, columns: dict[str, str], exact: set[str]) -> tuple[pl.DataFrame, str]:
     """Columns of one file as text under ``raw_name``, and the file's fingerprint."""
-    data, stem = DataRoot(path.parent), _stem(path)
+    data, stem = DataRoot(path.parent, even=True), _stem(path)
     if path.name.lower().endswith(".parquet"):
         data.identity(stem)
         typed = read_typed(path, columns.values())
