@@ -111,6 +111,40 @@ def test_names_and_text_that_are_not_utf_8_are_refused(tmp_path: Path, capfd: py
     assert capfd.readouterr() == ("", "")
 
 
+def _kinds() -> dict[str, tuple[pa.Array, pl.DataType, object]]:
+    """What writers other than Polars leave → type and first value that are read."""
+    two = pa.decimal256(50, 2)
+    return {
+        "wide": (pa.array([Decimal("1.50")], two), pl.Decimal(38, 2), Decimal("1.50")),
+        "wider": (pa.array([Decimal("1" * 60)], pa.decimal256(70, 0)), pl.Object(), None),
+        "inside": (pa.array([[Decimal("1.50")]], pa.list_(two)), pl.Object(), None),
+        "words": (pa.array(["a"]).dictionary_encode(), pl.Categorical(), "a"),
+        "numbers": (pa.array([7]).dictionary_encode(), pl.Int64(), 7),
+        "times": (pa.array([datetime(2150, 1, 1)]).dictionary_encode(), pl.Datetime("us"), datetime(2150, 1, 1)),
+        "wide numbers": (pa.array([Decimal("1.50")], two).dictionary_encode(), pl.Decimal(38, 2), Decimal("1.50")),
+        "half": (pa.array([1.5], pa.float32()).cast(pa.float16()), pl.Float16(), 1.5),
+        "map": (
+            pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())),
+            pl.List(pl.Struct({"key": pl.String, "value": pl.Int64})),
+            [{"key": "a", "value": 1}],
+        ),
+    }
+
+
+@pytest.mark.parametrize("kind", list(_kinds()))
+def test_types_of_other_writers(tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: str) -> None:
+    column, dtype, value = _kinds()[kind]
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"x": column, "y": [1]}), path)
+    read = parquet.read(path)
+    assert read["x"].dtype == dtype
+    assert read["x"].to_list() == [value]
+    # of a column that is not asked for nothing is looked at
+    assert parquet.read(path, ["y"])["y"].to_list() == [1]
+    assert list(parquet.schema_of(path)) == ["x", "y"]
+    assert capfd.readouterr() == ("", "")
+
+
 def test_an_absent_file_is_no_table(tmp_path: Path) -> None:
     with pytest.raises(parquet.UnreadableError, match=r"^FileNotFoundError$"):
         parquet.read(tmp_path / "10000032.parquet")

@@ -1,4 +1,4 @@
-"""Parquet files of others, read by Arrow.
+"""Parquet files of others, read by Arrow. A column of a type without a counterpart here is of ``Object``, all null.
 
 Of a damaged one Arrow says so, where Polars' reader panics and writes to stderr by itself. Messages of both may quote
 cells: what is raised here has the kind of failure alone.
@@ -73,7 +73,11 @@ def read(path: Path, columns: Iterable[str] | None = None) -> pl.DataFrame:
     if not frames:
         schema = schema_of(path)
         return pl.DataFrame(schema={name: schema[name] for name in wanted or schema})
-    return pl.concat(frames) if wanted is None else pl.concat(frames).select(wanted)
+    try:
+        whole = pl.concat(frames)
+    except pl.exceptions.PolarsError as error:  # decimals that fit into this type in some blocks alone
+        raise UnreadableError(type(error).__name__) from None
+    return whole if wanted is None else whole.select(wanted)
 
 
 def blocks(path: Path, columns: Sequence[str] | None = None, rows: int = _ROWS) -> Iterator[pl.DataFrame]:
@@ -145,7 +149,42 @@ def _check_names(fields: Iterable[Any]) -> None:
 
 
 def _frame(table: Any) -> pl.DataFrame:
-    # what its writer noted may be any bytes
-    frame = pl.from_arrow(table.replace_schema_metadata(None))
-    assert isinstance(frame, pl.DataFrame)  # a table or batch of one
-    return frame
+    columns = []
+    for name, column in zip(table.schema.names, table.columns, strict=True):
+        plain = _plain(column)
+        columns.append(
+            pl.Series(name, [None] * len(column), pl.Object) if plain is None else pl.Series(name, pl.from_arrow(plain))
+        )
+    return pl.DataFrame(columns)
+
+
+def _plain(column: Any) -> Any:
+    """An array of a type that Polars takes without a panic; None where there is none."""
+    import pyarrow as pa
+
+    if isinstance(column.type, pa.BaseExtensionType):
+        return _plain(column.storage if isinstance(column, pa.Array) else column.cast(column.type.storage_type))
+    if pa.types.is_dictionary(column.type) and not _is_text(column.type.value_type):
+        return _plain(column.cast(column.type.value_type))
+    if pa.types.is_decimal256(column.type):
+        try:
+            return column.cast(pa.decimal128(38, column.type.scale))
+        except pa.ArrowException:  # more digits than fit
+            return None
+    inner = (column.type.field(i).type for i in range(column.type.num_fields))
+    return column if all(map(_is_plain, (column.type, *inner))) else None
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_plain(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if kind.num_fields:
+        return all(_is_plain(kind.field(i).type) for i in range(kind.num_fields)) and not pa.types.is_union(kind)
+    odd = isinstance(kind, pa.BaseExtensionType) or pa.types.is_decimal256(kind) or pa.types.is_interval(kind)
+    return not odd
