@@ -142,6 +142,14 @@ def test_signs_of_death_that_disagree_are_no_label(
     assert any(w.startswith(told) for w in warnings)
 
 
+def test_where_every_death_is_contradicted_the_refusal_says_so(tree: Path, tmp_path: Path) -> None:
+    denied = changed(
+        tree, tmp_path / "tree", {"admissions": lambda a: a.with_columns(hospital_expire_flag=pl.lit("0"))}
+    )
+    with pytest.raises(SourceError, match=r"samples of one class \(table 'admissions': .* disagree on whether"):
+        prepared(denied, tmp_path)
+
+
 def test_times_in_an_impossible_order_are_unknown_and_counted(tree: Path, tmp_path: Path) -> None:
     before = (pl.col("admittime").str.to_datetime() - pl.duration(hours=3)).dt.strftime("%Y-%m-%d %H:%M:%S")
     odd = pl.int_range(pl.len()) % 5 == 0

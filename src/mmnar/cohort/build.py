@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from mmnar.errors import SourceError
+from mmnar.privacy import counted
 from mmnar.schema import Task
 from mmnar.sources.events import Extract, FutureEvents
 
@@ -127,6 +128,7 @@ def build_cohort(extract: Extract, criteria: Sequence[Criterion], questions: Seq
     answers = [[question.label(future) for question in questions] for future in futures]
     for question, parts in zip(questions, zip(*answers, strict=True), strict=True):
         samples = _with_label(samples, points.filter(task=question.task.name), question, pl.concat(parts))
+        check_classes(question.task.name, samples[label_column(question.task.name)], extract.warnings)
     attributes = extract.stays.select("stay_id", *extract.attributes)
     samples = samples.join(attributes, on="stay_id", how="left", maintain_order="left")
     return Cohort(samples, tuple(q.task for q in questions), extract.attributes, attrition)
@@ -142,7 +144,7 @@ def _with_label(samples: pl.DataFrame, points: pl.DataFrame, question: Question,
     name = label_column(question.task.name)
     answers = answers.select("sample", "label", answered=pl.lit(True))
     asked = points.select("stay_id", "prediction_time", asked=pl.lit(True))
-    out = (
+    return (
         samples.join(asked, on=["stay_id", "prediction_time"], how="left", maintain_order="left")
         .join(answers, on="sample", how="left", maintain_order="left")
         .with_columns(
@@ -152,20 +154,23 @@ def _with_label(samples: pl.DataFrame, points: pl.DataFrame, question: Question,
         )
         .drop("asked", "answered", "label")
     )
-    check_classes(question.task.name, out[name])
-    return out
 
 
-def check_classes(task: str, labels: pl.Series) -> None:
+def check_classes(task: str, labels: pl.Series, warnings: Sequence[str] = ()) -> None:
     """
+    Args:
+        labels: Null = not known.
+        warnings: What the source said of the records; what it took as unknown may be why.
+
     Raises:
-        SourceError: ``labels`` (null = not known) are all of one class.
+        SourceError: ``labels`` are all of one class.
     """
     known = labels.drop_nulls()
     if known.n_unique() < 2:
+        why = "; ".join(line for line in warnings if line.endswith("taken as unknown"))
         raise SourceError(
             f"task '{task}'",
             "samples with and without the outcome",
-            f"{known.len()} samples of one class",
+            f"{counted(known.len())} samples of one class" + (f" ({why})" if why else ""),
             "drop the task or use more records",
         )
