@@ -13,7 +13,7 @@ import pytest
 
 from mmnar.errors import SourceError
 from mmnar.evaluation.audit.cells import read_table
-from mmnar.sources.reading import blocks
+from mmnar.sources.reading import blocks, raw
 from mmnar.sources.reading.raw import DataRoot
 from mmnar.sources.reading.widths import uneven_row
 from mmnar.sources.table import plan_table
@@ -50,6 +50,7 @@ def test_the_first_uneven_row_by_brute_force() -> None:
 def test_a_row_of_another_width_is_refused_by_its_line(
     tmp_path: Path, row: str, cells: int, packed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(raw, "_PIECE", 16)
     monkeypatch.setattr(blocks, "_BLOCK", 20)
     text = "".join(f"{line}\n" for line in ("a,b,c", *["1,2,3"] * 20, '"4\n4",5,6', row, "7,8,9"))
     (tmp_path / ("t.csv.gz" if packed else "t.csv")).write_bytes(
