@@ -12,14 +12,12 @@ was dropped).
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
@@ -31,11 +29,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mmnar.errors import SchemaError, StoreError
-from mmnar.files import first_changed, names_below, read_sealed, sha256_of, write_sealed, write_text, write_whole
+from mmnar.files import first_changed, names_below, read_sealed, sha256_of, write_sealed, write_whole
 from mmnar.privacy import counted
 from mmnar.progress import Pace, say
 from mmnar.sources.events import EVENT_SCHEMA, Events, Scope
 from mmnar.sources.reading.blocks import ahead
+from mmnar.sources.reading.merging import distinct, events_between, starts, write_metadata, write_shard
 from mmnar.sources.reading.positions import Positions
 
 SHARD_EVENTS: Final = 1_000_000
@@ -52,7 +51,6 @@ _BUILDING: Final = ".building"
 _MANIFEST: Final = "manifest.json"
 _UNKNOWN: Final = "events dropped: a subject that is not in the cohort's tables"
 _REPEATS: Final = "events dropped: repeats of another"
-_ORDER: Final = ("subject_id", "time", "available_time", "code", "stay_id", "hadm_id", "numeric_value", "text_value")
 
 
 class EventWriter:
@@ -187,30 +185,30 @@ class EventWriter:
         counts = np.zeros(len(self._subjects), dtype=np.int64)
         for table in self._tables:
             counts += np.load(self._spill / table / "subjects.npy", allow_pickle=False)
-        starts = _starts(self._subjects, counts, self._shards)
+        firsts = starts(self._subjects, counts, self._shards, SHARD_EVENTS)
         repeats: Counter[str] = Counter()
         kept: list[pl.DataFrame] = []
         pace = Pace()
         with ThreadPoolExecutor(1) as pool:
             writing: Future[None] | None = None
-            for number, (start, stop) in enumerate(zip(starts, [*starts[1:], None], strict=True)):
-                pace.say(f"events in order: {number} of {len(starts)} shards")
-                shard, repeated = _distinct(_range(spilled, start if number else None, stop))
+            for number, (start, stop) in enumerate(zip(firsts, [*firsts[1:], None], strict=True)):
+                pace.say(f"events in order: {number} of {len(firsts)} shards")
+                shard, repeated = distinct(events_between(spilled, start if number else None, stop))
                 repeats.update(repeated)
                 kept.append(shard.group_by("code").len("count").cast({"code": pl.String}))
                 if writing:
                     writing.result()
                 target = self._folder / "data" / f"{number}.parquet"
-                writing = pool.submit(write_whole, target, partial(_write_shard, shard))
+                writing = pool.submit(write_whole, target, partial(write_shard, shard))
             if writing:
                 writing.result()
-        _write_metadata(self._folder, kept, descriptions, dataset_name, dataset_version)
+        write_metadata(self._folder, kept, descriptions, dataset_name, dataset_version)
         written = [path for name in ("data", "metadata") for path in sorted((self._folder / name).iterdir())]
         manifest = {
             "build": self._build,
             "dataset": [dataset_name, dataset_version],
             "tables": {table: record["fingerprint"] for table, record in self._tables.items()},
-            "shards": len(starts),
+            "shards": len(firsts),
             "events": int(sum(int(frame["count"].sum()) for frame in kept)),
             "sha256": {p.relative_to(self._folder).as_posix(): sha256_of(p) for p in written},
             "dropped": [*_dropped(self._tables), *((t, _REPEATS, n) for t, n in sorted(repeats.items()))],
@@ -368,87 +366,6 @@ class EventFolder:
             return shard.cast(EVENT_SCHEMA).collect()  # type: ignore[arg-type]
         except (pl.exceptions.PolarsError, OSError):
             raise _damaged(self.path, f"data/{number}.parquet") from None
-
-
-# --- merging ---------------------------------------------------------------------------------------------------------
-
-
-def _starts(subjects: NDArray[np.int64], counts: NDArray[np.int64], shards: int | None) -> list[int]:
-    """First subject of each shard: contiguous ranges with about equal numbers of events."""
-    total = int(counts.sum())
-    wanted = shards or max(1, -(-total // SHARD_EVENTS))
-    if not len(subjects):
-        return [0]
-    before = np.cumsum(counts) - counts
-    # as if each subject had one event more, so that subjects without events are divided, too
-    weight = before + np.arange(len(subjects))
-    shard = weight * wanted // (total + len(subjects))
-    first = np.flatnonzero(np.diff(shard, prepend=-1))
-    return [int(s) for s in subjects[first]]
-
-
-def _range(files: list[Path], start: int | None, stop: int | None) -> pl.DataFrame:
-    """Events of subjects in [start, stop), from files sorted by subject; ``code`` and ``source`` are categorical."""
-    pieces = []
-    for file in files:
-        # the other columns of a file without such subjects are not looked at
-        subject = pl.read_ipc(file, columns=["subject_id"], memory_map=True)["subject_id"]
-        first = 0 if start is None else subject.search_sorted(start, side="left")
-        last = len(subject) if stop is None else subject.search_sorted(stop, side="left")
-        if last > first:
-            pieces.append(pl.read_ipc(file, memory_map=True)[first:last])
-    return pl.concat(pieces) if pieces else pl.DataFrame(schema=EVENT_SCHEMA)
-
-
-def _distinct(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Events in their one order, each once; how many repeats there were, by table."""
-    ordered = frame.sort(*_ORDER, "source")
-    same = pl.all_horizontal(pl.col(c).eq_missing(pl.col(c).shift()) for c in EVENT_SCHEMA)
-    repeat = ordered.select((same & (pl.int_range(pl.len()) > 0)).alias("repeat"))["repeat"]
-    if not repeat.any():
-        return ordered, {}
-    repeats = ordered.filter(repeat)["source"].value_counts()
-    return ordered.filter(~repeat), dict(repeats.iter_rows())
-
-
-def _write_shard(shard: pl.DataFrame, path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    text = {"code": pa.string(), "source": pa.string(), "text_value": pa.large_string()}
-    table = shard.cast({"code": pl.String, "source": pl.String}).to_arrow()
-    schema = pa.schema([pa.field(f.name, text.get(f.name, f.type)) for f in table.schema])
-    pq.write_table(table.cast(schema), path, compression="zstd", compression_level=1)
-
-
-def _write_metadata(
-    folder: Path, kept: list[pl.DataFrame], descriptions: Mapping[str, str], name: str, release: str
-) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    counts = pl.concat(kept).group_by("code").agg(pl.col("count").cast(pl.Int64).sum()).sort("code")
-    codes = counts["code"].to_list()
-    table = pa.table(
-        {
-            "code": pa.array(codes, pa.string()),
-            "description": pa.array([descriptions.get(code) for code in codes], pa.string()),
-            "parent_codes": pa.array([None] * len(codes), pa.list_(pa.string())),
-            "count": pa.array(counts["count"].to_list(), pa.int64()),
-        }
-    )
-    write_whole(folder / "metadata" / "codes.parquet", lambda path: pq.write_table(table, path))
-    dataset = {
-        "dataset_name": name,
-        "dataset_version": release,
-        "etl_name": "mmnar",
-        "etl_version": version("mmnar"),
-        "meds_version": version("meds"),
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "raw_source_id_columns": ["hadm_id", "stay_id"],
-        "other_extension_columns": ["available_time", "source"],
-    }
-    write_text(folder / "metadata" / "dataset.json", json.dumps(dataset, indent=1, ensure_ascii=False))
 
 
 # --- files and messages --------------------------------------------------------------------------------
