@@ -156,3 +156,9 @@ def test_a_constant_rate_stays_where_a_cosine_falls() -> None:
     assert rates["constant"][0] < 1e-4
     assert rates["constant"][1:] == [2e-3] * 3
     assert rates["cosine"][3] < 1e-6
+
+
+def test_settings_of_the_training_loop_are_refused_where_there_is_none() -> None:
+    with pytest.raises(ConfigError, match=r"'train\.lr' of 'logistic-pattern'.*fitted without it"):
+        resolve_run("logistic-pattern", ["train.lr=1"])
+    assert resolve_run("stack", ["train.lr=1"])[0].train.lr == 1

@@ -40,10 +40,9 @@ def demo(*, out: Path = Path("demo"), patients: int = 3000, seed: int = 0) -> No
         notes_encoder="hashing",
         out=store,
     )
-    quick = ("train.batch_size=128", "train.min_steps=300", "fits=3", f"seed={seed}")
+    every, deep = ("fits=3", f"seed={seed}"), ("train.batch_size=128", "train.min_steps=300", "model.width=64")
     for name in ("crl-mmnar", "zero-fill", "pattern-only", "logistic-pattern", "boosting-pattern"):
-        overrides = (*quick, "model.width=64") if name in MODELS else quick
-        train(store, *overrides, model=name, out=out / "runs" / name)
+        train(store, *every, *(deep if name in MODELS else ()), model=name, out=out / "runs" / name)
     report(*sorted((out / "runs").iterdir()), out=out / "report")
 
 

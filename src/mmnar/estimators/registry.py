@@ -124,12 +124,19 @@ def _parsed(
 
     Args:
         published: How the keys begin that ``preset=original`` may set: a recipe alone has no rectifier.
+
+    Raises:
+        ConfigError: No such method or preset, or a setting of the training loop for a method without.
     """
     check_name(name)
     original = None
     if "preset=original" in overrides:
         original = {key: value for key, value in _original(name).items() if key.startswith(published)}
     changes = parse_overrides(overrides, original)
+    for key in changes:
+        if key.startswith("train.") and not is_trained(name):
+            fact = "one that is fitted without it"
+            raise ConfigError(f"'{key}' of '{name}'", "a method of the training loop", fact, "leave it out")
     model = {key.removeprefix("model."): changes.pop(key) for key in list(changes) if key.startswith("model.")}
     return changes, model
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from mmnar.cohort.split import Split
 from mmnar.config import to_plain
 from mmnar.dataset.store import PatientDataset, open_store
-from mmnar.estimators.registry import STACK, TABULAR, build_estimator, model_settings, resolve_run
+from mmnar.estimators.registry import STACK, TABULAR, build_estimator, is_trained, model_settings, resolve_run
 from mmnar.models.registry import MODELS
 from mmnar.study.code import code_fingerprint
 from mmnar.study.data import check_folds
@@ -152,9 +152,14 @@ def plan_searches(spec: StudySpec, stores: Stores, out: Path) -> dict[tuple[str,
 
 
 def overrides(spec: StudySpec, row: Row, chosen: Mapping[str, Any], setting: Mapping[str, Any]) -> dict[str, Any]:
-    """Later ones win: the study's, deep methods', the row's, what the search chose, the setting's."""
+    """Later ones win: the study's, deep methods', the row's, what the search chose, the setting's. What is said of all
+    rows and is a matter of the training loop tells only where there is one."""
     deep = spec.deep if row.model in MODELS else {}
-    return {**spec.set, **deep, **row.set, **chosen, **setting}
+    return {**_telling(row, spec.set), **deep, **row.set, **chosen, **_telling(row, setting)}
+
+
+def _telling(row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if is_trained(row.model) or not key.startswith("train.")}
 
 
 def folds_of(spec: StudySpec, data: Data) -> range:
