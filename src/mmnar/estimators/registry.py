@@ -20,6 +20,7 @@ TABULAR: Final[dict[str, str]] = {
     "boosting-pattern": "mmnar.estimators.tabular.boosting_pattern:BoostingPattern",
     "lightgbm-pattern": "mmnar.estimators.tabular.lightgbm_pattern:LightGBMPattern",
     "late-fusion": "mmnar.estimators.tabular.late_fusion:LateFusion",
+    "pattern-submodels": "mmnar.estimators.tabular.pattern_submodels:PatternSubmodels",
     "factor-posterior": "mmnar.estimators.tabular.factor_posterior:FactorPosterior",
 }
 

@@ -90,6 +90,8 @@ class BoostingPattern(Estimator):
         max_trees: Upper bound on trees.
         step: Trees between two looks at the tune fold.
         patience: Looks without improvement before it stops.
+        columns_share: Share of the columns that each split may use,
+        columns_most: and at most so many: many columns of a wide table say nearly the same.
         append_pattern: False = blind to the pattern: no columns of it, and an absent modality is filled with training
             values (``TreeDesign``). A single missing value of a present modality stays missing.
     """
@@ -101,21 +103,25 @@ class BoostingPattern(Estimator):
         "missing": "missing values as they are, and an indicator per modality; series as window summaries",
         "deviations": (
             "Stops on the tune fold's log loss instead of a random part of the training fold.",
+            "Rate and share of columns were chosen on tune folds of five data sets (benchmarks/controls.py).",
             "Without the pattern it averages over training values in place of an absent modality: of a mean in its "
             "place a tree would learn the pattern.",
         ),
         "control": True,
     }
 
-    learning_rate: float = 0.05
+    learning_rate: float = 0.03
     leaves: int = 8
-    max_trees: int = 500
+    max_trees: int = 1000
     step: int = 20
     patience: int = 3
+    columns_share: float = 0.5
+    columns_most: int = 30
     append_pattern: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.learning_rate, self.leaves - 1, self.max_trees, self.step, self.patience) <= 0:
+        positive = (self.learning_rate, self.leaves - 1, self.max_trees, self.step, self.patience, self.columns_most)
+        if min(positive) <= 0 or not 0 < self.columns_share <= 1:
             raise ConfigError("boosting-pattern", "positive settings", "one that is not", "use the defaults")
 
     def fit(
@@ -139,6 +145,7 @@ class BoostingPattern(Estimator):
             blank = HistGradientBoostingClassifier(
                 learning_rate=self.learning_rate,
                 max_leaf_nodes=self.leaves,
+                max_features=min(self.columns_share, self.columns_most / int(seen.sum())),
                 categorical_features=categorical[seen],
                 early_stopping=False,
                 warm_start=True,

@@ -69,7 +69,8 @@ class LightGBMPattern(Estimator):
         max_trees: Upper bound on trees.
         patience: Trees without a lower log loss on the tune fold before it stops.
         min_patients: Training samples per leaf.
-        columns_share: Share of the columns that each tree may use.
+        columns_share: Share of the columns that each tree may use,
+        columns_most: and at most so many: many columns of a wide table say nearly the same.
         l2: Penalty on the leaves' values.
         append_pattern: False = blind to the pattern: no columns of it, and an absent modality is filled with training
             values (``TreeDesign``). A single missing value of a present modality stays missing.
@@ -81,7 +82,8 @@ class LightGBMPattern(Estimator):
         "paper": "Control: Ke et al. (2017), LightGBM",
         "missing": "missing values as they are, and an indicator per modality; series as window summaries",
         "deviations": (
-            "Small trees, half of the columns each, stopped on the tune fold's log loss.",
+            "Small trees, half of the columns each and at most 60, stopped on the tune fold's log loss; chosen on tune "
+            "folds of five data sets (benchmarks/controls.py).",
             "Without the pattern it averages over training values in place of an absent modality: of a mean in its "
             "place a tree would learn the pattern.",
         ),
@@ -94,11 +96,19 @@ class LightGBMPattern(Estimator):
     patience: int = 60
     min_patients: int = 20
     columns_share: float = 0.5
+    columns_most: int = 60
     l2: float = 1.0
     append_pattern: bool = True
 
     def __post_init__(self) -> None:
-        positive = (self.learning_rate, self.leaves - 1, self.max_trees, self.patience, self.min_patients)
+        positive = (
+            self.learning_rate,
+            self.leaves - 1,
+            self.max_trees,
+            self.patience,
+            self.min_patients,
+            self.columns_most,
+        )
         if min(positive) <= 0 or not 0 < self.columns_share <= 1 or self.l2 < 0:
             raise ConfigError(
                 "lightgbm-pattern", "positive settings, a share ≤ 1", "one that is not", "use the defaults"
@@ -147,7 +157,7 @@ class LightGBMPattern(Estimator):
             "learning_rate": self.learning_rate,
             "num_leaves": self.leaves,
             "min_data_in_leaf": self.min_patients,
-            "feature_fraction": self.columns_share,
+            "feature_fraction": min(self.columns_share, self.columns_most / x.shape[1]),
             "lambda_l2": self.l2,
             "seed": seed,
             "deterministic": True,
