@@ -90,8 +90,8 @@ class BoostingPattern(Estimator):
         max_trees: Upper bound on trees.
         step: Trees between two looks at the tune fold.
         patience: Looks without improvement before it stops.
-        columns_share: Share of the columns that each split may use,
-        columns_most: and at most so many: many columns of a wide table say nearly the same.
+        columns_share: Share of the columns that each split may use.
+        columns_most: At most so many of them: many columns of a wide table say nearly the same.
         append_pattern: False = blind to the pattern: no columns of it, and an absent modality is filled with training
             values (``TreeDesign``). A single missing value of a present modality stays missing.
     """

@@ -69,8 +69,8 @@ class LightGBMPattern(Estimator):
         max_trees: Upper bound on trees.
         patience: Trees without a lower log loss on the tune fold before it stops.
         min_patients: Training samples per leaf.
-        columns_share: Share of the columns that each tree may use,
-        columns_most: and at most so many: many columns of a wide table say nearly the same.
+        columns_share: Share of the columns that each tree may use.
+        columns_most: At most so many of them: many columns of a wide table say nearly the same.
         l2: Penalty on the leaves' values.
         append_pattern: False = blind to the pattern: no columns of it, and an absent modality is filled with training
             values (``TreeDesign``). A single missing value of a present modality stays missing.
