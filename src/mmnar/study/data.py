@@ -130,7 +130,7 @@ def with_modalities(dataset: PatientDataset, modalities: tuple[str, ...]) -> Pat
         values={m.name: dataset.values[m.name] for m in specs},
         present=dataset.present[:, [known.index(m.name) for m in specs]],
         bayes=None,
-        manifest={**dataset.manifest, "modalities_kept": list(modalities)},
+        manifest={**_without_recipe(dataset), "modalities_kept": list(modalities)},
     )
 
 
@@ -155,3 +155,8 @@ def check_folds(dataset: PatientDataset, splits: list[Split], name: str) -> list
                 else:
                     raise ConfigError(where, f"events and non-events to {role} on", f"no {lacking}", "use fewer folds")
     return notices
+
+
+def _without_recipe(dataset: PatientDataset) -> dict[str, Any]:
+    """A store of some modalities is not what its recipe makes."""
+    return {key: value for key, value in dataset.manifest.items() if key != "recipe"}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from mmnar.dataset.recipe import Recipe
 from mmnar.errors import StoreError
 from mmnar.estimators.base import Predictor
 from mmnar.estimators.storage import check_predictor, load_predictor
@@ -13,13 +14,14 @@ from mmnar.files import read_json, read_sealed, sha256_of
 from mmnar.posthoc.base import FittedCorrection
 from mmnar.posthoc.saved import restore
 from mmnar.predictions import OUT_OF_FOLD, Predictions, load
-from mmnar.roles import Test
+from mmnar.roles import Calibration, Test
 
 RUN_VERSION: Final = 4
 FILES: Final = (
     "predictions/test.parquet",
     "predictions/calibration.parquet",
     "predictions/rectified.parquet",
+    "recipe.json",
     "platt.json",
     "rectifier.json",
     "history.json",
@@ -83,6 +85,31 @@ class Run:
         for name in self.record["files"]:
             whole(self.folder, self.record, name)
         check_predictor(self.folder / "model")
+
+    def recipe(self) -> Recipe:
+        """How the run's inputs are made of records.
+
+        Raises:
+            StoreError: The run has none, or it is missing, changed or of another version.
+        """
+        if "recipe.json" not in self.record["files"]:
+            raise StoreError(
+                f"run '{self.folder}'",
+                "the recipe of its inputs (recipe.json)",
+                "none, for its store was not made by `mmnar prepare`",
+                "prepare the store with this version and train again",
+            )
+        what = f"recipe of run '{self.folder}'"
+        return Recipe.from_dict(read_json(whole(self.folder, self.record, "recipe.json"), what, _AGAIN), what)
+
+    def calibration(self) -> Predictions[Calibration] | None:
+        """Risks out of fold of the patients learned from; None where there are none.
+
+        Raises:
+            StoreError: They are missing or changed.
+        """
+        name = "predictions/calibration.parquet"
+        return load(whole(self.folder, self.record, name)) if name in self.record["files"] else None
 
     def platt(self) -> FittedCorrection | None:
         """The line that is part of the model; None where its training loss was a proper score.

@@ -78,6 +78,8 @@ def train_run(
         proper = model not in MODELS or config.train.label_loss == "bce"
         cost = _fit(recipe, config, data, split, out, recorder, clock, proper)
         _write_json(out / "history.json", recorder.history)
+        if "recipe" in data.manifest:
+            _write_json(out / "recipe.json", data.manifest["recipe"])
         record = {**identity, "run_version": RUN_VERSION, "card": recipe.card, "store": os.path.relpath(store, out)}
         files = {name: sha256_of(out / name) for name in FILES if (out / name).is_file()}
         write_sealed(out / "run.json", {**record, **cost, **clock.spent(), "versions": versions(), "files": files})

@@ -32,7 +32,7 @@ from mmnar.render.svg import ORANGE, shared_limits
 from mmnar.render.wording import RECTIFIED, count, number
 from mmnar.report.parts.groups import pattern_name
 
-SHOWN_ELSEWHERE: Final = ("files", "schema", "attrition", "warnings")
+SHOWN_ELSEWHERE: Final = ("files", "schema", "attrition", "warnings", "recipe")
 """Entries of a store's manifest that are no plain facts."""
 RECTIFIER: Final = (
     "The rectifier adds one calibration offset per observation pattern to the model's risk. It is estimated from "

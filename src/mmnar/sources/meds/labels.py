@@ -9,7 +9,7 @@ and ``*_summary`` columns are not read.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Final
@@ -67,6 +67,20 @@ class Labels:
     def moments(self) -> pl.DataFrame:
         """``subject_id, prediction_time``: every moment at which anything is asked, once and in order."""
         return self.frame.select("subject_id", "prediction_time").unique().sort("subject_id", "prediction_time")
+
+
+def unanswered(tasks: Sequence[str], moments: pl.DataFrame) -> Labels:
+    """Questions whose answers are not known.
+
+    Args:
+        moments: ``subject_id`` (int64), ``prediction_time`` (datetime[us]), each once.
+    """
+    asked = [
+        moments.select(pl.lit(task).alias("task"), *moments.columns, boolean_value=pl.lit(None, pl.Boolean))
+        for task in tasks
+    ]
+    read = (moments.height, moments["subject_id"].n_unique())
+    return Labels(pl.concat(asked), tuple(tasks), dict.fromkeys(tasks, read), "")
 
 
 def read_labels(where: str | Path | Mapping[str, str | Path]) -> Labels:

@@ -11,7 +11,7 @@ from mmnar.privacy import SMALL_CELL, counted
 from mmnar.sources.reading.instants import read_times
 from mmnar.sources.table.numbers import Censored, forms, forms_in_words, is_mostly_numbers, numbers, uncensored
 from mmnar.sources.table.spec import ColumnSpec, TableSpec
-from mmnar.sources.table.words import one_spelling
+from mmnar.sources.table.words import one_spelling, spelled_like
 
 _DATES: Final = ("", "%d/%m/%Y", "%m/%d/%Y")
 
@@ -77,7 +77,7 @@ def plan_column(
     if not plan.observed:
         return cells, plan
     kind, problem = _kind(column, cells.filter(used))
-    read, respelled = (numbers(cells), 0) if kind == "number" else one_spelling(cells)
+    read, respelled = (numbers(cells), 0) if kind == "number" else _spelled(cells, column)
     respelled = int((read.filter(used) != cells.filter(used)).sum()) if respelled else 0
     plan = replace(plan, type=kind, problem=problem, respelled=respelled)
     if problem:
@@ -87,6 +87,10 @@ def plan_column(
     if told:
         return read, replace(plan, problem=f"its value tells the outcome '{told}'")
     return read, plan if kind == "number" else _with_categories(spec, usable, plan)
+
+
+def _spelled(cells: pl.Series, column: ColumnSpec) -> tuple[pl.Series, int]:
+    return spelled_like(cells, column.categories[:-1]) if column.categories else one_spelling(cells)
 
 
 def _kind(column: ColumnSpec, cells: pl.Series) -> tuple[Literal["number", "category"], str]:
@@ -109,6 +113,9 @@ def _kind(column: ColumnSpec, cells: pl.Series) -> tuple[Literal["number", "cate
 
 def _with_categories(spec: TableSpec, usable: pl.DataFrame, plan: PlannedColumn) -> PlannedColumn:
     cells = usable[f"value:{plan.spec.name}"]
+    if plan.spec.categories:
+        pooled = int((~cells.is_in(list(plan.spec.categories[:-1]))).sum())
+        return replace(plan, categories=plan.spec.categories, pooled=pooled)
     distinct = cells.n_unique()
     if plan.spec.type is None and distinct > spec.categories - 1:
         fact = (
@@ -162,7 +169,7 @@ def _counted_categories(words: int) -> str:
 def remark(column: PlannedColumn) -> str:
     facts = [
         column.problem,
-        "no value in any row: left out" if column.type == "empty" else "",
+        "no value in any row" if column.type == "empty" else "",
         f"{counted(column.pooled)} rows pooled into 'other'" if column.pooled else "",
         f"{counted(column.respelled)} words in other letter case or blanks: taken as one" if column.respelled else "",
         f"{counted(column.censored)} comparisons ({_MEANS[column.spec.censored]})"

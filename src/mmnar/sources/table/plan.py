@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -71,11 +71,24 @@ class TablePlan:
             lines.append(f"not named in the spec, not used: {', '.join(self.unused)}")
         return "\n".join(lines)
 
+    def kept(self) -> tuple[PlannedColumn, ...]:
+        """The columns that become features. One without a value in any row is left out, unless its modality would have
+        no column then: a modality that nobody has is absent for everybody, and still a modality."""
+        used = {c.spec.modality for c in self.columns if c.type != "empty"}
+        return tuple(c for c in self.columns if c.type != "empty" or c.spec.modality not in used)
+
+    def resolved(self) -> TableSpec:
+        """The spec with every type and word stated: what it would be of other rows, it is of these."""
+        columns = [
+            replace(c.spec, type="category" if c.categories else "number", categories=c.categories) for c in self.kept()
+        ]
+        return replace(self.spec, columns=tuple(columns), files=tuple(Path(name).name for name in self.spec.files))
+
     def extract(self) -> Extract:
         """Events, stays and rules.
 
         Raises:
-            SourceError: A column is refused, or a modality has no column left.
+            SourceError: A column is refused.
         """
         refused = [f"'{c.spec.name}': {c.problem}" for c in self.columns if c.problem]
         if refused:
@@ -87,15 +100,6 @@ class TablePlan:
                 "measured (missing:), or type: category; or move the column to ignore:",
             )
         used = tuple(c for c in self.columns if c.type != "empty")
-        for modality in dict.fromkeys(c.spec.modality for c in self.columns):
-            if not any(c.spec.modality == modality for c in used):
-                late = any(c.late or c.undated for c in self.columns if c.spec.modality == modality)
-                raise SourceError(
-                    f"modality '{modality}'",
-                    "a column with a value" + (" known when the question is asked" if late else ""),
-                    "none",
-                    f"check {'known_at:' if late else 'missing:'}, or leave the modality out",
-                )
         frame = self.frame
         return Extract(
             name=self.spec.name,
@@ -108,7 +112,7 @@ class TablePlan:
                 *(f"exclude:{i}" for i in range(len(self.spec.exclude))),
                 *(name for name, _ in self.spec.attributes),
             ),
-            rules=tuple(feature_rule(column) for column in used),
+            rules=tuple(feature_rule(column) for column in self.kept()),
             attributes=tuple(name for name, _ in self.spec.attributes),
             fingerprint=self.fingerprint,
             max_missing=self.spec.max_missing,

@@ -70,6 +70,15 @@ def read_columns(spec: TableSpec, root: Path) -> RawTable:
     return RawTable(pl.DataFrame(columns), absent, unused, hashlib.sha256("\n".join(prints).encode()).hexdigest())
 
 
+def headers(spec: TableSpec, root: Path) -> set[str]:
+    """The columns that all files of a spec have.
+
+    Raises:
+        SourceError: A file is absent, or has no header that can be read.
+    """
+    return set.intersection(*(set(_header(root / name)) for name in spec.files))
+
+
 def _read(path: Path, columns: dict[str, str], exact: set[str]) -> tuple[pl.DataFrame, str]:
     """Columns of one file as text under ``raw_name``, and the file's fingerprint."""
     data, stem = DataRoot(path.parent, even=True), _stem(path)

@@ -6,7 +6,9 @@ Every key is checked; an unknown one is refused with the nearest name. See ``doc
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -36,6 +38,7 @@ class ColumnSpec:
         censored: What ``<x`` and ``>x`` mean: the bound, half of it (``<`` alone), or not measured; None = refused.
         unit: Of a number.
         low, high: Plausible range of a number; a value outside is dropped and counted.
+        categories: Of a category whose words are stated: any other word is ``other``, which stands last.
     """
 
     name: str
@@ -48,6 +51,7 @@ class ColumnSpec:
     unit: str = ""
     low: float | None = None
     high: float | None = None
+    categories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,21 @@ class TableSpec:
     attributes: tuple[tuple[str, str], ...] = ()
     ignore: tuple[str, ...] = ()
     digest: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> TableSpec:
+        """The inverse of ``to_dict``."""
+        own = dict(raw)
+        own["columns"] = tuple(ColumnSpec(**_tuples(column)) for column in raw["columns"])
+        own["outcomes"] = tuple(OutcomeSpec(**_tuples(outcome)) for outcome in raw["outcomes"])
+        own["exclude"] = tuple(ExcludeSpec(**_tuples(rule)) for rule in raw["exclude"])
+        own["attributes"] = tuple((name, column) for name, column in raw["attributes"])
+        return cls(**_tuples(own))
 
     def absent_in(self, column: str) -> tuple[str, ...]:
         """Words that mean "not known" in a column."""
@@ -194,6 +213,10 @@ def parse_spec(raw: Any, digest: str = "") -> TableSpec:
     return spec
 
 
+def _tuples(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+
+
 def _censored(keys: Keys, default: Censored | None = None) -> Censored | None:
     said: Any = keys.word("censored", default or "")
     if said and said not in CENSORED:
@@ -221,7 +244,8 @@ def _column(modality: str, item: Any, known_at: str, censored: Censored | None) 
     kind = keys.word("type", "")
     if kind and kind not in get_args(ColumnType):
         raise ConfigError(f"type of column '{name}'", " | ".join(get_args(ColumnType)), repr(kind), "use one of these")
-    stated: Any = kind or None
+    categories = _categories(name, keys.words("categories", ()), kind)
+    stated: Any = "category" if categories else kind or None
     spec = ColumnSpec(
         name,
         modality,
@@ -233,9 +257,25 @@ def _column(modality: str, item: Any, known_at: str, censored: Censored | None) 
         keys.word("unit", ""),
         keys.optional_number("low"),
         keys.optional_number("high"),
+        categories,
     )
     keys.finish()
     return spec
+
+
+def _categories(name: str, stated: tuple[str, ...], kind: str) -> tuple[str, ...]:
+    """Stated words in their order, ``other`` last.
+
+    Raises:
+        ConfigError: Of a number, or a word twice.
+    """
+    if not stated:
+        return ()
+    words = tuple(word for word in stated if word != "other")
+    if kind == "number" or len(set(words)) < len(words):
+        fact = "those of a number" if kind == "number" else "a word twice"
+        raise ConfigError(f"categories of column '{name}'", "different words", fact, "correct the spec")
+    return (*words, "other")
 
 
 def _outcome(name: str, body: Any) -> OutcomeSpec:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 
@@ -19,6 +21,18 @@ def word_key(cells: pl.Series) -> pl.Series:
     if bool(key.str.contains(r"^[+-]?[0-9]+\.[0-9]*[1-9]").any()):
         return key
     return key.str.replace(r"^([+-]?[0-9]+)\.0*$", "${1}")
+
+
+def spelled_like(cells: pl.Series, words: Sequence[str]) -> tuple[pl.Series, int]:
+    """Each word as it stands among ``words``, and how many cells were written otherwise; others stay as they are.
+
+    >>> spelled_like(pl.Series(["m", "M ", "x", None]), ["F", "M"])[0].to_list()
+    ['M', 'M', 'x', None]
+    """
+    known = pl.Series(words, dtype=pl.String)
+    read = word_key(cells).replace_strict(word_key(known), known, default=None, return_dtype=pl.String)
+    read = read.fill_null(cells)
+    return read.alias(cells.name), int((read != cells).sum())
 
 
 def one_spelling(cells: pl.Series) -> tuple[pl.Series, int]:

@@ -1,0 +1,82 @@
+"""Who is asked, at moments of the user's own: one sample for each subject and moment, and no answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import polars as pl
+
+from mmnar.cohort.build import AttritionStep, Cohort, label_column
+from mmnar.errors import SourceError
+from mmnar.privacy import counted
+from mmnar.schema import Task
+from mmnar.sources.events import Extract
+
+COLUMNS: Final = ("subject_id", "prediction_time")
+_ENDS: Final = ("outtime", "dischtime")
+
+
+def check_moments(times: pl.DataFrame) -> pl.DataFrame:
+    """Moments as ``subject_id`` (int64), ``prediction_time`` (datetime[us]), in order.
+
+    Raises:
+        SourceError: A column is missing or of another form, a cell is empty, a row is there twice, or there is none.
+    """
+    what = "moments (--at)"
+    lacking = [name for name in COLUMNS if name not in times.columns]
+    if lacking:
+        raise SourceError(what, "subject_id and prediction_time", f"no {', '.join(lacking)}", "rename the columns")
+    if not times.schema["subject_id"].is_integer() or not isinstance(times.schema["prediction_time"], pl.Datetime):
+        raise SourceError(what, "whole numbers and times", "columns of another form", "convert them")
+    moments = times.select(
+        pl.col("subject_id").cast(pl.Int64),
+        pl.col("prediction_time").dt.replace_time_zone(None).cast(pl.Datetime("us")),
+    )
+    empty = moments.height - moments.drop_nulls().height
+    twice = moments.height - moments.unique().height
+    if empty or twice or not moments.height:
+        fact = f"{counted(moments.height)} rows, {counted(empty)} with an empty cell, {counted(twice)} repeated"
+        raise SourceError(what, "every subject and moment once", fact, "correct the file")
+    return moments.sort(*COLUMNS)
+
+
+def samples_at(extract: Extract, tasks: Sequence[Task], times: pl.DataFrame) -> Cohort:
+    """The samples of stated moments: each belongs to the subject's latest stay that had begun.
+
+    Args:
+        times: See ``check_moments``.
+
+    Raises:
+        SourceError: A subject is not among the records, or a moment lies in none of the subject's stays.
+    """
+    moments = check_moments(times)
+    stays = extract.stays
+    strangers = moments.join(stays, on="subject_id", how="anti")["subject_id"].n_unique()
+    if strangers:
+        fact = f"{counted(strangers)} who are not"
+        raise SourceError("moments (--at)", "subjects of the records", fact, "leave them out")
+    ends = [pl.col(name) for name in _ENDS if name in stays.columns]
+    known = stays.select(
+        "subject_id", "hadm_id", "stay_id", "intime", *extract.attributes, ended=pl.max_horizontal(ends)
+    ).with_columns(since=stays["since"].cast(pl.Datetime("us")) if "since" in stays.columns else pl.lit(None))
+    found = (
+        moments.join(known, on="subject_id", how="left")
+        .filter((pl.col("intime") <= pl.col("prediction_time")).fill_null(True))
+        .sort("subject_id", "prediction_time", "intime", nulls_last=False)
+        .unique(list(COLUMNS), keep="last", maintain_order=True)
+    )
+    late = int((found["prediction_time"] > found["ended"]).fill_null(False).sum())
+    outside = moments.height - found.height + late
+    if outside:
+        fact = f"{counted(outside)} of {counted(moments.height)} outside"
+        raise SourceError("moments (--at)", "moments within a stay of their subject", fact, "correct or leave them out")
+    samples = (
+        found.sort("subject_id", "stay_id", "prediction_time")
+        .with_row_index("sample")
+        .with_columns(pl.col("sample").cast(pl.Int64), pl.col("since").cast(pl.Datetime("us")))
+        .with_columns(pl.lit(None, pl.Boolean).alias(label_column(task.name)) for task in tasks)
+        .drop("intime", "ended")
+    )
+    step = AttritionStep("stated moments", samples.height, samples["subject_id"].n_unique())
+    return Cohort(samples, tuple(tasks), extract.attributes, {"cohort": (step,)})

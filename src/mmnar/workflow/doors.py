@@ -1,0 +1,253 @@
+"""The doors as functions: records in a folder → what a store is made of. ``prepare`` and ``predict`` go through the
+same one, so that a run's inputs are made in one way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from mmnar.cohort.build import Cohort, Criterion, Question, build_cohort
+from mmnar.dataset.prepare import store_cohort
+from mmnar.dataset.recipe import HASHING, Recipe, recipe_of
+from mmnar.errors import ConfigError
+from mmnar.notes.encoder import TextEncoder, text_encoder
+from mmnar.sources.events import Extract, TextRule
+from mmnar.sources.meds.labels import Labels
+from mmnar.sources.table.spec import TableSpec
+
+Structured = Literal["aggregates", "series"]
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a door read, and whom what is asked.
+
+    Args:
+        door: Its name, that of the verb.
+        options: As resolved; with other records and these options the same inputs are made again.
+        extract: Events, stays and rules.
+        cohort: Whether answers are looked up → who is asked.
+        bin_hours: Of series.
+        notes: Name of the notes' encoder, or ``hashing``.
+    """
+
+    door: str
+    options: dict[str, Any]
+    extract: Extract
+    cohort: Callable[[Extract, bool], Cohort]
+    bin_hours: float = 0.0
+    notes: str = HASHING
+
+    def encoder(self) -> TextEncoder | None:
+        """
+        Raises:
+            RequirementError: The model cannot be found.
+        """
+        return None if self.notes == HASHING else text_encoder(self.notes)
+
+    def following(self, recipe: Recipe, work: Path) -> Records:
+        """The same records by the rules of a run.
+
+        Raises:
+            SchemaError: See ``Recipe.follow``.
+        """
+        extract = recipe.follow(self.extract, work)
+        return replace(self, extract=extract, bin_hours=recipe.bin_hours, notes=recipe.notes)
+
+
+def write_records(
+    records: Records, out: Path, *, like: Recipe | None = None, told: Callable[[int], None] | None = None
+) -> None:
+    """A store of the records, with its recipe.
+
+    Args:
+        like: Make them by this recipe, in place of one of their own.
+
+    Raises:
+        SourceError, SchemaError, StoreError, RequirementError: See ``store_cohort`` and ``Records.following``.
+    """
+    if like is not None:
+        records = records.following(like, out / "events")
+    encoder = records.encoder()
+    if like is not None:
+        like.check_encoder(encoder)
+    extract = records.extract
+    own = partial(
+        recipe_of,
+        records.door,
+        records.options,
+        extract,
+        bin_hours=records.bin_hours,
+        notes=records.notes,
+        encoder=encoder,
+    )
+    store_cohort(
+        extract,
+        records.cohort(extract, True),
+        out,
+        notes=encoder,
+        bin_hours=records.bin_hours,
+        told=told,
+        recipe=(lambda _: like) if like is not None else own,
+    )
+
+
+def table(spec: TableSpec, root: Path, *, like: Recipe | None = None, answered: bool = True) -> tuple[Records, str]:
+    """Own tables; and how their columns are understood, for people.
+
+    Args:
+        spec: What the columns mean; with ``like``, of these the types, words and units of the run.
+        answered: False = outcomes and what is known in hindsight are not read, and need not be there.
+    """
+    from mmnar.cohort.table import table_criteria, table_questions
+    from mmnar.sources.table import plan_table
+    from mmnar.sources.table.like import columns_like, without_answers
+
+    asked = spec
+    if like is not None:
+        stated = TableSpec.from_dict(like.options["spec"])
+        asked = replace(spec, outcomes=spec.outcomes or stated.outcomes)
+        spec = columns_like(asked, stated, root)
+    if not answered:
+        spec = without_answers(spec)
+    plan = plan_table(spec, root)
+    criteria, questions = table_criteria(spec), table_questions(asked)
+    options = {"spec": plan.resolved().to_dict()} if like is None else like.options
+    return Records("table", options, plan.extract(), _asked(criteria, questions)), plan.text()
+
+
+def physionet2012(root: Path, *, bin_hours: float = 0.0) -> Records:
+    """PhysioNet/CinC Challenge 2012."""
+    from mmnar.cohort.physionet2012 import physionet2012_criteria, physionet2012_questions
+    from mmnar.sources.physionet2012 import read_physionet2012
+
+    extract = read_physionet2012(root)
+    cohort = _asked(physionet2012_criteria(), physionet2012_questions())
+    return Records("physionet2012", {}, extract, cohort, bin_hours)
+
+
+def eicu(root: Path, work: Path, *, apache_prediction: bool = True) -> Records:
+    """eICU-CRD 2.0."""
+    from mmnar.cohort.eicu import eicu_criteria, eicu_questions
+    from mmnar.sources.eicu import read_eicu
+
+    extract = read_eicu(root, work=work, apache_prediction=apache_prediction)
+    options = {"apache_prediction": apache_prediction}
+    return Records("eicu", options, extract, _asked(eicu_criteria(), eicu_questions()))
+
+
+def mimic_iv(
+    root: Path,
+    work: Path,
+    *,
+    notes: Path | None = None,
+    cxr: Path | None = None,
+    embeddings: Path | None = None,
+    encoder: str = HASHING,
+    structured: Structured = "aggregates",
+    bin_hours: float = 0.0,
+    mortality_at: Literal[24, 48] = 48,
+    planned: bool = True,
+    limit: int | None = None,
+) -> Records:
+    """MIMIC-IV with notes and chest X-rays."""
+    from mmnar.cohort.mimic_iv import mimic_iv_criteria, mimic_iv_questions
+    from mmnar.images.tfrecord import pack_embeddings
+    from mmnar.sources.mimic_iv import read_mimic_iv
+
+    packed = pack_embeddings(embeddings, work / "embeddings") if embeddings else None
+    extract = read_mimic_iv(root, work=work, notes=notes, cxr=cxr, embeddings=packed, structured=structured)
+    options = {"structured": structured, "mortality_at": mortality_at, "planned": planned}
+    cohort = _asked(mimic_iv_criteria(limit), mimic_iv_questions(mortality_at, planned))
+    return Records("mimic-iv", options, extract, cohort, bin_hours, encoder if notes else HASHING)
+
+
+def _asked(criteria: tuple[Criterion, ...], questions: tuple[Question, ...]) -> Callable[[Extract, bool], Cohort]:
+    return lambda extract, answered: build_cohort(extract, criteria, questions, answered=answered)
+
+
+def meds(
+    root: Path,
+    labels: Labels,
+    work: Path,
+    *,
+    modalities: Path | None = None,
+    since_days: float | None = None,
+    bin_hours: float = 0.0,
+    encoder: Callable[[], str] = lambda: HASHING,
+) -> Records:
+    """Any MEDS data set.
+
+    Args:
+        encoder: Asked for the name of the notes' encoder where there are notes.
+    """
+    from mmnar.cohort.meds import labelled_cohort, unanswered_cohort
+    from mmnar.sources.meds import read_meds
+
+    extract = read_meds(root, work=work, labels=labels, modalities=modalities, since_days=since_days)
+
+    def cohort(extract: Extract, answered: bool) -> Cohort:
+        return labelled_cohort(extract, labels) if answered else unanswered_cohort(extract, labels.tasks)
+
+    notes = encoder() if any(isinstance(rule, TextRule) for rule in extract.rules) else HASHING
+    return Records("meds", {"since_days": since_days}, extract, cohort, bin_hours, notes)
+
+
+def meds_at(root: Path, work: Path, recipe: Recipe, times: pl.DataFrame) -> Records:
+    """A MEDS data set, asked at stated moments."""
+    from mmnar.sources.meds.labels import unanswered
+
+    asked = unanswered([task.name for task in recipe.tasks], times)
+    return meds(root, asked, work, since_days=recipe.options["since_days"], bin_hours=recipe.bin_hours)
+
+
+def again(
+    recipe: Recipe,
+    root: Path,
+    work: Path,
+    *,
+    notes: Path | None = None,
+    cxr: Path | None = None,
+    embeddings: Path | None = None,
+) -> Records:
+    """Other records by the door and options of a recipe.
+
+    Raises:
+        ConfigError: Notes or X-rays for a door that has none.
+    """
+    options = dict(recipe.options)
+    if recipe.door == "mimic-iv":
+        return mimic_iv(
+            root,
+            work,
+            notes=notes,
+            cxr=cxr,
+            embeddings=embeddings,
+            encoder=recipe.notes,
+            bin_hours=recipe.bin_hours,
+            **options,
+        )
+    if notes or cxr or embeddings:
+        raise ConfigError("--notes, --cxr, --embeddings", "a run on MIMIC-IV", f"'{recipe.door}'", "leave them out")
+    if recipe.door == "physionet2012":
+        return physionet2012(root, bin_hours=recipe.bin_hours)
+    return eicu(root, work, **options)
+
+
+def asked_at(extract: Extract, recipe: Recipe, times: pl.DataFrame) -> Cohort:
+    """Whoever is asked at moments of the user's own, in place of the door's.
+
+    Args:
+        times: ``subject_id``, ``prediction_time``.
+
+    Raises:
+        SourceError: A subject is not among the records, or a moment lies in none of the subject's stays.
+    """
+    from mmnar.cohort.times import samples_at
+
+    return samples_at(extract, recipe.tasks, times)

@@ -1,0 +1,203 @@
+"""Risks of patients whose outcome is not known: records by the run's own recipe, scored by the run's model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mmnar.cohort.split import Split
+from mmnar.dataset.gathering import Gathering
+from mmnar.dataset.prepare import dataset_of
+from mmnar.dataset.recipe import Recipe
+from mmnar.dataset.store import PatientDataset
+from mmnar.errors import ConfigError, StoreError
+from mmnar.estimators.base import Predictor
+from mmnar.estimators.ensemble import MeanPredictor
+from mmnar.estimators.stack import StackPredictor
+from mmnar.files import write_whole
+from mmnar.predictions import Predictions
+from mmnar.privacy import SMALL_CELL
+from mmnar.sources.table.spec import TableSpec
+from mmnar.workflow import doors
+from mmnar.workflow.doors import Records
+from mmnar.workflow.run import Run
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Risks of new patients.
+
+    Args:
+        frame: One row a sample (see ``predict``).
+        warnings: What was left out, pooled or absent.
+    """
+
+    frame: pl.DataFrame
+    warnings: tuple[str, ...]
+
+
+def predict(
+    run: Run,
+    *,
+    root: Path | None = None,
+    events: Path | None = None,
+    table: Path | None = None,
+    at: Path | None = None,
+    notes: Path | None = None,
+    cxr: Path | None = None,
+    embeddings: Path | None = None,
+    told: Callable[[int], None] | None = None,
+) -> Scored:
+    """Score records whose outcome is not known; no label is read, and rules of hindsight are not applied.
+
+    ``frame``: ``subject_id, hadm_id, stay_id, prediction_time``; of each task ``<task>.risk``, ``<task>.low`` and
+    ``<task>.high`` (least and largest over the run's fits, where there are several), ``<task>.rectified`` where the run
+    has a rectifier; ``pattern`` and ``absent`` (names, separated by commas); ``training_patients``: how many with the
+    same pattern the run's risks out of fold are of, null below ten.
+
+    Args:
+        root: Raw records of the run's door.
+        events: A MEDS data set, of a run on one.
+        table: A file with the columns of the run's table.
+        at: Parquet file of ``subject_id, prediction_time``, in place of the door's own moments.
+        notes, cxr, embeddings: Beside ``root``, of a run on MIMIC-IV; a modality whose folder is not given is absent.
+        told: Called with the number of notes encoded so far.
+
+    Raises:
+        ConfigError: Not one of ``root``, ``events`` and ``table``, or not the run's kind.
+        SourceError, SchemaError: The records cannot be read as the run's were; names what differs.
+        StoreError: The run has no recipe, or one of another version.
+        RequirementError: The notes' encoder is not here.
+    """
+    recipe = run.recipe()
+    predictor = run.predictor()
+    if predictor.schema.digest() != recipe.schema.digest():
+        fact = "a model of a part of them"
+        raise StoreError(f"run '{run.folder.name}'", "a model of all inputs of its store", fact, "train on that store")
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        beside = {"notes": notes, "cxr": cxr, "embeddings": embeddings}
+        records, times = _records(recipe, work, {"--root": root, "--events": events, "--table": table}, at, beside)
+        extract = records.extract
+        cohort = records.cohort(extract, False) if times is None else doors.asked_at(extract, recipe, times)
+        encoder = records.encoder()
+        recipe.check_encoder(encoder)
+        how = Gathering(encoder, work / "cache", records.bin_hours, work, told)
+        data = dataset_of(extract, cohort, how)
+        return Scored(_frame(run, predictor, data), tuple(data.manifest["warnings"]))
+
+
+def write_risks(scored: Scored, out: Path) -> None:
+    """One Parquet file, whole or not at all."""
+    write_whole(out, scored.frame.write_parquet)
+
+
+def _records(
+    recipe: Recipe,
+    work: Path,
+    given: Mapping[str, Path | None],
+    at: Path | None,
+    beside: Mapping[str, Path | None],
+) -> tuple[Records, pl.DataFrame | None]:
+    """What was read by the run's rules, and moments of the user's own."""
+    wanted = {"table": "--table", "meds": "--events"}.get(recipe.door, "--root")
+    place = given[wanted]
+    if place is None or sum(path is not None for path in given.values()) != 1:
+        raise ConfigError(
+            f"records of a run on '{recipe.door}'",
+            f"{wanted} alone",
+            ", ".join(name for name, path in given.items() if path is not None) or "none",
+            f"add {wanted}" if place is None else f"give {wanted} alone",
+        )
+    times = None if at is None else _moments(at)
+    if recipe.door == "table":
+        if times is not None:
+            raise ConfigError("--at", "a door without its own moments", "a table, whose rows have them", "leave it out")
+        spec = TableSpec.from_dict(recipe.options["spec"])
+        spec = TableSpec.from_dict({**spec.to_dict(), "files": [place.name]})
+        read, _ = doors.table(spec, place.parent, like=recipe, answered=False)
+    elif recipe.door == "meds":
+        if times is None:
+            raise ConfigError("--at", "moments to ask at: a MEDS data set has none", "none", "add --at TIMES.parquet")
+        read, times = doors.meds_at(place, work / "events", recipe, times), None
+    else:
+        read = doors.again(recipe, place, work / "events", **beside)
+    return read.following(recipe, work), times
+
+
+def _moments(path: Path) -> pl.DataFrame:
+    from mmnar import parquet
+    from mmnar.cohort.times import check_moments
+    from mmnar.errors import SourceError
+
+    if not path.is_file():
+        raise SourceError(f"moments '{path.name}'", "a Parquet file", "none", "check --at")
+    try:
+        return check_moments(parquet.read(path))
+    except parquet.UnreadableError as error:
+        fact = parquet.kind_of(error)
+        raise SourceError(f"moments '{path.name}'", "a Parquet file", fact, "write it again") from None
+
+
+def _frame(run: Run, predictor: Predictor, data: PatientDataset) -> pl.DataFrame:
+    fold = data.fold(Split.external(), "test")
+    scored = predictor.predict(fold)
+    line, rectifier = run.platt(), run.rectifier()
+    members = _members(predictor, data)
+    if line is not None:
+        members = [line.risks(scored.with_proba(member)) for member in members]
+        scored = scored.with_proba(line.risks(scored))
+    columns: dict[str, Any] = {
+        "subject_id": scored.subject_id,
+        "hadm_id": scored.hadm_id,
+        "stay_id": scored.stay_id,
+        "prediction_time": pl.Series(scored.prediction_time).cast(pl.Datetime("us")),
+    }
+    rectified = None if rectifier is None else rectifier.risks(scored)
+    for k, task in enumerate(scored.tasks):
+        columns[f"{task}.risk"] = scored.proba[:, k]
+        if members:
+            every = np.stack([member[:, k] for member in members])
+            columns[f"{task}.low"], columns[f"{task}.high"] = every.min(0), every.max(0)
+        if rectified is not None:
+            columns[f"{task}.rectified"] = rectified[:, k]
+    columns["pattern"] = ["".join("01"[bit] for bit in row) for row in scored.present.astype(int)]
+    names = np.array(scored.modalities)
+    columns["absent"] = [",".join(names[~row]) for row in scored.present]
+    columns["training_patients"] = pl.Series(_alike(run, scored), dtype=pl.Int64)
+    return pl.DataFrame(columns, schema_overrides={"pattern": pl.String, "absent": pl.String})
+
+
+def _members(predictor: Predictor, data: PatientDataset) -> list[Float]:
+    """(n, K) risks of each of the run's fits; none where there is one alone."""
+    fold = data.fold(Split.external(), "test")
+    if isinstance(predictor, StackPredictor):
+        each = [_members(member, data) for member in predictor.members.values()]
+        return [predictor.weights.risks(np.stack(fits)) for fits in zip(*each, strict=True)] if all(each) else []
+    if not isinstance(predictor, MeanPredictor):
+        return []
+    everything = predictor.schema.task_names
+    known = [m for m in predictor.members if m.schema.task_names == everything]
+    return [member.predict_proba(fold) for member in known] if len(known) == len(predictor.members) else []
+
+
+def _alike(run: Run, scored: Predictions[Any]) -> list[int | None]:
+    """Patients of each row's pattern among those learned from; None below ten, or where the run does not know."""
+    learned = run.calibration()
+    if learned is None:
+        return [None] * len(scored)
+    people = {
+        tuple(pattern): len(np.unique(learned.subject_id[(learned.present == pattern).all(1)]))
+        for pattern in np.unique(learned.present, axis=0)
+    }
+    counts = [people.get(tuple(row), 0) for row in scored.present]
+    return [n if n >= SMALL_CELL else None for n in counts]
