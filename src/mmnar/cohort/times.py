@@ -42,7 +42,7 @@ def check_moments(times: pl.DataFrame) -> pl.DataFrame:
 
 
 def samples_at(extract: Extract, tasks: Sequence[Task], times: pl.DataFrame) -> Cohort:
-    """The samples of stated moments: each belongs to the subject's latest stay that had begun.
+    """The samples of stated moments: each belongs to the subject's latest stay that holds it.
 
     Args:
         times: See ``check_moments``.
@@ -62,12 +62,11 @@ def samples_at(extract: Extract, tasks: Sequence[Task], times: pl.DataFrame) -> 
     ).with_columns(since=stays["since"].cast(pl.Datetime("us")) if "since" in stays.columns else pl.lit(None))
     found = (
         moments.join(known, on="subject_id", how="left")
-        .filter((pl.col("intime") <= pl.col("prediction_time")).fill_null(True))
+        .filter(pl.col("prediction_time").is_between("intime", "ended").fill_null(True))
         .sort("subject_id", "prediction_time", "intime", nulls_last=False)
         .unique(list(COLUMNS), keep="last", maintain_order=True)
     )
-    late = int((found["prediction_time"] > found["ended"]).fill_null(False).sum())
-    outside = moments.height - found.height + late
+    outside = moments.height - found.height
     if outside:
         fact = f"{counted(outside)} of {counted(moments.height)} outside"
         raise SourceError("moments (--at)", "moments within a stay of their subject", fact, "correct or leave them out")

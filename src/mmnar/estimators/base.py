@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,19 +66,71 @@ class Predictor(ABC):
         return fold.predictions(self.predict_proba(fold), self.fitted_subjects, {"model": self.name})
 
     def check_schema(self, schema: Schema) -> None:
+        """
+        Raises:
+            SchemaError: It is not the fitted one; says what differs.
+        """
         if schema.digest() != self.schema.digest():
-            ours, theirs = set(_columns(self.schema)), set(_columns(schema))
-            missing, extra = sorted(ours - theirs), sorted(theirs - ours)
+            apart = differences(self.schema, schema)
             raise SchemaError(
                 f"data for '{self.name}'",
                 "the schema it was fitted on",
-                f"{len(missing)} columns missing {missing[:3]}, {len(extra)} unknown {extra[:3]}",
-                "prepare the store with the same source tables and options",
+                "; ".join(apart[:_SHOWN]) + (f"; and {len(apart) - _SHOWN} more" if len(apart) > _SHOWN else ""),
+                "prepare the store with --like and the run",
             )
 
 
-def _columns(schema: Schema) -> list[str]:
-    return [f"{m.name}.{f.name}" for m in schema.modalities for f in m.features] + list(schema.task_names)
+_SHOWN: Final = 3
+"""Differences between schemas that are named."""
+
+
+def differences(ours: Schema, theirs: Schema) -> list[str]:
+    """What another schema has otherwise, in words.
+
+    >>> from mmnar.schema import Feature, ModalitySpec, Task
+    >>> a, b = (Schema((ModalitySpec("m", (Feature("x", unit=u),)),), (Task("t", "", ""),)) for u in ("g", "mg"))
+    >>> differences(a, b)
+    ["feature 'x' of modality 'm' has the unit 'mg', not 'g'"]
+    """
+    return [*_features_apart(ours, theirs), *_rest_apart(ours, theirs)]
+
+
+def _features_apart(ours: Schema, theirs: Schema) -> Iterator[str]:
+    own, other = ({(m.name, f.name): f for m in s.modalities for f in m.features} for s in (ours, theirs))
+    for modality, name in own:
+        what, mine, there = (
+            f"feature '{name}' of modality '{modality}'",
+            own[modality, name],
+            other.get((modality, name)),
+        )
+        if there is None:
+            yield f"no {what}"
+        elif mine.kind != there.kind:
+            yield f"{what} is {there.kind}, not {mine.kind}"
+        elif mine.categories != there.categories:
+            lacking = sorted({*mine.categories} - {*there.categories})
+            unknown = sorted({*there.categories} - {*mine.categories})
+            yield f"{what} has other categories (not {lacking or 'in this order'}, but {unknown or 'none'})"
+        elif mine.unit != there.unit:
+            yield f"{what} has the unit '{there.unit}', not '{mine.unit}'"
+    yield from (
+        f"feature '{name}' of modality '{m}', which it does not know" for m, name in other if (m, name) not in own
+    )
+
+
+def _rest_apart(ours: Schema, theirs: Schema) -> Iterator[str]:
+    for what, own, other in (
+        ("modalities", ours.modality_names, theirs.modality_names),
+        ("tasks", ours.task_names, theirs.task_names),
+        ("attributes", ours.attributes, theirs.attributes),
+    ):
+        if own != other:
+            yield f"{what} {', '.join(other)}, not {', '.join(own)}"
+    both = {m.name: m for m in theirs.modalities}
+    for mine in ours.modalities:
+        there = both.get(mine.name)
+        if there and (mine.kind, mine.shape, mine.max_missing) != (there.kind, there.shape, there.max_missing):
+            yield f"modality '{mine.name}' is {there.kind} {there.shape}, not {mine.kind} {mine.shape}"
 
 
 def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:

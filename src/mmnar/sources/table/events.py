@@ -28,7 +28,8 @@ class TableEvents:
         """Events with the samples they belong to."""
         for block in samples.iter_slices(_ROWS_PER_PART):
             rows = self.frame.join(block.select("stay_id").unique(), on="stay_id", how="semi")
-            parts = [_column_events(rows, column) for column in self.columns]
+            parts = [pl.DataFrame(schema=EVENT_SCHEMA)]  # of columns none may be left
+            parts += [_column_events(rows, column) for column in self.columns]
             parts += [_outcome_events(rows, outcome) for outcome in self.outcomes]
             yield Events(pl.concat(parts)), block
 
