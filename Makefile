@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup check test demo bench clean
+.PHONY: help setup check test test-plain demo bench clean
 
 help:
 	@echo "make demo   simulated records -> five models -> demo/report/report.html"
 	@echo "make test   the whole test suite"
+	@echo "make test-plain   numeric tests with other processors' kernels: no AVX, other sums"
 	@echo "make check  ruff, mypy --strict, import-linter"
 	@echo "       TORCH_INDEX=https://download.pytorch.org/whl/cpu: PyTorch without CUDA, .8 GB in place of 6"
 	@echo "make bench  every benchmark and some studies at their smallest size"
@@ -29,6 +30,13 @@ check: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# kernels of a processor without AVX, whose sums differ in the last bits from this one's
+PLAIN := ATEN_CPU_CAPABILITY=default OPENBLAS_CORETYPE=Nehalem MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=SSE41
+
+test-plain: setup
+	$(PLAIN) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/conformance/test_models.py tests/estimators tests/posthoc \
+		tests/ops tests/encoders
 
 demo: setup
 	$(BIN)/mmnar demo --out demo

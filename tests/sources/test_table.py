@@ -310,13 +310,16 @@ def test_duplicate_column_names_are_refused(tmp_path: Path) -> None:
         _plan(tmp_path)
 
 
-def test_an_empty_column_is_left_out_and_an_empty_modality_refused(tmp_path: Path) -> None:
+def test_an_empty_column_is_left_out_and_an_empty_modality_is_nobodys(tmp_path: Path) -> None:
     rows = [row | {"k": "NA"} for row in _rows()]
     extract = _plan(_write(tmp_path, rows)).extract()
     assert [rule.feature for rule in extract.rules] == ["gender", "ward", "crp"]
     assert "column 'k': no value in any row" in extract.warnings
-    with pytest.raises(SourceError, match="modality 'salts'"):
-        _plan(tmp_path, modalities={"basics": ["gender"], "salts": ["k"]}).extract()
+    empty = _plan(tmp_path, modalities={"basics": ["gender"], "salts": ["k"]})
+    extract = empty.extract()
+    assert [rule.feature for rule in extract.rules] == ["gender", "k"]
+    data = dataset_of(extract, build_cohort(extract, table_criteria(empty.spec), table_questions(empty.spec)))
+    assert data.present.any(axis=0).tolist() == [True, False]
 
 
 def test_an_outcome_of_one_class_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmnar.cohort.split import Split
-from mmnar.config import to_plain
+from mmnar.config import RunConfig, override, to_plain
 from mmnar.dataset.store import PatientDataset, open_store
 from mmnar.estimators.registry import STACK, TABULAR, build_estimator, is_trained, model_settings, resolve_run
 from mmnar.models.registry import MODELS
@@ -159,6 +159,8 @@ def overrides(spec: StudySpec, row: Row, chosen: Mapping[str, Any], setting: Map
 
 
 def _telling(row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:
+    # what does not tell here is refused all the same where it is no setting at all
+    override(RunConfig(), {key: value for key, value in settings.items() if key.startswith("train.")})
     return {key: value for key, value in settings.items() if is_trained(row.model) or not key.startswith("train.")}
 
 
