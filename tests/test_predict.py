@@ -176,14 +176,16 @@ def test_a_run_without_a_recipe_or_with_one_of_another_version_says_so(run: Run,
 
 
 def check_door(run: Run, frame: pl.DataFrame) -> None:
-    """Every test sample of the run has the risk it had there."""
+    """Every test sample of the run has the risk it had there, of each task that its door asks then."""
     key = ["stay_id", "prediction_time"]
     asked = pl.DataFrame(
         {"stay_id": run.test.stay_id, "prediction_time": pl.Series(run.test.prediction_time).cast(pl.Datetime("us"))}
     )
     found = asked.join(frame, on=key, how="left", maintain_order="left")
     for k, task in enumerate(run.test.tasks):
-        assert np.array_equal(found[f"{task}.risk"].to_numpy(), run.test.proba[:, k]), task
+        risks, asked = found[f"{task}.risk"], found[f"{task}.risk"].is_not_null().to_numpy()
+        assert asked[run.test.label_mask[:, k]].all(), task
+        assert np.array_equal(risks.drop_nulls().to_numpy(), run.test.proba[asked, k]), task
 
 
 def test_mimic_iv_with_notes_and_a_meds_data_set(tmp_path: Path) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmnar.cli.apps import app, writes_out
+from mmnar.cli.apps import app
+from mmnar.errors import ConfigError
 
 
 @app.command
-@writes_out
 def predict(
     run: Path,
     *,
@@ -20,6 +20,7 @@ def predict(
     notes: Path | None = None,
     cxr: Path | None = None,
     embeddings: Path | None = None,
+    notes_encoder: str | None = None,
 ) -> None:
     """Risks of patients whose outcome is not known, by the run's own recipe: no label is read. One patient suffices,
     also one of whom nothing was measured. The file holds identifiers: it is patient data.
@@ -35,6 +36,7 @@ def predict(
         notes: Beside --root, of a run on MIMIC-IV; left out, nobody has notes.
         cxr: Likewise, chest X-rays.
         embeddings: Likewise, the released embeddings of those X-rays.
+        notes_encoder: Folder of the model that turned the run's notes into vectors, if it lies elsewhere here.
     """
     from mmnar.cli.prepare import counting_notes
     from mmnar.privacy import counted
@@ -42,9 +44,21 @@ def predict(
     from mmnar.workflow.predict import predict as score
     from mmnar.workflow.predict import write_risks
 
+    if out.is_dir():
+        raise ConfigError(f"--out '{out}'", "a file to write", "a folder", "add a name, such as risks.parquet")
+    out.parent.mkdir(parents=True, exist_ok=True)
     given = {"root": root, "events": events, "table": table, "at": at}
     with counting_notes() as told:
-        scored = score(open_run(run), **given, notes=notes, cxr=cxr, embeddings=embeddings, told=told)
+        scored = score(
+            open_run(run),
+            **given,
+            notes=notes,
+            cxr=cxr,
+            embeddings=embeddings,
+            notes_encoder=notes_encoder,
+            work=out.parent,
+            told=told,
+        )
     for line in scored.warnings:
         print(f"note: {line}")
     write_risks(scored, out)

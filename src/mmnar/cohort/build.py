@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import polars as pl
 
@@ -63,8 +64,8 @@ class Cohort:
     Args:
         samples: ``sample`` (0..N-1), ``subject_id, hadm_id, stay_id`` (int64), ``prediction_time``
             (datetime[us]), ``since`` (begin of the record that counts as this stay's; null = all of it), per task a
-            nullable Boolean column ``label:<task>`` (null = not asked or not
-            known), per attribute a string column. Ordered by (subject_id, stay_id, prediction_time).
+            nullable Boolean column ``label:<task>`` (null = not asked or not known) and, where answers are still to
+            come, ``asked:<task>``, per attribute a string column. Ordered by (subject_id, stay_id, prediction_time).
             Two questions asked of one stay at the same moment share one sample.
         tasks: K tasks in schema order.
         attributes: Names of the attribute columns.
@@ -79,6 +80,11 @@ class Cohort:
 
 def label_column(task: str) -> str:
     return f"label:{task}"
+
+
+def asked_column(task: str) -> str:
+    """Of a cohort without answers: whether the task is asked of a sample at all."""
+    return f"asked:{task}"
 
 
 def _step(rule: str, frame: pl.DataFrame, hindsight: bool = False) -> AttritionStep:
@@ -124,7 +130,7 @@ def build_cohort(
         )
     points = pl.concat(asked)
     if points.is_empty():
-        raise SourceError("cohort", "at least one stay left", "none", "compare the attrition table with the records")
+        raise SourceError("cohort", "at least one stay left", _emptied(attrition), "compare the rules with the records")
     samples = (
         points.select(*ids, "prediction_time")
         .unique()
@@ -136,10 +142,20 @@ def build_cohort(
     if answered:
         samples = _answered(samples, points, questions, extract)
     else:
-        samples = samples.with_columns(pl.lit(None, pl.Boolean).alias(label_column(q.task.name)) for q in questions)
+        samples = _unanswered(samples, points, [question.task.name for question in questions])
     attributes = extract.stays.select("stay_id", *extract.attributes)
     samples = samples.join(attributes, on="stay_id", how="left", maintain_order="left")
     return Cohort(samples, tuple(q.task for q in questions), extract.attributes, attrition)
+
+
+def _unanswered(samples: pl.DataFrame, points: pl.DataFrame, tasks: Sequence[str]) -> pl.DataFrame:
+    key = ["stay_id", "prediction_time"]
+    for task in tasks:
+        asked = points.filter(task=task).select(*key, pl.lit(True).alias(asked_column(task)))
+        samples = samples.join(asked, on=key, how="left", maintain_order="left").with_columns(
+            pl.col(asked_column(task)).fill_null(False), pl.lit(None, pl.Boolean).alias(label_column(task))
+        )
+    return samples
 
 
 def _answered(
@@ -151,6 +167,23 @@ def _answered(
         samples = _with_label(samples, points.filter(task=question.task.name), question, pl.concat(parts))
         check_classes(question.task.name, samples[label_column(question.task.name)], extract.warnings)
     return samples
+
+
+def _emptied(attrition: Mapping[str, Sequence[AttritionStep]]) -> str:
+    """Which rules left nobody: of all stays, or else of those of each question."""
+    first = {flow: next((step.rule for step in steps if not step.kept), "") for flow, steps in attrition.items()}
+    rules = [first["cohort"]] if first["cohort"] else [rule for rule in dict.fromkeys(first.values()) if rule]
+    return f"none after {', '.join(map(repr, rules))}" if rules else "none with a moment to ask at"
+
+
+def left_out(attrition: Mapping[str, Sequence[AttritionStep]]) -> list[str]:
+    """What each rule took, in words."""
+    return [
+        f"{flow}: {counted(before.kept - step.kept)} left out by the rule '{step.rule}'"
+        for flow, steps in attrition.items()
+        for before, step in pairwise(steps)
+        if step.kept < before.kept
+    ]
 
 
 def _since(stays: pl.DataFrame) -> pl.DataFrame:

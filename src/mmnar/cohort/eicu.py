@@ -72,7 +72,8 @@ def eicu_questions() -> tuple[Question, ...]:
         Question(
             MORTALITY,
             pl.col("intime") + _DAY,
-            (Criterion("still in the unit at 24 h", pl.col("outtime") > pl.col("intime") + _DAY),),
+            # of whom no discharge is known yet is still there; cohorts with answers have none such
+            (Criterion("still in the unit at 24 h", (pl.col("outtime") > pl.col("intime") + _DAY).fill_null(True)),),
             in_hospital_death,
         ),
         Question(

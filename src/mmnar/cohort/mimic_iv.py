@@ -93,7 +93,8 @@ def mimic_iv_questions(mortality_at: int = 48, planned: bool = True) -> tuple[Qu
         Question(
             mortality,
             at,
-            (Criterion(f"alive and in hospital at {mortality_at} h", (at < _DISCHARGE) & still_alive),),
+            # of whom no discharge is known yet is still there; cohorts with answers have none such
+            (Criterion(f"alive and in hospital at {mortality_at} h", (at < _DISCHARGE).fill_null(True) & still_alive),),
             _dies_in_hospital,
         ),
     )

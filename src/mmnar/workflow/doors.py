@@ -14,7 +14,6 @@ import polars as pl
 from mmnar.cohort.build import Cohort, Criterion, Question, build_cohort
 from mmnar.dataset.prepare import store_cohort
 from mmnar.dataset.recipe import HASHING, Recipe, recipe_of
-from mmnar.errors import ConfigError
 from mmnar.notes.encoder import TextEncoder, text_encoder
 from mmnar.sources.events import Extract, TextRule
 from mmnar.sources.meds.labels import Labels
@@ -121,12 +120,16 @@ def table(spec: TableSpec, root: Path, *, like: Recipe | None = None, answered: 
     return Records("table", options, plan.extract(), _asked(criteria, questions)), plan.text()
 
 
-def physionet2012(root: Path, *, bin_hours: float = 0.0) -> Records:
-    """PhysioNet/CinC Challenge 2012."""
+def physionet2012(root: Path, *, bin_hours: float = 0.0, answered: bool = True) -> Records:
+    """PhysioNet/CinC Challenge 2012.
+
+    Args:
+        answered: False = outcomes are not read, and need not be there.
+    """
     from mmnar.cohort.physionet2012 import physionet2012_criteria, physionet2012_questions
     from mmnar.sources.physionet2012 import read_physionet2012
 
-    extract = read_physionet2012(root)
+    extract = read_physionet2012(root, answered=answered)
     cohort = _asked(physionet2012_criteria(), physionet2012_questions())
     return Records("physionet2012", {}, extract, cohort, bin_hours)
 
@@ -215,11 +218,7 @@ def again(
     cxr: Path | None = None,
     embeddings: Path | None = None,
 ) -> Records:
-    """Other records by the door and options of a recipe.
-
-    Raises:
-        ConfigError: Notes or X-rays for a door that has none.
-    """
+    """Other records by the door and options of a recipe, to be asked without answers."""
     options = dict(recipe.options)
     if recipe.door == "mimic-iv":
         return mimic_iv(
@@ -232,10 +231,8 @@ def again(
             bin_hours=recipe.bin_hours,
             **options,
         )
-    if notes or cxr or embeddings:
-        raise ConfigError("--notes, --cxr, --embeddings", "a run on MIMIC-IV", f"'{recipe.door}'", "leave them out")
     if recipe.door == "physionet2012":
-        return physionet2012(root, bin_hours=recipe.bin_hours)
+        return physionet2012(root, bin_hours=recipe.bin_hours, answered=False)
     return eicu(root, work, **options)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from mmnar.cohort.build import asked_column, left_out
 from mmnar.cohort.split import Split
 from mmnar.dataset.gathering import Gathering
 from mmnar.dataset.prepare import dataset_of
@@ -23,7 +24,8 @@ from mmnar.estimators.ensemble import MeanPredictor
 from mmnar.estimators.stack import StackPredictor
 from mmnar.files import write_whole
 from mmnar.predictions import Predictions
-from mmnar.privacy import SMALL_CELL
+from mmnar.privacy import SMALL_CELL, counted
+from mmnar.progress import say
 from mmnar.sources.table.spec import TableSpec
 from mmnar.workflow import doors
 from mmnar.workflow.doors import Records
@@ -38,7 +40,7 @@ class Scored:
 
     Args:
         frame: One row a sample (see ``predict``).
-        warnings: What was left out, pooled or absent.
+        warnings: Who and what was left out, pooled or absent.
     """
 
     frame: pl.DataFrame
@@ -55,14 +57,17 @@ def predict(
     notes: Path | None = None,
     cxr: Path | None = None,
     embeddings: Path | None = None,
+    notes_encoder: str | None = None,
+    work: Path | None = None,
     told: Callable[[int], None] | None = None,
 ) -> Scored:
     """Score records whose outcome is not known; no label is read, and rules of hindsight are not applied.
 
     ``frame``: ``subject_id, hadm_id, stay_id, prediction_time``; of each task ``<task>.risk``, ``<task>.low`` and
     ``<task>.high`` (least and largest over the run's fits, where there are several), ``<task>.rectified`` where the run
-    has a rectifier; ``pattern`` and ``absent`` (names, separated by commas); ``training_patients``: how many with the
-    same pattern the run's risks out of fold are of, null below ten.
+    has a rectifier, all null where the door does not ask the task at that moment; ``pattern`` and ``absent`` (names,
+    separated by commas); ``training_patients``: how many with the same pattern the run's risks out of fold are of, null
+    below ten.
 
     Args:
         root: Raw records of the run's door.
@@ -70,6 +75,8 @@ def predict(
         table: A file with the columns of the run's table.
         at: Parquet file of ``subject_id, prediction_time``, in place of the door's own moments.
         notes, cxr, embeddings: Beside ``root``, of a run on MIMIC-IV; a modality whose folder is not given is absent.
+        notes_encoder: Where the notes' encoder of the run lies here, if not where it lay then.
+        work: Folder for a temporary one, which may grow as large as the records; default: the system's.
         told: Called with the number of notes encoded so far.
 
     Raises:
@@ -83,21 +90,34 @@ def predict(
     if predictor.schema.digest() != recipe.schema.digest():
         fact = "a model of a part of them"
         raise StoreError(f"run '{run.folder.name}'", "a model of all inputs of its store", fact, "train on that store")
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
+    with tempfile.TemporaryDirectory(prefix=".tmp-mmnar-", dir=work) as folder:
+        place = Path(folder)
         beside = {"notes": notes, "cxr": cxr, "embeddings": embeddings}
-        records, times = _records(recipe, work, {"--root": root, "--events": events, "--table": table}, at, beside)
+        records, times = _records(recipe, place, {"--root": root, "--events": events, "--table": table}, at, beside)
+        if notes_encoder is not None:
+            records = replace(records, notes=notes_encoder)
         extract = records.extract
         cohort = records.cohort(extract, False) if times is None else doors.asked_at(extract, recipe, times)
         encoder = records.encoder()
         recipe.check_encoder(encoder)
-        how = Gathering(encoder, work / "cache", records.bin_hours, work, told)
+        how = Gathering(encoder, place / "cache", records.bin_hours, place, told)
         data = dataset_of(extract, cohort, how)
-        return Scored(_frame(run, predictor, data), tuple(data.manifest["warnings"]))
+        say(f"scoring {counted(len(data))} samples")
+        frame = _frame(run, predictor, data, cohort.samples)
+        return Scored(frame, (*left_out(cohort.attrition), *data.manifest["warnings"], *_nobody(data)))
+
+
+def _nobody(data: PatientDataset) -> list[str]:
+    absent = [name for i, name in enumerate(data.schema.modality_names) if not data.present[:, i].any()]
+    return [f"modality '{name}': nobody has it" for name in absent]
 
 
 def write_risks(scored: Scored, out: Path) -> None:
-    """One Parquet file, whole or not at all."""
+    """One Parquet file, whole or not at all.
+
+    Raises:
+        OSError: It cannot be written there.
+    """
     write_whole(out, scored.frame.write_parquet)
 
 
@@ -110,6 +130,9 @@ def _records(
 ) -> tuple[Records, pl.DataFrame | None]:
     """What was read by the run's rules, and moments of the user's own."""
     wanted = {"table": "--table", "meds": "--events"}.get(recipe.door, "--root")
+    extra = [f"--{name}" for name, path in beside.items() if path is not None]
+    if extra and recipe.door != "mimic-iv":
+        raise ConfigError(", ".join(extra), "a run on MIMIC-IV", f"one on '{recipe.door}'", "leave them out")
     place = given[wanted]
     if place is None or sum(path is not None for path in given.values()) != 1:
         raise ConfigError(
@@ -148,7 +171,7 @@ def _moments(path: Path) -> pl.DataFrame:
         raise SourceError(f"moments '{path.name}'", "a Parquet file", fact, "write it again") from None
 
 
-def _frame(run: Run, predictor: Predictor, data: PatientDataset) -> pl.DataFrame:
+def _frame(run: Run, predictor: Predictor, data: PatientDataset, samples: pl.DataFrame) -> pl.DataFrame:
     fold = data.fold(Split.external(), "test")
     scored = predictor.predict(fold)
     line, rectifier = run.platt(), run.rectifier()
@@ -174,7 +197,14 @@ def _frame(run: Run, predictor: Predictor, data: PatientDataset) -> pl.DataFrame
     names = np.array(scored.modalities)
     columns["absent"] = [",".join(names[~row]) for row in scored.present]
     columns["training_patients"] = pl.Series(_alike(run, scored), dtype=pl.Int64)
-    return pl.DataFrame(columns, schema_overrides={"pattern": pl.String, "absent": pl.String})
+    frame = pl.DataFrame(columns, schema_overrides={"pattern": pl.String, "absent": pl.String})
+    return frame.with_columns(
+        pl.when(samples[asked_column(task)]).then(pl.col(name)).alias(name)
+        for task in scored.tasks
+        if asked_column(task) in samples.columns
+        for name in frame.columns
+        if name in {f"{task}.{what}" for what in ("risk", "low", "high", "rectified")}
+    )
 
 
 def _members(predictor: Predictor, data: PatientDataset) -> list[Float]:

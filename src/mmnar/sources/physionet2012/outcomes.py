@@ -14,12 +14,15 @@ from mmnar.privacy import counted
 from mmnar.sources.physionet2012.codes import OUTCOME
 from mmnar.sources.physionet2012.files import damaged, text_of
 
+OUTCOMES: Final = {"record": pl.Int32(), "death": pl.Int8()}
+"""Columns of ``read_outcomes``."""
+
 _LEFT_ALIVE: Final = "outcomes taken as unknown: the flag says alive, the days a death within the stay"
 _DIED_LATER: Final = "outcomes taken as unknown: the flag says dead, the days a death after the stay"
 
 
 def read_outcomes(path: Path, found: Counter[str]) -> pl.DataFrame:
-    """``record`` and ``death`` (1, 0, null = not told) of one set.
+    """``OUTCOMES`` (1, 0, null = not told) of one set.
 
     A survival of 0 or -1 days is no statement, so the flag stands. Where survival and length of stay are both told, a
     death within the stay that the flag denies, or one after the stay that it claims, makes the outcome unknown.

@@ -12,12 +12,12 @@ from mmnar.sources.events import Extract
 from mmnar.sources.physionet2012.codes import rules
 from mmnar.sources.physionet2012.events import ChallengeEvents
 from mmnar.sources.physionet2012.files import ChallengeFolder
-from mmnar.sources.physionet2012.outcomes import read_outcomes
+from mmnar.sources.physionet2012.outcomes import OUTCOMES, read_outcomes
 from mmnar.sources.physionet2012.rows import StayReader
 from mmnar.sources.physionet2012.stays import ATTRIBUTES, outcome_rows, stays_of, unmatched
 
 
-def read_physionet2012(root: str | Path) -> Extract:
+def read_physionet2012(root: str | Path, *, answered: bool = True) -> Extract:
     """Read the challenge's sets into one extract.
 
     Memory grows with the rows, about 13 bytes each (40 MB for sets a and b); text is held 500 stays at a time, events
@@ -25,6 +25,7 @@ def read_physionet2012(root: str | Path) -> Extract:
 
     Args:
         root: Folder with ``set-a.tar.gz`` or ``set-a/`` and ``Outcomes-a.txt``; so for b and c. Never written to.
+        answered: False = outcomes are not read, and need not be there.
 
     Returns:
         Events, stays and rules. Rows that cannot be used and files that are passed over are counted by reason in
@@ -35,7 +36,8 @@ def read_physionet2012(root: str | Path) -> Extract:
     """
     folder = ChallengeFolder(Path(root))
     contradicted: Counter[str] = Counter()
-    outcomes = pl.concat([read_outcomes(folder.outcomes(letter), contradicted) for letter in folder.sets])
+    told = [read_outcomes(folder.outcomes(letter), contradicted) for letter in folder.sets] if answered else []
+    outcomes = pl.concat([pl.DataFrame(schema=OUTCOMES), *told])
     reader = StayReader(folder)
     rows = pl.concat([block for letter in folder.sets for block in reader.blocks(letter)])
     stays = stays_of(reader.sets, rows, outcomes)
@@ -44,7 +46,7 @@ def read_physionet2012(root: str | Path) -> Extract:
         *folder.notes,
         *reader.notes,
         *(f"{counted(n)} {reason}" for reason, n in contradicted.items() if n),
-        *unmatched(stays, outcomes),
+        *(unmatched(stays, outcomes) if answered else ()),
     ]
     return Extract(
         name="physionet2012",

@@ -1,0 +1,123 @@
+"""What somebody with patients of today needs of ``mmnar predict``: a file, who was left out, no outcome anywhere."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from mmnar import cli
+from mmnar.dataset.store import open_store
+from mmnar.errors import ConfigError, SourceError
+from mmnar.workflow import Run, train_run
+from mmnar.workflow.predict import predict
+from tests.test_predict import check_door, put, visits
+
+
+def challenge(root: Path, n: int = 120) -> None:
+    """Stays of the challenge: sicker ones have a faster heart, a lactate more often, and die more often."""
+    rng, answers = np.random.default_rng(3), ["RecordID,SAPS-I,SOFA,Length_of_stay,Survival,In-hospital_death"]
+    (root / "set-a").mkdir(parents=True)
+    for record, ill in enumerate(rng.normal(size=n), 1000):
+        rows = [("00:00", "RecordID", record), ("00:00", "Age", 50 + record % 40), ("00:00", "ICUType", 1 + record % 4)]
+        rows += [(f"{hour:02d}:10", "HR", round(80 + 15 * ill + hour / 9, 1)) for hour in range(0, 48, 6)]
+        rows += [("07:30", "Lactate", round(2.5 + ill / 2, 2))] * bool(rng.random() < 0.5 + ill / 4)
+        text = "\n".join(["Time,Parameter,Value", *(f"{at},{name},{value}" for at, name, value in rows), ""])
+        (root / "set-a" / f"{record}.txt").write_text(text)
+        answers.append(f"{record},6,1,9,-1,{int(ill + rng.normal() > 0.7)}")
+    (root / "Outcomes-a.txt").write_text("\n".join([*answers, ""]))
+
+
+def test_the_challenges_stays_are_scored_without_outcomes_and_what_comes_later_moves_nothing(tmp_path: Path) -> None:
+    challenge(tmp_path / "raw")
+    cli.prepare.physionet2012(root=tmp_path / "raw", out=tmp_path / "store")
+    run = train_run(tmp_path / "store", "logistic-pattern", tmp_path / "run", ("fits=2",))
+    cli.prepare.physionet2012(root=tmp_path / "raw", out=tmp_path / "twin", like=run.folder)
+    assert open_store(tmp_path / "twin").fingerprint == open_store(tmp_path / "store").fingerprint
+    (tmp_path / "raw" / "Outcomes-a.txt").unlink()
+    before = predict(run, root=tmp_path / "raw").frame
+    check_door(run, before)
+    for file in (tmp_path / "raw" / "set-a").iterdir():
+        file.write_text(file.read_text() + "48:01,HR,300\n60:00,Lactate,29\n")
+    assert predict(run, root=tmp_path / "raw").frame.equals(before)
+    one = tmp_path / "one" / "set-a"
+    one.mkdir(parents=True)
+    shutil.copy(tmp_path / "raw" / "set-a" / "1007.txt", one)
+    (one / "7.txt").write_text("Time,Parameter,Value\n00:00,RecordID,7\n")  # of whom nothing is known
+    alone = predict(run, root=tmp_path / "one").frame
+    assert alone.filter(stay_id=1007).equals(before.filter(stay_id=1007))
+    assert alone.filter(stay_id=7)["mortality.risk"].is_between(0, 1).all()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match="set-a"):
+        predict(run, root=tmp_path / "empty")
+    (tmp_path / "empty" / "set-a").mkdir()
+    with pytest.raises(SourceError):
+        predict(run, root=tmp_path / "empty")
+
+
+@pytest.fixture(scope="module")
+def ward(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
+    place = tmp_path_factory.mktemp("use")
+    gone = [{"name": "moved away", "column": "sex", "values": ["x"]}]
+    sexes = pl.Series(np.where(np.arange(500) % 25 == 0, "x", visits()["sex"].to_numpy()))
+    cli.prepare.table(str(put(place, visits().with_columns(sex=sexes), exclude=gone)), out=place / "store")
+    return train_run(place / "store", "logistic-pattern", place / "run", ("fits=2",)), place
+
+
+def test_the_command_writes_one_file_and_leaves_nothing_beside_it(
+    ward: tuple[Run, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, place = ward
+    visits().drop("died").with_columns(sex=pl.lit("f")).write_csv(tmp_path / "new.csv")
+    for _ in range(2):  # a file of before is replaced
+        cli.predict.predict(run.folder, table=tmp_path / "new.csv", out=tmp_path / "r" / "risks.parquet")
+    assert [path.name for path in (tmp_path / "r").iterdir()] == ["risks.parquet"]
+    assert pl.read_parquet(tmp_path / "r" / "risks.parquet").equals(predict(run, table=tmp_path / "new.csv").frame)
+    told = capsys.readouterr().out
+    assert "modality 'image': nobody has it" in told
+    assert "patient data" in told
+    with pytest.raises(ConfigError, match="a file to write, got a folder"):
+        cli.predict.predict(run.folder, table=tmp_path / "new.csv", out=tmp_path / "r")
+    with pytest.raises(ConfigError, match="--notes: expected a run on MIMIC-IV, got one on 'table'"):
+        predict(run, table=tmp_path / "new.csv", notes=place)
+
+
+def test_who_is_left_out_is_said(ward: tuple[Run, Path], tmp_path: Path) -> None:
+    run, _ = ward
+    frame = visits().drop("died").with_columns(sex=pl.Series(["x"] * 20 + ["f"] * 480))
+    frame.write_csv(tmp_path / "new.csv")
+    scored = predict(run, table=tmp_path / "new.csv")
+    assert scored.frame.height == 480
+    assert "cohort: 20 left out by the rule 'not: moved away'" in scored.warnings
+
+
+def test_patients_still_there_are_asked_and_tasks_only_at_their_own_moment(tmp_path: Path) -> None:
+    cli.simulate.mimic_iv(patients=150, out=tmp_path / "raw")
+    release = tmp_path / "raw" / "mimiciv" / "3.1"
+    cli.prepare.mimic_iv(root=release, out=tmp_path / "store")
+    store = open_store(tmp_path / "store")
+    run = train_run(tmp_path / "store", "pattern-only", tmp_path / "run", ("fits=2",))
+    before = predict(run, root=release).frame
+    for k, task in enumerate(store.schema.task_names):
+        known = pl.DataFrame(
+            {"stay_id": store.stay_id, "prediction_time": pl.Series(store.prediction_time).cast(pl.Datetime("us"))}
+        )
+        asked = known.filter(pl.Series(store.label_mask[:, k]))
+        risks = asked.join(before, on=["stay_id", "prediction_time"], how="left")[f"{task}.risk"]
+        assert risks.null_count() == 0
+    assert before["mortality.risk"].null_count() > 0  # at discharge nobody asks it
+    assert (before["mortality.risk"].is_null() == before["mortality.low"].is_null()).all()
+    admissions = next(release.rglob("admissions.csv*"))
+    table = pl.read_csv(admissions, infer_schema=False)
+    unknown = ("dischtime", "deathtime", "discharge_location", "hospital_expire_flag")
+    admissions.unlink()
+    table.with_columns(pl.lit(None, pl.String).alias(c) for c in unknown).write_csv(
+        admissions.with_name("admissions.csv")
+    )
+    now = predict(run, root=release).frame
+    both = now.join(before.drop_nulls("mortality.risk"), on=["stay_id", "prediction_time"], how="semi")
+    assert both.height == before["mortality.risk"].count()
+    assert now["readmission.risk"].null_count() == now.height  # nobody is discharged yet
