@@ -105,9 +105,11 @@ class NormalScores:
     def transform(self, series: SeriesArrays) -> NDArray[np.float32]:
         """(E,) scores; 0 for a feature that training never saw, so that presence stays presence."""
         out = np.zeros(len(series.values), dtype=np.float32)
-        for f in np.flatnonzero(self.used):
-            mine, n = np.flatnonzero(series.feature == f), self.used[f]
-            out[mine] = np.interp(series.values[mine], self.knots[f, :n], self.scores[f, :n])
+        order = np.argsort(series.feature, kind="stable")
+        there, begins = np.unique(series.feature[order], return_index=True)
+        for f, mine in zip(there, np.split(order, begins[1:]), strict=True) if len(there) else ():
+            if n := self.used[f]:
+                out[mine] = np.interp(series.values[mine], self.knots[f, :n], self.scores[f, :n])
         return out
 
     def arrays(self) -> dict[str, NDArray[Any]]:

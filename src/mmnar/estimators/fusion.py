@@ -109,12 +109,12 @@ class FusionPredictor(Predictor):
     def keeps_patients(self) -> bool:
         return self.network.card.keeps_patients
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def predict_proba(self, fold: Fold[Any]) -> NDArray[np.float64]:
         parts = [self.network(b).logits.double() for b in batches_of(self.preprocessor.transform(fold), PREDICT_ROWS)]
         return torch.sigmoid(torch.cat(parts)).numpy() if parts else np.zeros((0, len(self.schema.tasks)))
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def represent(self, fold: Fold[Any]) -> NDArray[np.float64]:
         parts = [
             self.network(b).representation.double() for b in batches_of(self.preprocessor.transform(fold), PREDICT_ROWS)

@@ -14,6 +14,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -133,6 +134,10 @@ class FittedHashing:
     idf: NDArray[np.float64]
     components: NDArray[np.float32]
 
+    @cached_property
+    def _exact(self) -> NDArray[np.float64]:
+        return self.components.astype(np.float64)
+
     def transform(
         self, buckets: NDArray[np.int32], counts: NDArray[np.float32], starts: NDArray[np.int64]
     ) -> NDArray[np.float32]:
@@ -143,7 +148,7 @@ class FittedHashing:
         """
         _check(buckets, counts, starts, len(self.idf))
         # A sparse times a dense matrix is summed note by note in bucket order; BLAS would sum by its own blocks.
-        product = _weights(buckets, counts, starts, self.idf) @ self.components.astype(np.float64)
+        product = _weights(buckets, counts, starts, self.idf) @ self._exact
         return np.asarray(product, dtype=np.float32)
 
     def arrays(self) -> dict[str, NDArray[Any]]:

@@ -306,7 +306,11 @@ def patience_of(config: TrainConfig, patients: int) -> int:
 
 
 def batches_of(data: PatientBatch, rows: int) -> Iterator[PatientBatch]:
-    """``data`` in order, ``rows`` patients at a time."""
+    """``data`` in order, ``rows`` patients at a time; as it is where they are no more."""
+    if len(data) <= rows:
+        if len(data):
+            yield data
+        return
     for index in torch.split(torch.arange(len(data), device=data.rows.device), rows):
         yield data.take(index)
 
