@@ -36,6 +36,7 @@ CONTROLS: tuple[str, ...] = (
     "logistic-pattern",
     "factor-posterior",
     "late-fusion",
+    "pattern-submodels",
     "pattern-only",
 )
 STACKS: dict[str, tuple[str, ...]] = {

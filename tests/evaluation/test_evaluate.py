@@ -40,7 +40,7 @@ def test_a_whole_result(draw):
     assert expected | {"pattern_pair_share", "auroc_gap_to_bayes", "kl_to_bayes"} <= set(entry.metrics)
     assert result.counts["death"].n == asked.sum()
     assert result.counts["death"].subjects == len(np.unique(good.subject_id[asked]))
-    assert {c.metric for c in result.comparisons} == {"auroc", "brier", "log_loss"}
+    assert {c.metric for c in result.comparisons} == {"auroc", "auprc", "brier", "log_loss"}
     auroc = next(c for c in result.comparisons if (c.task, c.metric) == ("death", "auroc"))
     assert auroc.difference.value > 0
     assert auroc.p < 0.05

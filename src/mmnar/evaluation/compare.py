@@ -17,7 +17,8 @@ from mmnar.predictions import Predictions
 
 Float = NDArray[np.float64]
 
-COMPARED: Final = ("auroc", "brier", "log_loss")
+RANKED: Final = ("auroc", "auprc")
+COMPARED: Final = (*RANKED, "brier", "log_loss")
 
 
 def same_sample(first: Predictions[Any], other: Predictions[Any]) -> None:
@@ -39,11 +40,12 @@ def same_sample(first: Predictions[Any], other: Predictions[Any]) -> None:
 
 
 def compare(model: Scored, control: Scored, resampling: Resampling, seed: int) -> tuple[Comparison, ...]:
-    """Differences (model − control) of AUROC, Brier score and log loss, before correction for their number.
+    """Differences (model − control) of AUROC, AUPRC, Brier score and log loss, before correction for their number.
 
-    Intervals are percentile intervals of the paired, patient-clustered bootstrap. The p-value of the AUROC inverts that
-    interval: ``2 min(#{d* <= 0} + 1, #{d* >= 0} + 1) / (B + 1)``. Brier score and log loss are sums over patients, so
-    theirs is exact up to sampling: a permutation test that flips the sign of each patient's summed difference.
+    Intervals are percentile intervals of the paired, patient-clustered bootstrap. The p-value of AUROC and AUPRC
+    inverts that interval: ``2 min(#{d* <= 0} + 1, #{d* >= 0} + 1) / (B + 1)``. Brier score and log loss are sums over
+    patients, so theirs is exact up to sampling: a permutation test that flips the sign of each patient's summed
+    difference.
     """
     rows = []
     for metric in COMPARED:
@@ -54,7 +56,7 @@ def compare(model: Scored, control: Scored, resampling: Resampling, seed: int) -
             continue
         draws = model.draws[metric] - control.draws[metric]
         difference = interval(a.value - b.value, draws, "")
-        if metric == "auroc":
+        if metric in RANKED:
             p = bootstrap_p(draws) if difference.low is not None else None
         else:
             per_row = model.losses[metric] - control.losses[metric]
