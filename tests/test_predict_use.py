@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +122,65 @@ def test_patients_still_there_are_asked_and_tasks_only_at_their_own_moment(tmp_p
     both = now.join(before.drop_nulls("mortality.risk"), on=["stay_id", "prediction_time"], how="semi")
     assert both.height == before["mortality.risk"].count()
     assert now["readmission.risk"].null_count() == now.height  # nobody is discharged yet
+
+
+def test_a_cell_means_the_same_whatever_other_cells_there_are(tmp_path: Path) -> None:
+    codes = pl.Series(np.random.default_rng(1).choice(["250", "250.0", "250.83", "9"], 500))
+    modalities = {
+        "codes": [{"column": "code", "type": "category"}],
+        "scan": [{"column": "density", "categories": ["a"]}],
+    }
+    spec = put(tmp_path, visits().with_columns(code=codes), modalities=modalities)
+    cli.prepare.table(str(spec), out=tmp_path / "store")
+    assert open_store(tmp_path / "store").schema.modalities[1].features[0].categories == ("a", "other")
+    run = train_run(tmp_path / "store", "logistic-pattern", tmp_path / "run", ("fits=2",))
+    frame = visits().drop("died").with_columns(code=codes, person=pl.format("P-{}", "person"))
+    frame.write_csv(tmp_path / "all.csv")
+    together = predict(run, table=tmp_path / "all.csv").frame
+    assert together["death.risk"].n_unique() == 4
+    assert set(together["subject"]) == set(frame["person"])  # as the table writes them, for our numbers are hashes
+    for code in ("250", "250.0", "250.83", "9"):
+        frame.filter(code=code).head(1).write_csv(tmp_path / "one.csv")
+        one = predict(run, table=tmp_path / "one.csv").frame
+        assert one.equals(together.filter(stay_id=one["stay_id"][0]))
+    frame.head(3).with_columns(density=pl.Series(["a", " A", "b"])).write_csv(tmp_path / "scan.csv")
+    scans = predict(run, table=tmp_path / "scan.csv")  # nobody had one in training
+    assert set(scans.frame["absent"]) == {""}
+    assert scans.frame["training_patients"].null_count() == 3
+    assert any("'density': fewer than 10 rows pooled" in line and "taken as one" in line for line in scans.warnings)
+
+
+def test_a_stacks_risk_lies_within_its_spread_and_its_networks_score_as_they_did(
+    ward: tuple[Run, Path], tmp_path: Path
+) -> None:
+    _, place = ward
+    short = ("fits=2", "train.max_epochs=2", "model.members=crl-mmnar,logistic-pattern")
+    run = train_run(place / "store", "stack", tmp_path / "run", short)
+    visits().drop("died").with_columns(sex=pl.lit("f")).write_csv(tmp_path / "all.csv")
+    frame = predict(run, table=tmp_path / "all.csv").frame
+    found = pl.DataFrame({"stay_id": run.test.stay_id}).join(frame, on="stay_id", how="left", maintain_order="left")
+    assert np.allclose(found["death.risk"].to_numpy(), run.test.proba[:, 0], rtol=0, atol=1e-6)
+    assert (frame["death.low"] <= frame["death.risk"]).all()
+    assert (frame["death.risk"] <= frame["death.high"]).all()
+    visits().drop("died").slice(7, 1).write_csv(tmp_path / "one.csv")
+    alone = predict(run, table=tmp_path / "one.csv").frame["death.risk"][0]
+    assert abs(alone - frame.filter(stay_id=1007)["death.risk"][0]) < 1e-6
+
+
+def test_the_recipe_decides_what_it_decides_and_moments_are_on_the_records_clock(tmp_path: Path) -> None:
+    challenge(tmp_path / "raw")
+    cli.prepare.physionet2012(root=tmp_path / "raw", out=tmp_path / "store", bin_hours=4.0)
+    run = train_run(tmp_path / "store", "pattern-only", tmp_path / "run", ("fits=2",))
+    with pytest.raises(ConfigError, match="none that the run's recipe decides, got --bin-hours"):
+        cli.prepare.physionet2012(root=tmp_path / "raw", out=tmp_path / "x", bin_hours=2.0, like=run.folder)
+    moment = pl.DataFrame({"subject_id": [1007], "prediction_time": [datetime(2000, 1, 2)]})
+    moment.write_parquet(tmp_path / "plain.parquet")
+    assert predict(run, root=tmp_path / "raw", at=tmp_path / "plain.parquet").frame["mortality.risk"].null_count() == 0
+    moment.with_columns(pl.col("prediction_time").dt.replace_time_zone("UTC")).write_parquet(tmp_path / "zoned.parquet")
+    with pytest.raises(SourceError, match="times without a zone"):
+        predict(run, root=tmp_path / "raw", at=tmp_path / "zoned.parquet")
+    large = moment.with_columns(subject_id=pl.Series([2**64 - 1], dtype=pl.UInt64))
+    large.write_parquet(tmp_path / "large.parquet")
+    with pytest.raises(SourceError, match="with an empty cell") as refusal:
+        predict(run, root=tmp_path / "raw", at=tmp_path / "large.parquet")
+    assert str(2**64 - 1) not in str(refusal.value)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -46,7 +47,7 @@ def eicu(
     from mmnar.dataset.store import claim_store
     from mmnar.workflow import doors
 
-    recipe = _recipe(like, "eicu")
+    recipe = _recipe(like, "eicu", {"--no-apache-prediction": not apache_prediction})
     claim_store(out)
     if recipe:
         apache_prediction = recipe.options["apache_prediction"]
@@ -95,7 +96,9 @@ def mimic_iv(
     from mmnar.dataset.store import claim_store
     from mmnar.workflow import doors
 
-    recipe = _recipe(like, "mimic-iv")
+    other = {"--structured": structured != "aggregates", "--bin-hours": bin_hours != 0}
+    other |= {"--mortality-at": mortality_at != 48, "--no-planned": not planned}
+    recipe = _recipe(like, "mimic-iv", other)
     claim_store(out)
     if recipe:
         encoder, bin_hours, asked = recipe.notes, recipe.bin_hours, dict(recipe.options)
@@ -116,7 +119,7 @@ def mimic_iv(
     print(f"MIMIC-IV {records.extract.version}: {records.extract.stays.height:,} unit stays", flush=True)
     if truth is not None:
         records = replace(records, extract=replace(records.extract, truth=_risks(truth)))
-    _write(records, out, recipe)
+    _write(records, out, recipe, notes_encoder)
 
 
 @prepare.command
@@ -132,7 +135,7 @@ def physionet2012(*, root: Path, out: Path, bin_hours: float = 0.0, like: Path |
     """
     from mmnar.workflow import doors
 
-    recipe = _recipe(like, "physionet2012")
+    recipe = _recipe(like, "physionet2012", {"--bin-hours": bin_hours != 0})
     _write(doors.physionet2012(root, bin_hours=recipe.bin_hours if recipe else bin_hours), out, recipe)
 
 
@@ -244,7 +247,8 @@ def meds(
     from mmnar.sources.meds.labels import read_labels
     from mmnar.workflow import doors
 
-    recipe = _recipe(like, "meds")
+    other = {"--modalities": modalities is not None, "--since-days": since_days is not None}
+    recipe = _recipe(like, "meds", other | {"--bin-hours": bin_hours != 0})
     claim_store(out)
     asked = read_labels(labels)
     if recipe:
@@ -258,14 +262,17 @@ def meds(
         bin_hours=bin_hours,
         encoder=lambda: recipe.notes if recipe else _encoder(notes_encoder),
     )
-    _write(records, out, recipe)
+    _write(records, out, recipe, notes_encoder)
 
 
-def _recipe(like: Path | None, door: str) -> Recipe | None:
+def _recipe(like: Path | None, door: str, given: Mapping[str, bool] = MappingProxyType({})) -> Recipe | None:
     """The recipe of a run, to be followed at its own door.
 
+    Args:
+        given: Option that the recipe decides → whether it was given all the same.
+
     Raises:
-        ConfigError: The run is of another door.
+        ConfigError: The run is of another door, or an option was given that its recipe decides.
         StoreError: It is no run, or has no recipe that can be read.
     """
     if like is None:
@@ -277,16 +284,20 @@ def _recipe(like: Path | None, door: str) -> Recipe | None:
         raise ConfigError(
             "--like", f"a run on a store of `prepare {door}`", f"one of `prepare {recipe.door}`", "use that"
         )
+    named = [name for name, here in given.items() if here]
+    if named:
+        fact = ", ".join(named)
+        raise ConfigError("options beside --like", "none that the run's recipe decides", fact, "leave them out")
     return recipe
 
 
-def _write(records: Records, out: Path, like: Recipe | None) -> None:
-    """The store, and what is in it."""
+def _write(records: Records, out: Path, like: Recipe | None, encoder: str | None = None) -> None:
+    """The store, and what is in it; ``encoder``: where that of ``like`` lies here."""
     from mmnar.cli.inspect import describe
     from mmnar.workflow.doors import write_records
 
     with counting_notes() as told:
-        write_records(records, out, like=like, told=told)
+        write_records(records, out, like=like, encoder_here=encoder, told=told)
     describe(out)
 
 

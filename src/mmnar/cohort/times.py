@@ -18,7 +18,7 @@ _ENDS: Final = ("outtime", "dischtime")
 
 
 def check_moments(times: pl.DataFrame) -> pl.DataFrame:
-    """Moments as ``subject_id`` (int64), ``prediction_time`` (datetime[us]), in order.
+    """Moments as ``subject_id`` (int64), ``prediction_time`` (datetime[us]; UTC where it names a zone), in order.
 
     Raises:
         SourceError: A column is missing or of another form, a cell is empty, a row is there twice, or there is none.
@@ -29,16 +29,20 @@ def check_moments(times: pl.DataFrame) -> pl.DataFrame:
         raise SourceError(what, "subject_id and prediction_time", f"no {', '.join(lacking)}", "rename the columns")
     if not times.schema["subject_id"].is_integer() or not isinstance(times.schema["prediction_time"], pl.Datetime):
         raise SourceError(what, "whole numbers and times", "columns of another form", "convert them")
-    moments = times.select(
-        pl.col("subject_id").cast(pl.Int64),
-        pl.col("prediction_time").dt.replace_time_zone(None).cast(pl.Datetime("us")),
-    )
+    at = pl.col("prediction_time")
+    at = at.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if has_zone(times) else at
+    moments = times.select(pl.col("subject_id").cast(pl.Int64, strict=False), at.cast(pl.Datetime("us")))
     empty = moments.height - moments.drop_nulls().height
     twice = moments.height - moments.unique().height
     if empty or twice or not moments.height:
         fact = f"{counted(moments.height)} rows, {counted(empty)} with an empty cell, {counted(twice)} repeated"
         raise SourceError(what, "every subject and moment once", fact, "correct the file")
     return moments.sort(*COLUMNS)
+
+
+def has_zone(times: pl.DataFrame) -> bool:
+    """Whether the moments name a zone."""
+    return getattr(times.schema.get("prediction_time"), "time_zone", None) is not None
 
 
 def samples_at(extract: Extract, tasks: Sequence[Task], times: pl.DataFrame) -> Cohort:

@@ -49,29 +49,38 @@ class Records:
         """
         return None if self.notes == HASHING else text_encoder(self.notes)
 
-    def following(self, recipe: Recipe, work: Path) -> Records:
+    def following(self, recipe: Recipe, work: Path, encoder_here: str | None = None) -> Records:
         """The same records by the rules of a run.
+
+        Args:
+            encoder_here: Where its notes' encoder lies, if not where it lay then.
 
         Raises:
             SchemaError: See ``Recipe.follow``.
         """
         extract = recipe.follow(self.extract, work)
-        return replace(self, extract=extract, bin_hours=recipe.bin_hours, notes=recipe.notes)
+        return replace(self, extract=extract, bin_hours=recipe.bin_hours, notes=encoder_here or recipe.notes)
 
 
 def write_records(
-    records: Records, out: Path, *, like: Recipe | None = None, told: Callable[[int], None] | None = None
+    records: Records,
+    out: Path,
+    *,
+    like: Recipe | None = None,
+    encoder_here: str | None = None,
+    told: Callable[[int], None] | None = None,
 ) -> None:
     """A store of the records, with its recipe.
 
     Args:
         like: Make them by this recipe, in place of one of their own.
+        encoder_here: Where the notes' encoder of ``like`` lies, if not where it lay then.
 
     Raises:
         SourceError, SchemaError, StoreError, RequirementError: See ``store_cohort`` and ``Records.following``.
     """
     if like is not None:
-        records = records.following(like, out / "events")
+        records = records.following(like, out / "events", encoder_here)
     encoder = records.encoder()
     if like is not None:
         like.check_encoder(encoder)
@@ -201,11 +210,11 @@ def meds(
     return Records("meds", {"since_days": since_days}, extract, cohort, bin_hours, notes)
 
 
-def meds_at(root: Path, work: Path, recipe: Recipe, times: pl.DataFrame) -> Records:
-    """A MEDS data set, asked at stated moments."""
+def meds_at(root: Path, work: Path, recipe: Recipe, times: pl.DataFrame, zoned: bool) -> Records:
+    """A MEDS data set, asked at stated moments; ``zoned``: those were written with a zone."""
     from mmnar.sources.meds.labels import unanswered
 
-    asked = unanswered([task.name for task in recipe.tasks], times)
+    asked = unanswered([task.name for task in recipe.tasks], times, zoned)
     return meds(root, asked, work, since_days=recipe.options["since_days"], bin_hours=recipe.bin_hours)
 
 

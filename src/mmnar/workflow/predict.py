@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from mmnar.dataset.gathering import Gathering
 from mmnar.dataset.prepare import dataset_of
 from mmnar.dataset.recipe import Recipe
 from mmnar.dataset.store import PatientDataset
-from mmnar.errors import ConfigError, StoreError
+from mmnar.errors import ConfigError, SourceError, StoreError
 from mmnar.estimators.base import Predictor
 from mmnar.estimators.ensemble import MeanPredictor
 from mmnar.estimators.stack import StackPredictor
@@ -26,6 +26,7 @@ from mmnar.files import write_whole
 from mmnar.predictions import Predictions
 from mmnar.privacy import SMALL_CELL, counted
 from mmnar.progress import say
+from mmnar.sources.table.rows import WRITTEN
 from mmnar.sources.table.spec import TableSpec
 from mmnar.workflow import doors
 from mmnar.workflow.doors import Records
@@ -63,11 +64,11 @@ def predict(
 ) -> Scored:
     """Score records whose outcome is not known; no label is read, and rules of hindsight are not applied.
 
-    ``frame``: ``subject_id, hadm_id, stay_id, prediction_time``; of each task ``<task>.risk``, ``<task>.low`` and
-    ``<task>.high`` (least and largest over the run's fits, where there are several), ``<task>.rectified`` where the run
-    has a rectifier, all null where the door does not ask the task at that moment; ``pattern`` and ``absent`` (names,
-    separated by commas); ``training_patients``: how many with the same pattern the run's risks out of fold are of, null
-    below ten.
+    ``frame``: ``subject_id, hadm_id, stay_id, prediction_time``, and of a table ``subject`` and ``sample`` as written
+    there; of each task ``<task>.risk``, ``<task>.low`` and ``<task>.high`` (least and largest of the risk and of those
+    of the run's fits, where there are several), ``<task>.rectified`` where the run has a rectifier, all null where the
+    door does not ask the task at that moment; ``pattern`` and ``absent`` (names, separated by commas);
+    ``training_patients``: how many with the same pattern the run's risks out of fold are of, null below ten.
 
     Args:
         root: Raw records of the run's door.
@@ -94,8 +95,7 @@ def predict(
         place = Path(folder)
         beside = {"notes": notes, "cxr": cxr, "embeddings": embeddings}
         records, times = _records(recipe, place, {"--root": root, "--events": events, "--table": table}, at, beside)
-        if notes_encoder is not None:
-            records = replace(records, notes=notes_encoder)
+        records = records.following(recipe, place, notes_encoder)
         extract = records.extract
         cohort = records.cohort(extract, False) if times is None else doors.asked_at(extract, recipe, times)
         encoder = records.encoder()
@@ -103,7 +103,7 @@ def predict(
         how = Gathering(encoder, place / "cache", records.bin_hours, place, told)
         data = dataset_of(extract, cohort, how)
         say(f"scoring {counted(len(data))} samples")
-        frame = _frame(run, predictor, data, cohort.samples)
+        frame = _as_written(_frame(run, predictor, data, cohort.samples), extract.stays)
         return Scored(frame, (*left_out(cohort.attrition), *data.manifest["warnings"], *_nobody(data)))
 
 
@@ -128,7 +128,7 @@ def _records(
     at: Path | None,
     beside: Mapping[str, Path | None],
 ) -> tuple[Records, pl.DataFrame | None]:
-    """What was read by the run's rules, and moments of the user's own."""
+    """What was read, and moments of the user's own."""
     wanted = {"table": "--table", "meds": "--events"}.get(recipe.door, "--root")
     extra = [f"--{name}" for name, path in beside.items() if path is not None]
     if extra and recipe.door != "mimic-iv":
@@ -141,7 +141,10 @@ def _records(
             ", ".join(name for name, path in given.items() if path is not None) or "none",
             f"add {wanted}" if place is None else f"give {wanted} alone",
         )
-    times = None if at is None else _moments(at)
+    times, zoned = (None, False) if at is None else _moments(at)
+    if zoned and recipe.door != "meds":
+        fact = "times with one"
+        raise SourceError("moments (--at)", "times without a zone, as the records'", fact, "write the records' clock")
     if recipe.door == "table":
         if times is not None:
             raise ConfigError("--at", "a door without its own moments", "a table, whose rows have them", "leave it out")
@@ -151,24 +154,25 @@ def _records(
     elif recipe.door == "meds":
         if times is None:
             raise ConfigError("--at", "moments to ask at: a MEDS data set has none", "none", "add --at TIMES.parquet")
-        read, times = doors.meds_at(place, work / "events", recipe, times), None
+        read, times = doors.meds_at(place, work / "events", recipe, times, zoned), None
     else:
         read = doors.again(recipe, place, work / "events", **beside)
-    return read.following(recipe, work), times
+    return read, times
 
 
-def _moments(path: Path) -> pl.DataFrame:
+def _moments(path: Path) -> tuple[pl.DataFrame, bool]:
+    """Moments, and whether they name a zone."""
     from mmnar import parquet
-    from mmnar.cohort.times import check_moments
-    from mmnar.errors import SourceError
+    from mmnar.cohort.times import check_moments, has_zone
 
     if not path.is_file():
         raise SourceError(f"moments '{path.name}'", "a Parquet file", "none", "check --at")
     try:
-        return check_moments(parquet.read(path))
+        times = parquet.read(path)
     except parquet.UnreadableError as error:
         fact = parquet.kind_of(error)
         raise SourceError(f"moments '{path.name}'", "a Parquet file", fact, "write it again") from None
+    return check_moments(times), has_zone(times)
 
 
 def _frame(run: Run, predictor: Predictor, data: PatientDataset, samples: pl.DataFrame) -> pl.DataFrame:
@@ -189,7 +193,8 @@ def _frame(run: Run, predictor: Predictor, data: PatientDataset, samples: pl.Dat
     for k, task in enumerate(scored.tasks):
         columns[f"{task}.risk"] = scored.proba[:, k]
         if members:
-            every = np.stack([member[:, k] for member in members])
+            # a stack's risk of its methods' means may lie outside the stacks of their single fits
+            every = np.stack([member[:, k] for member in (*members, scored.proba)])
             columns[f"{task}.low"], columns[f"{task}.high"] = every.min(0), every.max(0)
         if rectified is not None:
             columns[f"{task}.rectified"] = rectified[:, k]
@@ -205,6 +210,17 @@ def _frame(run: Run, predictor: Predictor, data: PatientDataset, samples: pl.Dat
         for name in frame.columns
         if name in {f"{task}.{what}" for what in ("risk", "low", "high", "rectified")}
     )
+
+
+def _as_written(frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
+    """With the identifiers of a table as it writes them: ours of words are hashes, which nobody can look up."""
+    own = [name for name in stays.columns if name.startswith(WRITTEN)]
+    if not own:
+        return frame
+    words = stays.select("stay_id", *(pl.col(name).alias(name.removeprefix(WRITTEN)) for name in own))
+    rest = frame.columns[3:]
+    whole = frame.join(words, on="stay_id", how="left", maintain_order="left")
+    return whole.select("subject_id", "hadm_id", "stay_id", *words.columns[1:], *rest)
 
 
 def _members(predictor: Predictor, data: PatientDataset) -> list[Float]:

@@ -96,7 +96,7 @@ class Run:
             raise StoreError(
                 f"run '{self.folder}'",
                 "the recipe of its inputs (recipe.json)",
-                "none, for its store was not made by `mmnar prepare`",
+                "none: its store is of another version, or not of `mmnar prepare` alone",
                 "prepare the store with this version and train again",
             )
         what = f"recipe of run '{self.folder}'"

@@ -69,18 +69,19 @@ class Labels:
         return self.frame.select("subject_id", "prediction_time").unique().sort("subject_id", "prediction_time")
 
 
-def unanswered(tasks: Sequence[str], moments: pl.DataFrame) -> Labels:
+def unanswered(tasks: Sequence[str], moments: pl.DataFrame, zoned: bool) -> Labels:
     """Questions whose answers are not known.
 
     Args:
         moments: ``subject_id`` (int64), ``prediction_time`` (datetime[us]), each once.
+        zoned: Whether the times named a zone.
     """
     asked = [
         moments.select(pl.lit(task).alias("task"), *moments.columns, boolean_value=pl.lit(None, pl.Boolean))
         for task in tasks
     ]
     read = (moments.height, moments["subject_id"].n_unique())
-    return Labels(pl.concat(asked), tuple(tasks), dict.fromkeys(tasks, read), "")
+    return Labels(pl.concat(asked), tuple(tasks), dict.fromkeys(tasks, read), "", zones={"the moments (--at)": zoned})
 
 
 def read_labels(where: str | Path | Mapping[str, str | Path]) -> Labels:

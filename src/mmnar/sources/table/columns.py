@@ -30,7 +30,7 @@ class PlannedColumn:
         spec: What the user wrote.
         type: ``number`` or ``category``; ``empty``: left out, no row has a value.
         observed: Rows with a value that is known in time.
-        categories: Of a category, ``other`` last.
+        categories: Of a category, ``other`` last; of an empty column what is stated.
         pooled: Rows whose word went into ``other``.
         late, undated: Rows whose value is known later than the question, or whose ``known_at`` is not told.
         censored: Comparisons (``<4``) that became what the spec says they mean.
@@ -73,7 +73,8 @@ def plan_column(
         cells, _ = uncensored(cells, column.censored)
         _, changed = uncensored(stored[name].filter(used), column.censored)
     used &= cells.is_not_null()
-    plan = PlannedColumn(column, "empty", int(used.sum()), late=late, undated=undated, censored=changed)
+    stated = column.categories or (("other",) if column.type == "category" else ())
+    plan = PlannedColumn(column, "empty", int(used.sum()), stated, late=late, undated=undated, censored=changed)
     if not plan.observed:
         return cells, plan
     kind, problem = _kind(column, cells.filter(used))

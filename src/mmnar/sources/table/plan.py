@@ -14,7 +14,7 @@ from mmnar.sources.table.columns import PlannedColumn, plan_column, remark, show
 from mmnar.sources.table.doubts import doubts
 from mmnar.sources.table.events import TableEvents, feature_rule
 from mmnar.sources.table.reading import raw_name, read_columns
-from mmnar.sources.table.rows import IDS, answered, excluded, identified, included, timed
+from mmnar.sources.table.rows import IDS, WRITTEN, answered, excluded, identified, included, timed
 from mmnar.sources.table.spec import TableSpec
 from mmnar.sources.table.words import one_spelling
 
@@ -107,6 +107,7 @@ class TablePlan:
             events=TableEvents(frame, used, ()),
             stays=frame.select(
                 *IDS,
+                pl.col(f"^{WRITTEN}.*$"),
                 *(pl.lit(None, pl.Datetime("us")).alias(name) for name in ("intime", "outtime")),
                 "prediction_time",
                 *(f"exclude:{i}" for i in range(len(self.spec.exclude))),
@@ -145,8 +146,10 @@ def plan_table(spec: TableSpec, root: str | Path) -> TablePlan:
     frame = timed(spec, frame, notes)
     if frame.is_empty():
         raise SourceError("table", "at least one row with a patient and a time", "none", "check subject and times")
+    identifiers = {"subject": spec.subject} | ({"sample": spec.sample} if spec.sample else {})
     stored = frame.select(
         *IDS,
+        *(pl.col(raw_name(column)).alias(WRITTEN + name) for name, column in identifiers.items()),
         "prediction_time",
         *(pl.col(raw_name(c.name)).alias(f"value:{c.name}") for c in spec.columns),
         *(f"at:{c.name}" for c in spec.columns),

@@ -19,6 +19,8 @@ from mmnar.sources.table.words import word_key
 _NO_TIME: Final = datetime(2000, 1, 1)
 _BINARY: Final = {"0": False, "1": True, "false": False, "true": True, "no": False, "yes": True, "n": False, "y": True}
 IDS: Final = ("subject_id", "hadm_id", "stay_id")
+WRITTEN: Final = "written:"
+"""Begins the names of columns of stays that hold identifiers as the table has them."""
 
 
 def identified(spec: TableSpec, raw: pl.DataFrame, notes: list[str]) -> pl.DataFrame:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import polars as pl
+
+_FRACTION: Final = r"^[+-]?[0-9]+\.[0-9]*[1-9]"
 
 
 def word_key(cells: pl.Series) -> pl.Series:
@@ -17,21 +20,34 @@ def word_key(cells: pl.Series) -> pl.Series:
     >>> word_key(pl.Series(["250", "250.0", "250.83"])).to_list()
     ['250', '250.0', '250.83']
     """
+    return _key(cells, bool(cells.str.strip_chars().str.contains(_FRACTION).any()))
+
+
+def _key(cells: pl.Series, fractions: bool) -> pl.Series:
     key = cells.str.strip_chars().str.replace_all(r"\s+", " ").str.to_lowercase()
-    if bool(key.str.contains(r"^[+-]?[0-9]+\.[0-9]*[1-9]").any()):
-        return key
-    return key.str.replace(r"^([+-]?[0-9]+)\.0*$", "${1}")
+    return key if fractions else key.str.replace(r"^([+-]?[0-9]+)\.0*$", "${1}")
 
 
 def spelled_like(cells: pl.Series, words: Sequence[str]) -> tuple[pl.Series, int]:
     """Each word as it stands among ``words``, and how many cells were written otherwise; others stay as they are.
 
+    Whether ``.0`` says anything is decided by ``words``, never by what other cells there are.
+
     >>> spelled_like(pl.Series(["m", "M ", "x", None]), ["F", "M"])[0].to_list()
     ['M', 'M', 'x', None]
+    >>> spelled_like(pl.Series(["1.0", "2.5"]), ["1", "2"])[0].to_list()
+    ['1', '2.5']
+    >>> spelled_like(pl.Series(["250.0"]), ["250", "250.0", "250.83"])[0].to_list()
+    ['250.0']
     """
     known = pl.Series(words, dtype=pl.String)
-    read = word_key(cells).replace_strict(word_key(known), known, default=None, return_dtype=pl.String)
-    read = read.fill_null(cells)
+    fractions = bool(known.str.contains(_FRACTION).any())
+    spelling = pl.DataFrame({"key": _key(known, fractions), "word": known}).unique("key", keep="first")
+    read = _key(cells, fractions).replace_strict(
+        spelling["key"], spelling["word"], default=None, return_dtype=pl.String
+    )
+    # of two words that only their .0 tells apart each stays what it is
+    read = pl.select(pl.when(cells.is_in(known.implode())).then(cells).otherwise(read.fill_null(cells))).to_series()
     return read.alias(cells.name), int((read != cells).sum())
 
 
