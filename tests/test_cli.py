@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -381,3 +382,11 @@ echo "${COMPREPLY[@]}"
         )
         assert wanted in done.stdout.split()
     assert "--install-completion" in cli.app
+
+
+def test_threads_sleep_while_they_wait_unless_told_otherwise() -> None:
+    for given, wanted in ({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"):
+        clean = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+        words = [sys.executable, "-c", "import mmnar.cli, os; print(os.environ['OMP_WAIT_POLICY'])"]
+        done = subprocess.run(words, env=clean | given, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == wanted

@@ -6,6 +6,9 @@ import os
 import sys
 from typing import Any
 
+# read when OpenMP is loaded: on a busy machine threads that spin while they wait take the cores they wait for
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from mmnar import progress
 from mmnar.cli import inspect, predict, prepare, run, simulate, study
 from mmnar.cli.apps import app
