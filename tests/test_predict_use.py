@@ -100,7 +100,7 @@ def test_patients_still_there_are_asked_and_tasks_only_at_their_own_moment(tmp_p
     release = tmp_path / "raw" / "mimiciv" / "3.1"
     cli.prepare.mimic_iv(root=release, out=tmp_path / "store")
     store = open_store(tmp_path / "store")
-    run = train_run(tmp_path / "store", "pattern-only", tmp_path / "run", ("fits=2",))
+    run = train_run(tmp_path / "store", "logistic-pattern", tmp_path / "run", ("fits=2",))
     before = predict(run, root=release).frame
     for k, task in enumerate(store.schema.task_names):
         known = pl.DataFrame(
@@ -111,6 +111,18 @@ def test_patients_still_there_are_asked_and_tasks_only_at_their_own_moment(tmp_p
         assert risks.null_count() == 0
     assert before["mortality.risk"].null_count() > 0  # at discharge nobody asks it
     assert (before["mortality.risk"].is_null() == before["mortality.low"].is_null()).all()
+    subject = before["subject_id"][0]
+    few = tmp_path / "few"
+    for file in release.rglob("*.csv.gz"):
+        table = pl.read_csv(file, infer_schema=False)
+        if "subject_id" in table.columns:
+            table = table.filter(subject_id=str(subject))
+        if file.name == "labevents.csv.gz":  # what is known later
+            noise = {"charttime": "2399-01-01 00:00:00", "storetime": "2399-01-01 00:00:00", "valuenum": "77"}
+            table = pl.concat([table, table.with_columns(pl.lit(cell).alias(name) for name, cell in noise.items())])
+        (few / file.parent.name).mkdir(parents=True, exist_ok=True)
+        table.write_csv(few / file.parent.name / file.name.removesuffix(".gz"))
+    assert predict(run, root=few).frame.equals(before.filter(subject_id=subject))
     admissions = next(release.rglob("admissions.csv*"))
     table = pl.read_csv(admissions, infer_schema=False)
     unknown = ("dischtime", "deathtime", "discharge_location", "hospital_expire_flag")

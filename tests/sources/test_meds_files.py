@@ -254,7 +254,7 @@ def test_questions_about_nobody_and_before_anything_are_told(tmp_path: Path) -> 
     labels = read_labels(write_labels_of(tmp_path / "tasks", rows))
     extract = read_meds(root, work=tmp_path / "work", labels=labels)
     told = "\n".join(extract.warnings)
-    assert "fewer than 10 subjects of the labels are not in the data set: left out" in told
+    assert "fewer than 10 subjects asked about are not in the data set: left out" in told
     assert "fewer than 10 prediction times lie before the subject's first event: nothing is known of them" in told
     assert "fewer than 10 rows dropped: repeats of another" in told
     data = dataset_of(extract, labelled_cohort(extract, labels))
@@ -278,7 +278,7 @@ def test_a_time_beyond_all_times_is_refused(tmp_path: Path) -> None:
 def test_the_labels_of_another_data_set_are_refused(tmp_path: Path) -> None:
     root = write_meds(tmp_path / "meds", table())
     labels = read_labels(write_labels_of(tmp_path / "tasks", [(10000032, at(13), True), (10000033, at(13), False)]))
-    with pytest.raises(SourceError, match="give the labels of this data set") as caught:
+    with pytest.raises(SourceError, match="give its own labels") as caught:
         read_meds(root, work=tmp_path / "work", labels=labels)
     assert "10000032" not in str(caught.value)
 

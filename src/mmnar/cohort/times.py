@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Final
 
 import polars as pl
@@ -12,6 +13,7 @@ from mmnar.errors import SourceError
 from mmnar.privacy import counted
 from mmnar.schema import Task
 from mmnar.sources.events import Extract
+from mmnar.sources.reading.later import later
 
 COLUMNS: Final = ("subject_id", "prediction_time")
 _ENDS: Final = ("outtime", "dischtime")
@@ -60,9 +62,15 @@ def samples_at(extract: Extract, tasks: Sequence[Task], times: pl.DataFrame) -> 
     if strangers:
         fact = f"{counted(strangers)} who are not"
         raise SourceError("moments (--at)", "subjects of the records", fact, "leave them out")
-    ends = [pl.col(name) for name in _ENDS if name in stays.columns]
+    ends = (pl.col(name) for name in _ENDS if name in stays.columns)
+    ended = reduce(later, ends, pl.lit(None, pl.Datetime("us")))
     known = stays.select(
-        "subject_id", "hadm_id", "stay_id", "intime", *extract.attributes, ended=pl.max_horizontal(ends)
+        "subject_id",
+        "hadm_id",
+        "stay_id",
+        "intime",
+        *extract.attributes,
+        ended=ended,
     ).with_columns(since=stays["since"].cast(pl.Datetime("us")) if "since" in stays.columns else pl.lit(None))
     found = (
         moments.join(known, on="subject_id", how="left")

@@ -8,6 +8,7 @@ import polars as pl
 
 from mmnar.sources.eicu.contradictions import TEN_YEARS
 from mmnar.sources.events import EVENT_SCHEMA
+from mmnar.sources.reading.later import later
 from mmnar.sources.reading.ledger import Ledger
 
 
@@ -39,7 +40,7 @@ class Register:
         """Give each row its stay and the minutes it happened (``at``) and was known (``known``)."""
         placed = frame.rename({"patientunitstayid": "stay_id"}).join(self._stays, on="stay_id", how="inner")
         self.ledger.drop(table, frame.height - placed.height, "rows dropped: no such unit stay with identifiers")
-        placed = placed.with_columns(at=at, known=at if entered is None else pl.max_horizontal(at, entered))
+        placed = placed.with_columns(at=at, known=at if entered is None else later(at, entered))
         if entered is not None:
             placed = placed.with_columns(known=pl.when(entered.is_not_null()).then("known"))
         kept = placed.filter(

@@ -19,6 +19,7 @@ from mmnar.sources.meds.labels import Labels
 from mmnar.sources.meds.rules import AGE, MAX_MISSING, automatic_rules, group_of, planned_rules
 from mmnar.sources.meds.survey import survey
 from mmnar.sources.reading.ages import age_group
+from mmnar.sources.reading.later import later
 from mmnar.sources.reading.shards import EventWriter
 
 _YEAR: Final = timedelta(days=365.25)
@@ -113,7 +114,7 @@ def _events(file: DataFile, subjects: pl.DataFrame) -> Iterator[pl.DataFrame]:
             .with_columns(time=pl.coalesce("time", "first"))
             .drop_nulls("time")
             .with_columns(
-                available_time=pl.max_horizontal("time", "available_time"),
+                available_time=later(pl.col("time"), pl.col("available_time")),
                 numeric_value=pl.when(number.is_finite()).then(number),
                 source=group_of(pl.col("code")),
             )
@@ -151,7 +152,7 @@ def _stays(subjects: pl.DataFrame, labels: Labels, since_days: float | None) -> 
     known = subjects.drop_nulls("first")
     stays = labels.moments().join(known, on="subject_id", how="inner", maintain_order="left")
     if stays.is_empty():
-        raise SourceError("labels", "subjects of this data set", "none of them", "give the labels of this data set")
+        raise SourceError("moments asked about", "subjects of this data set", "none of them", "give its own labels")
     asked = pl.col("prediction_time")
     since = pl.lit(None) if since_days is None else asked - timedelta(days=since_days)
     stays = stays.with_row_index("stay_id").with_columns(
@@ -172,7 +173,7 @@ def _moments_told(stays: pl.DataFrame, labels: Labels) -> list[str]:
     """What is odd about the moments asked about, in words."""
     strangers = labels.moments().join(stays, on="subject_id", how="anti")["subject_id"].n_unique()
     told = (
-        (strangers, "subjects of the labels are not in the data set: left out"),
+        (strangers, "subjects asked about are not in the data set: left out"),
         (
             int((stays["death"] < stays["prediction_time"]).sum()),
             "prediction times lie after the subject's death: correct the task's definition",

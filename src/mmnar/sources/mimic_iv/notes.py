@@ -9,6 +9,7 @@ import polars as pl
 from mmnar.sources.events import TextRule
 from mmnar.sources.mimic_iv.register import Register, as_events
 from mmnar.sources.reading.cells import DAY_OR_TIME, TIME
+from mmnar.sources.reading.later import later
 
 REPORT_TURNAROUND: Final = pl.duration(days=1, time_unit="us")
 """From examination to report where ``storetime`` is null."""
@@ -45,6 +46,6 @@ def note_events(register: Register, table: str, frame: pl.DataFrame) -> pl.DataF
         written = written.join(left, on=["subject_id", "hadm_id"], how="left", maintain_order="left")
         stay_over = written.filter(pl.col("dischtime").is_not_null())
         register.ledger.drop(table, written.height - stay_over.height, "notes dropped: no discharge to belong to")
-        written, stored = stay_over, pl.max_horizontal(pl.col("storetime"), "dischtime")
+        written, stored = stay_over, later(pl.col("storetime"), pl.col("dischtime"))
     placed = register.place(table, written, pl.col("charttime"), stored)
     return as_events(placed, table, pl.lit(f"NOTE//{table.upper()}"), text=pl.col("text"))

@@ -18,6 +18,7 @@ from mmnar.sources.mimic_iv.contradictions import (
 from mmnar.sources.mimic_iv.register import Register, as_events
 from mmnar.sources.reading.ages import age_group
 from mmnar.sources.reading.cells import DAY_OR_TIME, TIME
+from mmnar.sources.reading.later import later
 from mmnar.sources.reading.ledger import Ledger
 from mmnar.sources.reading.raw import DataRoot
 
@@ -255,7 +256,7 @@ def admission_events(register: Register, stays: pl.DataFrame) -> pl.DataFrame:
             ("admission_location", "ADMISSION//LOCATION"),
         )
     ]
-    left_ed = admitted.with_columns(available_time=pl.max_horizontal("admittime", "edouttime"))
+    left_ed = admitted.with_columns(available_time=later(pl.col("admittime"), pl.col("edouttime")))
     frames.append(as_events(left_ed, "admissions", _where("ed_hours", "ADMISSION//ED_HOURS"), pl.col("ed_hours")))
     in_unit = stays.drop_nulls("intime").with_columns(time=pl.col("intime"), available_time=pl.col("intime"))
     unit = pl.col("first_careunit").str.to_lowercase()

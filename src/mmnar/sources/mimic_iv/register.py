@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mmnar.sources.events import EVENT_SCHEMA
+from mmnar.sources.reading.later import later
 from mmnar.sources.reading.ledger import Ledger
 from mmnar.sources.reading.positions import Positions
 
@@ -58,7 +59,7 @@ class Register:
                 "rows dropped: after the subject's death": (time <= life["ended"]).fill_null(True),
             },
         )
-        return kept.with_columns(available_time=pl.max_horizontal("time", "known")).drop("known")
+        return kept.with_columns(available_time=later(pl.col("time"), pl.col("known"))).drop("known")
 
     def stored(self, table: str, frame: pl.DataFrame, happened: str) -> pl.DataFrame:
         """Rows whose ``storetime`` is unknown where it lies before they happened."""
