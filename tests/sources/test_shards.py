@@ -265,6 +265,18 @@ def test_a_finished_folder_stays_as_it_is(tmp_path: Path) -> None:
         EventWriter(tmp_path / "e", SUBJECTS, "subject").finish("test", "1", {})
 
 
+def test_what_a_kill_after_the_manifest_left_is_swept(tmp_path: Path) -> None:
+    given = {"labevents": [events(1500, 1)]}
+    build(tmp_path / "e", given)
+    spill = tmp_path / "e" / ".building" / "labevents"
+    spill.mkdir(parents=True)
+    (spill / "0.arrow").write_bytes(b"half removed")
+    again = EventWriter(tmp_path / "e", SUBJECTS, "subject")
+    again.table("labevents", "f1", unread())
+    assert as_set(whole(again.finish("test", "1", {}))) == as_set(given["labevents"][0])
+    assert not (tmp_path / "e" / ".building").exists()
+
+
 def test_an_unfinished_folder_is_not_opened(tmp_path: Path) -> None:
     EventWriter(tmp_path / "e", SUBJECTS, "subject").table("labevents", "f1", [events(10, 1)])
     with pytest.raises(StoreError, match="an unfinished one"):

@@ -93,6 +93,7 @@ class EventWriter:
             self._finished = _manifest(self._folder)
             if self._finished["build"] != self._build:
                 raise _other_content(self._folder)
+            shutil.rmtree(self._spill, ignore_errors=True)  # of a build killed between its manifest and its end
             return
         if self._folder.exists() and any(p.name not in (_BUILDING, "data", "metadata") for p in self._folder.iterdir()):
             raise StoreError(f"'{self._folder}'", "an empty folder or a begun build", "other files", "choose another")
