@@ -7,7 +7,8 @@
 **Mutations**: one file goes wrong. The outcome must be a refusal of one line, or a result equal to the undisturbed one,
 or one that says what was left out. A result that lost more than the touched rows without a word is a silent loss.
 **Disks**: a file system of its own with too little room (where this process may mount one; else a limit of the size of
-files); then room, and the same command again. **Writers**: two at once into one ``--out``.
+files); then room, and the same command again, which must leave what one with room leaves. **Writers**: two at once into
+one ``--out``.
 
 Exits with status 1 if there is a traceback, a hang, a silent loss, or a difference.
 """
@@ -31,7 +32,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.fabric  # noqa: F401 (imported once, before the forks)
 import sklearn.ensemble
@@ -222,64 +223,79 @@ def disks(world: World, size: Size, tally: Tally, rng: random.Random) -> Iterato
     else:
         print("disks: this process may not mount a file system; the size of files is limited in its place")
     report, made = ["--resamples", 10], {*world.doors, "train", *_costly(size)}
-    verbs: dict[str, Callable[[Path], list[object]]] = {
-        **{name: works(world)[name].begin for name in ("table", "eicu", "mimic-iv", "train", "study") if name in made},
-        "simulate": lambda out: ["simulate", "eicu", "--patients", 40, "--out", out],
-        "evaluate": lambda out: ["evaluate", world.trained, *report, "--out", out],
-        "report": lambda out: ["report", world.trained, *report, "--out", out],
-        "describe": lambda out: ["describe", world.store, "--out", out],
-        "audit": lambda out: ["audit", world.store, "--json", out],
-        "export": lambda out: ["export", world.trained, "--out", out],
-    }
-    needed: dict[str, tuple[int, int]] = {}
+    own_works = works(world)
+
+    def other(name: str, *words: object, into: str = "--out") -> Work:
+        return Work(name, lambda out: [*words, into, out], lambda out: [*words, into, out], tree_print)
+
+    chosen = [own_works[name] for name in ("table", "eicu", "mimic-iv", "train", "study") if name in made]
+    chosen += [
+        other("simulate", "simulate", "eicu", "--patients", 40),
+        other("evaluate", "evaluate", world.trained, *report),
+        other("report", "report", world.trained, *report),
+        other("describe", "describe", world.store),
+        other("audit", "audit", world.store, into="--json"),
+        other("export", "export", world.trained),
+    ]
+    verbs = {work.kind: work for work in chosen}
+    wanted: dict[str, Roomy] = {}
     for verb in _mixed(dict.fromkeys(verbs, -(-size.disks // len(verbs))), rng)[: size.disks]:
-        if verb not in needed:
-            needed[verb] = _needed(world, verbs[verb])
-        room = int(needed[verb][0 if own else 1] * rng.random() ** 1.5)
-        _full(world, tally, mount if own else None, verb, verbs[verb], room)
+        if verb not in wanted:
+            wanted[verb] = _with_room(world, verbs[verb])
+        room = int((wanted[verb].all if own else wanted[verb].largest) * rng.random() ** 1.5)
+        _full(world, tally, mount if own else None, verbs[verb], room, wanted[verb].left)
         yield
 
 
-def _needed(world: World, arguments: Callable[[Path], list[object]]) -> tuple[int, int]:
-    """Bytes that a command leaves, and its largest file."""
+class Roomy(NamedTuple):
+    """Bytes that a command leaves, those of its largest file, and what it leaves."""
+
+    all: int
+    largest: int
+    left: Any
+
+
+def _with_room(world: World, work: Work) -> Roomy:
     out = world.place("needed")
-    world.run(arguments(out))
+    world.run(work.begin(out))
     sizes = [p.stat().st_blocks * 512 for p in out.rglob("*")] if out.is_dir() else [out.stat().st_size]
-    shutil.rmtree(out) if out.is_dir() else out.unlink()
-    return sum(sizes), max(sizes)
+    left = work.look(out)
+    _gone(out)
+    return Roomy(sum(sizes), max(sizes), left)
 
 
-def _full(
-    world: World, tally: Tally, mount: Path | None, verb: str, arguments: Callable[[Path], list[object]], room: int
-) -> None:
-    room = max(room, 8192) // 4096 * 4096
+def _full(world: World, tally: Tally, mount: Path | None, work: Work, room: int, wanted: Any) -> None:
+    room, verb = max(room, 8192) // 4096 * 4096, work.kind
     if mount is not None:
         _mounted(mount, room)
-        out = mount / "out"
-        done = call(arguments(out), world.base / "log")
-    else:
-        out = world.place("full")
-        done = call(arguments(out), world.base / "log", largest=room)
+    out = world.place("full") if mount is None else mount / "out"
     try:
+        done = call(work.begin(out), world.base / "log", largest=room if mount is None else None)
         failed = done.status == 1 and "FAILED" in done.err and not done.broken  # a study says which runs
         if done.broken or not (done.status == 0 or done.refused or failed):
             tally.add("full disk", verb, "traceback or hang", f"{room} bytes, status {done.status}: {brief(done)}")
             return
         if mount is not None:
             subprocess.run(["mount", "-o", "remount,size=400m", str(mount)], check=True)
-        again = arguments(out)
-        if verb == "train":
-            again.append("--resume")
-        repeated = call(again, world.base / "log")
-        if done.status != 0 and repeated.status != 0 and verb != "export":
+        repeated = done if done.status == 0 else call(work.again(out), world.base / "log")
+        if repeated.status != 0:
             tally.add("full disk", verb, "cannot be repeated", f"{room} bytes: {brief(done)} THEN {brief(repeated)}")
+            return
+        found, left = work.look(out), remains(out)
+        if found != wanted:
+            tally.add("full disk", verb, "other result", _difference(found, wanted))
+        elif left:
+            tally.add("full disk", verb, "left behind", str(left[:3]))
         else:
-            tally.add("full disk", verb, "enough" if done.status == 0 else "refused, then equal")
+            tally.add("full disk", verb, "equal: room enough" if done is repeated else "refused, then equal")
     finally:
         if mount is not None:
             subprocess.run(["umount", str(mount)], check=True)
-        elif out.is_dir():
-            shutil.rmtree(out)
+        _gone(out)
+
+
+def _gone(out: Path) -> None:
+    shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
 
 
 def _mounted(mount: Path, size: int) -> bool:

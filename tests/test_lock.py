@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from mmnar.errors import StoreError
-from mmnar.lock import alone, contents
-from mmnar.simulation.files import fresh_folder
+from mmnar.lock import alone, contents, fresh_folder
 
 HOLD = "import sys, time\nfrom pathlib import Path\nfrom mmnar.lock import alone\n"
 FORKS = "import os\nif os.fork() == 0:\n    time.sleep(30)\n    os._exit(0)\n"

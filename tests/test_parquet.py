@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from datetime import date, datetime
 from decimal import Decimal
@@ -148,3 +149,17 @@ def test_types_of_other_writers(tmp_path: Path, capfd: pytest.CaptureFixture[str
 def test_an_absent_file_is_no_table(tmp_path: Path) -> None:
     with pytest.raises(parquet.UnreadableError, match=r"^FileNotFoundError$"):
         parquet.read(tmp_path / "10000032.parquet")
+
+
+def test_a_full_disk_is_said_to_be_full() -> None:
+    """Polars' own writer calls it content that cannot be read."""
+    with pytest.raises(OSError) as caught:
+        parquet.save(pl.DataFrame({"risk": [0.5]}), Path("/dev/full"))
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"name": ["a", None], "risk": [0.5, 0.25]})
+    parquet.save(frame, tmp_path / "a.parquet", {"mmnar": "note"})
+    assert pl.read_parquet(tmp_path / "a.parquet").equals(frame)
+    assert parquet.metadata_of(tmp_path / "a.parquet")["mmnar"] == "note"

@@ -47,10 +47,10 @@ def study_print(folder: Path) -> dict[str, Any]:
 
 
 def tree_print(folder: Path) -> dict[str, Any]:
-    """Every file."""
+    """Every file of a folder, or the one file that it is."""
     return {
         p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(folder.rglob("*"))
+        for p in (sorted(folder.rglob("*")) if folder.is_dir() else [folder])
         if p.is_file()
     }
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import os
+import shutil
 import threading
+import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -74,6 +77,30 @@ def contents(folder: Path) -> list[str]:
     if not folder.exists():
         return []
     return [p.name for p in folder.iterdir() if p.name != LOCK and not is_temporary(p.name)]
+
+
+def fresh_folder(out: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a new folder beside ``out``, then rename it to ``out``: it is there whole or not at all.
+
+    Raises:
+        StoreError: ``out`` exists and is not an empty folder, or somebody else is at work on it.
+        OSError: No room or no permission.
+    """
+    out = Path(os.path.abspath(out))
+    with alone(out, "folder", beside=True):
+        if out.exists() and any(out.iterdir()):
+            raise StoreError(f"folder '{out}'", "a new or empty folder", "one with files in it", "choose another --out")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for left in out.parent.glob(f".tmp-{glob.escape(out.name)}-*"):  # by a kill
+            if is_temporary(left.name):
+                shutil.rmtree(left, ignore_errors=True)
+        temporary = out.with_name(f".tmp-{out.name}-{uuid.uuid4().hex[:8]}")
+        temporary.mkdir()
+        try:
+            write(temporary)
+            os.replace(temporary, out)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _take(path: Path, folder: Path, what: str) -> tuple[int | None, bool]:

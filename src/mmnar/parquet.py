@@ -1,4 +1,5 @@
-"""Parquet files of others, read by Arrow. A column of a type without a counterpart here is of ``Object``, all null.
+"""Parquet files: our own, and those of others, read by Arrow. A column of a type without a counterpart here is of
+``Object``, all null.
 
 Of a damaged one Arrow says so, where Polars' reader panics and writes to stderr by itself. Messages of both may quote
 cells: what is raised here has the kind of failure alone.
@@ -6,6 +7,7 @@ cells: what is raised here has the kind of failure alone.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,17 @@ class UnreadableError(Exception):
 def kind_of(error: BaseException) -> str:
     """What kind of failure it was, never in the words of another library."""
     return str(error) if isinstance(error, UnreadableError) else type(error).__name__
+
+
+def save(frame: pl.DataFrame, path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a file; Polars makes its bytes in memory, for it takes a full disk for content that it cannot read.
+
+    Raises:
+        OSError: No room or no permission.
+    """
+    content = io.BytesIO()
+    frame.write_parquet(content, metadata=metadata)
+    path.write_bytes(content.getbuffer())
 
 
 def schema_of(path: Path) -> dict[str, pl.DataType]:

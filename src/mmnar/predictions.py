@@ -211,6 +211,8 @@ class Predictions(Generic[R]):
         ``<task>.proba``, ``<task>.label`` (null where not asked), ``<task>.bayes`` where known, ``attribute:<name>``.
         Everything that is not per row is in the file's metadata under "mmnar".
         """
+        from mmnar import parquet
+
         path = Path(path)
         head = {
             "format": FORMAT,
@@ -225,7 +227,7 @@ class Predictions(Generic[R]):
             "fitted_subjects": [base64.b64encode(f.astype("<u8").tobytes()).decode() for f in self.fitted_subjects],
         }
         metadata = {"mmnar": json.dumps(head, ensure_ascii=False)}
-        write_whole(path, lambda partial: self.to_frame().write_parquet(partial, metadata=metadata))
+        write_whole(path, lambda partial: parquet.save(self.to_frame(), partial, metadata))
 
     def to_frame(self) -> pl.DataFrame:
         """One row per sample, with the columns that ``save`` describes."""

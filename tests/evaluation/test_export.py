@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -15,12 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 from meds import LabelSchema, SubjectSplitSchema
 
+import mmnar.evaluation.export
 from mmnar.cli.run import export
 from mmnar.cohort.split import Split
 from mmnar.dataset.store import open_store, write_store
 from mmnar.errors import SchemaError, StoreError
 from mmnar.evaluation.evaluate import evaluate
 from mmnar.evaluation.export import write_predictions, write_splits
+from mmnar.files import write_whole
 from mmnar.predictions import load
 from mmnar.workflow import Run, train_run
 from tests.conftest import draw_predictions
@@ -100,8 +103,33 @@ def test_predictions_have_the_closed_schema_and_a_sibling_with_the_rest(run: Run
             assert mine[f"{task}.label"].is_not_null().to_list() == asked.tolist()
 
 
+def test_an_export_without_room_leaves_nothing_and_is_repeated(
+    run: Run, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many files fit."""
+    for fits in range(4):
+        written = 0
+
+        def counted(target: Path, write: Any, fits: int = fits) -> None:
+            nonlocal written
+            written += 1
+            if written > fits:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write_whole(target, write)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(mmnar.evaluation.export, "write_whole", counted)
+            with pytest.raises(StoreError, match="got No space left on device; free space"):
+                export(run.folder, out=tmp_path / "out")
+        assert not list(tmp_path.iterdir())
+    export(run.folder, out=tmp_path / "out")
+    assert {p.relative_to(tmp_path / "out") for p in (tmp_path / "out").rglob("*")} == {
+        p.relative_to(exported) for p in exported.rglob("*")
+    }
+
+
 def test_nothing_is_overwritten_and_a_changed_store_is_refused(run: Run, exported: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="other files"):
+    with pytest.raises(StoreError, match="one with files in it"):
         export(run.folder, out=exported)
     write_store(tmp_path / "other", population(100))
     with pytest.raises(StoreError, match="another fingerprint"):

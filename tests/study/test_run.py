@@ -91,6 +91,20 @@ def test_nothing_is_repeated_and_the_table_equals_evaluate(store: Path, tmp_path
     assert json.loads((tmp_path / "s" / "study.json").read_text())["cells"]
 
 
+def test_what_a_kill_after_its_last_word_left_of_a_run_is_swept(store: Path, tmp_path: Path) -> None:
+    spec, out = spec_of(store, rows={"pattern-only": {}}, folds=2, controls=[]), tmp_path / "s"
+    done = run_study(spec, out, Inline(), Quiet())
+    folder = Path(next(iter(done.plan.jobs.values())).folder)
+    before = sorted(folder.rglob("*"))
+    (folder / "work" / "fitted").mkdir(parents=True)
+    for left in (".lock", "work/fitted/model", ".tmp-run.json-0a1b2c3d"):
+        (folder / left).touch()
+    engine = Inline()
+    run_study(spec, out, engine, Quiet())
+    assert not engine.done
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_more_folds_seeds_or_rows_add_runs_and_keep_the_others(store: Path, tmp_path: Path) -> None:
     run_study(spec_of(store), tmp_path / "s", Inline(), Quiet())
     more = Inline()

@@ -122,7 +122,6 @@ def report(
 
 
 @app.command
-@writes_out
 def export(run: Path, *, out: Path, store: Path | None = None) -> None:
     """Splits, labels and test predictions as MEDS 0.4 files, which meds-evaluation and others read.
 

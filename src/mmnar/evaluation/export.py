@@ -19,6 +19,7 @@ from mmnar.cohort.split import Split
 from mmnar.dataset.store import PatientDataset
 from mmnar.errors import SchemaError, StoreError
 from mmnar.files import write_whole
+from mmnar.parquet import save
 from mmnar.predictions import Predictions
 
 SPLIT_NAMES: Final = {"train": "train", "tune": "tuning", "calibration": "calibration", "test": "held_out"}
@@ -92,7 +93,7 @@ def write_full(named: Mapping[str, Predictions[Any]], path: Path) -> None:
                 *(pl.Series(column, values) for column, values in logits.items()),
             )
         )
-    _whole(path, lambda partial: pl.concat(frames).write_parquet(partial))
+    _whole(path, lambda partial: save(pl.concat(frames), partial))
 
 
 _LABELS: Final = ("subject_id", "prediction_time", "boolean_value")
@@ -132,7 +133,7 @@ def _whole(path: Path, write: Any) -> None:
         write_whole(path, write)
     except OSError as error:
         raise StoreError(
-            f"writing '{path.name}'", "room to write", str(error), "free space and export again"
+            f"writing '{path.name}'", "room to write", error.strerror or "no room", "free space and export again"
         ) from error
 
 

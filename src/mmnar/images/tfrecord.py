@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path, PurePath
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from mmnar.errors import SourceError, StoreError
 from mmnar.files import first_changed, read_sealed, sha256_of, write_sealed, write_whole
+from mmnar.parquet import save
 from mmnar.privacy import counted
 from mmnar.progress import Pace, say
 from mmnar.sources.reading.visible import is_hidden
@@ -279,7 +280,7 @@ def _join(
                 handle.write(rows)
 
     write_whole(out / "embeddings.npy", write_array)
-    write_whole(out / "embeddings.parquet", index.write_parquet)
+    write_whole(out / "embeddings.parquet", partial(save, index))
     notes = tuple(f"released embeddings: {counted(n)} files dropped that {why}" for why, n in sorted(dropped.items()))
     hashes = {name: sha256_of(out / name) for name in ("embeddings.npy", "embeddings.parquet")}
     manifest = {"listing": key, "rows": index.height, "fingerprint": digest.hexdigest(), "notes": notes}

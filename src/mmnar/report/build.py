@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from mmnar.errors import ConfigError
 from mmnar.evaluation.atlas import availability
 from mmnar.evaluation.informative import informativeness
 from mmnar.files import write_whole
+from mmnar.parquet import save
 from mmnar.posthoc.base import FittedCorrection
 from mmnar.posthoc.rectify import FittedLattice, FittedThreshold
 from mmnar.predictions import Predictions
@@ -112,4 +114,4 @@ def _write_predictions(scored: Sequence[Predictions[Test]], path: Path) -> None:
         for p in scored
     ]
     with writing(path.parent):
-        write_whole(path, pl.concat(frames).write_parquet)
+        write_whole(path, partial(save, pl.concat(frames)))

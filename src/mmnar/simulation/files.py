@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import gzip
-import os
-import shutil
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +12,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mmnar.errors import SourceError
-from mmnar.files import is_temporary
-from mmnar.lock import alone
 from mmnar.sources.reading.raw import SIMULATED
 
 Times = NDArray[np.datetime64]
@@ -25,32 +19,6 @@ Minutes = NDArray[np.timedelta64]
 Ids = NDArray[np.int64]
 
 _LEVEL = 4  # of gzip: two thirds of the time of level 6, a tenth more bytes
-
-
-def fresh_folder(out: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a new folder beside ``out``, then rename it to ``out``.
-
-    Raises:
-        SourceError: ``out`` exists and is not an empty folder.
-        StoreError: Somebody else is at work on it.
-    """
-    out = Path(os.path.abspath(out))
-    with alone(out, "folder", beside=True):
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise SourceError(
-                f"folder '{out}'", "a new or empty folder", "one with files in it", "choose another --out"
-            )
-        out.parent.mkdir(parents=True, exist_ok=True)
-        for left in out.parent.glob(f".tmp-{glob.escape(out.name)}-*"):  # by a kill
-            if is_temporary(left.name):
-                shutil.rmtree(left, ignore_errors=True)
-        temporary = out.with_name(f".tmp-{out.name}-{uuid.uuid4().hex[:8]}")
-        temporary.mkdir()
-        try:
-            write(temporary)
-            os.replace(temporary, out)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def frame(columns: tuple[str, ...], values: Mapping[str, Any]) -> pl.DataFrame:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from mmnar.errors import StoreError
 from mmnar.files import read_json, read_sealed, write_text
-from mmnar.lock import alone, contents
+from mmnar.lock import LOCK, alone, contents
 from mmnar.study.data import store_of
 from mmnar.study.engines.base import Engine
 from mmnar.study.plan import Job, Plan, Stores, plan_runs, plan_searches
@@ -82,6 +82,9 @@ def carry_out(jobs: Sequence[Job], engine: Engine, progress: Progress) -> list[F
     """Run the jobs that are not finished; those that fail once more."""
     jobs = list({job.id: job for job in jobs}.values())  # rows that share their runs share their search
     left = [job for job in jobs if not job.finished]
+    for job in jobs:
+        if job.finished:
+            _sweep(Path(job.folder))
     progress.begin(len(jobs), len(jobs) - len(left))
     engine.run(left, progress.ended)
     again = [job for job in left if not job.finished]
@@ -90,6 +93,15 @@ def carry_out(jobs: Sequence[Job], engine: Engine, progress: Progress) -> list[F
         engine.run(again, progress.ended)
     progress.end()
     return [failure_of(job) for job in again if not job.finished]
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a job killed between its result and its end left: nobody else enters a finished one."""
+    from mmnar.workflow.train import WORK, sweep_finished
+
+    if any((folder / left).exists() for left in (LOCK, WORK)):
+        with suppress(StoreError), alone(folder):  # somebody is there: nothing is left over
+            sweep_finished(folder)
 
 
 def failure_of(job: Job) -> Failure:

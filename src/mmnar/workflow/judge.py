@@ -15,7 +15,7 @@ from mmnar.errors import ConfigError, StoreError
 from mmnar.evaluation.evaluate import evaluate
 from mmnar.evaluation.export import write_full, write_labels, write_predictions, write_splits
 from mmnar.evaluation.result import Result
-from mmnar.lock import alone, contents
+from mmnar.lock import fresh_folder
 from mmnar.predictions import Predictions
 from mmnar.roles import Test, key_mark
 from mmnar.workflow.run import Run
@@ -113,18 +113,20 @@ def export_run(run: Run, out: Path, *, store: Path | None = None) -> None:
     ``predictions_full.parquet`` (see ``evaluation.export``).
 
     Args:
+        out: A new or empty folder; all of it is written or nothing.
         store: Where the run's store lies now, if it has moved since training.
 
     Raises:
-        StoreError: ``out`` holds other files, or the store is gone or has changed.
+        StoreError: ``out`` holds other files or cannot be written, or the store is gone or has changed.
     """
     data = store_of(run, store)
-    with alone(out):
-        if contents(out):
-            raise StoreError(f"'{out}'", "a new or empty folder", "other files", "choose another --out")
-        write_splits(data, Split(**run.record["config"]["split"]), out / "metadata" / "subject_splits.parquet")
-        write_labels(data, out / "labels")
-        named = {str(p.provenance["model"]): p for p in scored_predictions(run)}
+    named = {str(p.provenance["model"]): p for p in scored_predictions(run)}
+
+    def write(folder: Path) -> None:
+        write_splits(data, Split(**run.record["config"]["split"]), folder / "metadata" / "subject_splits.parquet")
+        write_labels(data, folder / "labels")
         for name, predictions in named.items():
-            write_predictions(predictions, out / "predictions" / name)
-        write_full(named, out / "predictions_full.parquet")
+            write_predictions(predictions, folder / "predictions" / name)
+        write_full(named, folder / "predictions_full.parquet")
+
+    fresh_folder(out, write)

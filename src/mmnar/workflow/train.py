@@ -222,13 +222,19 @@ def _claim(out: Path, identity: dict[str, Any]) -> bool:
                 f"changed: {', '.join(changed)}",
                 "choose another --out",
             )
-    sweep(out)
     if is_finished(out):
-        shutil.rmtree(out / WORK, ignore_errors=True)  # a kill may have left it
+        sweep_finished(out)
         return True
+    sweep(out)
     if not path.is_file():
         write_sealed(path, identity)
     return False
+
+
+def sweep_finished(out: Path) -> None:
+    """Remove what a kill after its last word left of a finished run. For whoever alone may write there."""
+    sweep(out)
+    shutil.rmtree(out / WORK, ignore_errors=True)
 
 
 def _write(predictions: Predictions[Any], path: Path) -> None:

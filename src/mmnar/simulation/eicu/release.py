@@ -34,10 +34,11 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from mmnar.lock import fresh_folder
 from mmnar.simulation.eicu import tables
 from mmnar.simulation.eicu.stays import ASKED, MODALITIES, UnitStays, admit, hospital, patient
 from mmnar.simulation.events import OUTCOMES
-from mmnar.simulation.files import fresh_folder, mark_simulated, write_table
+from mmnar.simulation.files import mark_simulated, write_table
 from mmnar.simulation.population import Simulation, simulate
 from mmnar.simulation.risks import exact_risk
 

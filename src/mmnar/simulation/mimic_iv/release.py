@@ -56,8 +56,9 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from mmnar.lock import fresh_folder
 from mmnar.simulation.events import OUTCOMES
-from mmnar.simulation.files import fresh_folder, mark_simulated, write_table
+from mmnar.simulation.files import mark_simulated, write_table
 from mmnar.simulation.mimic_iv import record
 from mmnar.simulation.mimic_iv import stays as calendar
 from mmnar.simulation.mimic_iv.cxr import write_cxr
