@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from mmnar.roles import Test, key_mark, subject_digests
 from mmnar.schema import Feature, ModalitySpec, Schema, Task
 from mmnar.simulation.planted import planted
 from mmnar.simulation.population import Simulation, simulate
-from tests.populations import population
+from tests.populations import mixed_population, population
 
 SPLIT = Split(tune=0.2, test=0.3)
 
@@ -419,3 +420,41 @@ def test_a_damaged_lightgbm_file_is_refused(data: PatientDataset, fitted: dict[s
     (folder / "lightgbm-b.txt").write_text("something else")
     with pytest.raises(StoreError, match=r"lightgbm-b\.txt: expected the file that train wrote"):
         load_predictor(folder)
+
+
+@pytest.mark.parametrize("append_pattern", [True, False])
+@pytest.mark.parametrize("name", ["boosting_pattern", "lightgbm_pattern"])
+def test_without_its_counts_a_tree_predicts_the_same_bits(
+    name: str, append_pattern: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = mixed_population(300)
+    train, tune, test = (data.fold(SPLIT, role) for role in ("train", "tune", "test"))
+    recipe = estimator(name.replace("_", "-"), f"model.append_pattern={append_pattern}", "model.max_trees=40")
+    without = recipe.fit(train, tune)
+    module = import_module(f"mmnar.estimators.tabular.{name}")
+    monkeypatch.setattr(module, "_without_training", lambda model: model)
+    assert np.array_equal(without.predict_proba(test), recipe.fit(train, tune).predict_proba(test))
+
+
+def test_a_lightgbm_file_holds_no_count_and_no_range(data: PatientDataset) -> None:
+    for text in fit("lightgbm-pattern", data).texts:
+        lines = [line.partition("=")[::2] for line in text.splitlines()]
+        found = {key: {v for k, value in lines if k == key for v in value.split()} for key, _ in lines}
+        told = ("leaf_count", "leaf_weight", "internal_count", "internal_weight", "internal_value", "split_gain")
+        assert all(found[key] == {"0"} for key in told)
+        assert found["feature_infos"] == {"none"}
+        assert len(found["leaf_value"]) > 1
+
+
+def test_a_boosting_file_holds_no_count_and_no_bin(data: PatientDataset, tmp_path: Path) -> None:
+    predictor = fit("boosting-pattern", data)
+    save_predictor(predictor, tmp_path / "model")
+    loaded = load_predictor(tmp_path / "model")
+    assert isinstance(loaded, FittedBoosting)
+    for model in loaded.models:
+        for (tree,) in model._predictors:
+            assert not any(tree.nodes[column].any() for column in ("count", "gain", "bin_threshold"))
+            assert tree.nodes["value"].any()
+        bins = model._bin_mapper
+        for edges, categorical in zip(bins.bin_thresholds_, bins.is_categorical_, strict=True):
+            assert bool(len(edges)) == bool(categorical)

@@ -102,7 +102,7 @@ def test_the_key_is_nowhere_but_in_the_store(trained: tuple[Path, dict[str, Run]
 
 def test_the_readme_of_a_model_folder_says_what_it_holds(trained: tuple[Path, dict[str, Run]]) -> None:
     text = (trained[1]["zero-fill"].folder / "model" / "README.txt").read_text()
-    assert "keeps no training patient's values" in text
+    assert "keeps no bank of training patients" in text
     assert "subjects.key" in text
 
 

@@ -48,9 +48,7 @@ class FusionEstimator(Estimator):
 
     @property
     def card(self) -> dict[str, Any]:
-        card = self.model_type.card
-        keeps = card.keeps_patients or getattr(self.model, "keeps_patients", False)
-        return {**asdict(card), "keeps_patients": keeps}
+        return {**asdict(self.model_type.card), "keeps_patients": _keeps_patients(self.model_type, self.model)}
 
     def refuses(self, schema: Schema) -> str | None:
         return self.model_type.card.refuses(schema)
@@ -107,7 +105,7 @@ class FusionPredictor(Predictor):
 
     @property
     def keeps_patients(self) -> bool:
-        return self.network.card.keeps_patients
+        return _keeps_patients(type(self.network), self.network.config)
 
     @torch.inference_mode()
     def predict_proba(self, fold: Fold[Any]) -> NDArray[np.float64]:
@@ -139,3 +137,8 @@ class FusionPredictor(Predictor):
         with np.load(folder / "preprocess.npz", allow_pickle=False) as arrays:
             preprocessor = Preprocessor.from_arrays(schema, dict(arrays))
         return cls(name, schema, fitted_subjects, network, preprocessor, state["history"])
+
+
+def _keeps_patients(model: type[Model], config: Any) -> bool:
+    """Whether a model fitted with such settings holds vectors of training patients."""
+    return model.card.keeps_patients or getattr(config, "keeps_patients", False)

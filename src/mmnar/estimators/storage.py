@@ -60,8 +60,9 @@ def contents_of(predictor: Predictor) -> str:
         "It keeps vectors of training patients, to which it compares those it scores: this folder is patient data and\n"
         "goes nowhere that the records may not go.\n"
         if predictor.keeps_patients
-        else "It keeps no training patient's values, but is an aggregate of few patients where few have a pattern of\n"
-        "modalities, a category or a leaf of a tree: rates, weights and leaf counts may tell counts under ten.\n"
+        else "It keeps no bank of training patients, but is an aggregate of few patients where few have a feature,\n"
+        "a pattern of modalities, a word, a category, a cluster or a leaf of a tree: means, quantiles, centroids and\n"
+        "thresholds may then be, or come close to, one patient's values, and rates may tell counts under ten.\n"
     )
     return (
         f"Fitted model '{predictor.name}'.\n\n"

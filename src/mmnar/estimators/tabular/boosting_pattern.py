@@ -154,7 +154,7 @@ class BoostingPattern(Estimator):
             with threadpool_limits(THREADS):
                 cells = (x[asked.train][:, seen], asked.y, x_tune[asked.tune][:, seen], asked.y_tune)
                 grown = self._grow(blank, task, *cells, monitor)
-            models.append(grown)
+            models.append(_without_training(grown))
             monitor.stop()
         return FittedBoosting(self.name, train.schema, seen_subjects(train, tune), design, np.stack(kept), models)
 
@@ -183,6 +183,20 @@ class BoostingPattern(Estimator):
             if since >= self.patience:
                 break
         return best
+
+
+def _without_training(model: HistGradientBoostingClassifier) -> HistGradientBoostingClassifier:
+    """Only what it predicts by: no samples per node, no gains, and no bin edges of numbers, which lie midway between
+    every two neighbouring training values where these are fewer than the bins. It cannot grow on from here.
+    """
+    for (tree,) in model._predictors:
+        for column in ("count", "gain", "bin_threshold"):
+            tree.nodes[column] = 0
+    bins = model._bin_mapper
+    edges = zip(bins.bin_thresholds_, bins.is_categorical_, strict=True)
+    bins.bin_thresholds_ = [of if categorical else of[:0] for of, categorical in edges]
+    bins.n_bins_non_missing_ = np.zeros_like(bins.n_bins_non_missing_)
+    return model
 
 
 def _load_trees(path: Path) -> HistGradientBoostingClassifier:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -19,6 +19,13 @@ from mmnar.extras import lacking
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
 from mmnar.training.monitor import Monitor, Silent
+
+_OF_TRAINING: Final = {
+    "feature_infos": "none",
+    **dict.fromkeys(("leaf_count", "leaf_weight", "internal_count", "internal_weight", "internal_value"), "0"),
+    "split_gain": "0",
+}
+"""Lines of LightGBM's text that no prediction reads, and what stands there in place of each value."""
 
 
 class FittedLightGBM(Predictor):
@@ -181,8 +188,24 @@ class LightGBMPattern(Estimator):
 
         stop = lightgbm.early_stopping(self.patience, verbose=False)
         grown = lightgbm.train(settings, data, self.max_trees, valid_sets=[tuned], callbacks=[watch, stop])
-        text: str = grown.model_to_string()  # up to the best iteration
-        return text
+        return _without_training(grown.model_to_string())  # up to the best iteration
+
+
+def _without_training(text: str) -> str:
+    """Only what it predicts by: no sums over a node's patients, no gains, and no range of a column, whose two ends are
+    one patient's value each. The trees' lengths in bytes, no longer true, go too: it then reads them one by one.
+
+    >>> _without_training("feature_infos=[36.1:41.2] none\\nleaf_count=21 4\\nleaf_value=-0.5 0.25")
+    'feature_infos=none none\\nleaf_count=0 0\\nleaf_value=-0.5 0.25'
+    """
+    lines = []
+    for line in text.split("\n"):
+        key, equals, values = line.partition("=")
+        if key == "tree_sizes":
+            continue
+        blank = _OF_TRAINING.get(key)
+        lines.append(line if blank is None else f"{key}{equals}{' '.join([blank] * len(values.split()))}")
+    return "\n".join(lines)
 
 
 def _lightgbm() -> ModuleType:
