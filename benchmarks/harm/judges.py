@@ -112,6 +112,8 @@ def _read_case(
         return "refused", ""
     if seen == clean[key]:
         return "equal", ""
+    if verb == "audit" and "no manifest beside them" in done.out:
+        return "said", ""  # what it could not look at
     return "silent loss", f"{verb}, {what}: {brief(done)}"
 
 

@@ -156,3 +156,6 @@ def test_a_kill_leaves_nothing_that_stays(tmp_path: Path) -> None:
     (path / "cache" / "abc" / ".tmp-shard.safetensors-01234567").write_text("half")
     write_store(path, population(300, seed=1))
     assert [p.name for p in path.rglob(".*") if p.name != VERIFIED] == []
+    (data_of(path) / ".tmp-.verified.json-01234567").write_text("half")  # of who read a finished store
+    write_store(path, population(300, seed=1))
+    assert [p.name for p in path.rglob(".*") if p.name != VERIFIED] == []

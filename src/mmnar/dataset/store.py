@@ -345,8 +345,7 @@ def claim_store(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         others = [name for name in contents(path) if name not in (*BESIDE, KEY) and not name.startswith("data-")]
         if not others or "manifest.json" in others:
-            for folder in BESIDE:
-                sweep(path / folder)
+            sweep(path)
     except OSError as error:
         fact = error.strerror or type(error).__name__
         raise StoreError(f"'{path}'", "a folder that can be written", fact, "choose another --out") from error

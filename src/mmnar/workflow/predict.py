@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from mmnar.estimators.base import Predictor
 from mmnar.estimators.ensemble import MeanPredictor
 from mmnar.estimators.stack import StackPredictor
 from mmnar.files import write_whole
+from mmnar.parquet import save
 from mmnar.predictions import Predictions
 from mmnar.privacy import SMALL_CELL, counted
 from mmnar.progress import say
@@ -118,7 +120,7 @@ def write_risks(scored: Scored, out: Path) -> None:
     Raises:
         OSError: It cannot be written there.
     """
-    write_whole(out, scored.frame.write_parquet)
+    write_whole(out, partial(save, scored.frame))
 
 
 def _records(
