@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,13 @@ import polars as pl
 import pytest
 
 from mmnar import cli
+from mmnar.dataset.recipe import Recipe
 from mmnar.dataset.store import open_store
-from mmnar.errors import ConfigError, SourceError
+from mmnar.errors import ConfigError, SchemaError, SourceError
+from mmnar.schema import ModalitySpec, Schema, Task
+from mmnar.sources.events import ImageRule, VectorRule
+from mmnar.sources.table import plan_table
+from mmnar.sources.table.spec import load_spec
 from mmnar.workflow import Run, train_run
 from mmnar.workflow.predict import predict
 from tests.test_predict import check_door, put, visits
@@ -196,3 +202,71 @@ def test_the_recipe_decides_what_it_decides_and_moments_are_on_the_records_clock
     with pytest.raises(SourceError, match="with an empty cell") as refusal:
         predict(run, root=tmp_path / "raw", at=tmp_path / "large.parquet")
     assert str(2**64 - 1) not in str(refusal.value)
+
+
+def hospital(root: Path, people: range, codes: tuple[str, str] = ("LAB//lactate", "DX//sepsis")) -> pl.DataFrame:
+    """A MEDS data set; sicker people have more lactate, and sepsis more often."""
+    rng, rows = np.random.default_rng(7), []
+    start = datetime(2020, 1, 1)
+    for ill, subject in zip(rng.normal(size=len(people)), people, strict=True):
+        rows += [(subject, datetime(1960, 1, 1), "MEDS_BIRTH", None)]
+        rows += [(subject, start + timedelta(hours=h), codes[0], float(round(2 + ill / 2, 2))) for h in range(3)]
+        rows += [(subject, start + timedelta(hours=5), codes[1], None)] * bool(rng.random() < 0.5 + ill / 5)
+        rows += [(subject, start + timedelta(days=9), "MEDS_DEATH", None)] * bool(ill + rng.normal() > 0.7)
+    schema = {"subject_id": pl.Int64, "time": pl.Datetime("us"), "code": pl.String, "numeric_value": pl.Float32}
+    frame = pl.DataFrame(rows, schema, orient="row")
+    (root / "data" / "train").mkdir(parents=True)
+    frame.write_parquet(root / "data" / "train" / "0.parquet")
+    return frame
+
+
+MODALITIES = """
+laboratory: {kind: series, codes: [LAB//*]}
+diagnoses: {codes: [DX//*]}
+person: {features: {age: {codes: [AGE_AT_PREDICTION], unit: a}}}
+"""
+
+
+def test_a_meds_data_set_is_read_by_the_runs_modalities_whatever_codes_it_has(tmp_path: Path) -> None:
+    events = hospital(tmp_path / "raw", range(1, 161))
+    died = events.filter(code="MEDS_DEATH")["subject_id"].to_list()
+    asked = events.select("subject_id").unique().sort("subject_id").with_columns(prediction_time=datetime(2020, 1, 3))
+    (tmp_path / "labels").mkdir()
+    asked.with_columns(boolean_value=pl.col("subject_id").is_in(died)).write_parquet(tmp_path / "labels" / "d.parquet")
+    (tmp_path / "modalities.yaml").write_text(MODALITIES)
+    given = {"root": tmp_path / "raw", "labels": tmp_path / "labels"}
+    cli.prepare.meds(**given, out=tmp_path / "store", modalities=tmp_path / "modalities.yaml")
+    run = train_run(tmp_path / "store", "logistic-pattern", tmp_path / "run", ("fits=2",))
+    cli.prepare.meds(**given, out=tmp_path / "twin", like=run.folder)
+    assert open_store(tmp_path / "twin").fingerprint == open_store(tmp_path / "store").fingerprint
+    asked.write_parquet(tmp_path / "times.parquet")
+    scored = predict(run, events=tmp_path / "raw", at=tmp_path / "times.parquet")
+    check_door(run, scored.frame)
+    assert "2 of 5 codes of the data set are in no feature of the run" in scored.warnings  # birth and death
+    hospital(tmp_path / "one", range(1, 2), ("LAB//lactate", "OTHER//1"))
+    alone = predict(run, events=tmp_path / "one", at=tmp_path / "times.parquet")
+    assert any("subjects asked about are not in the data set: left out" in line for line in alone.warnings)
+    lab = scored.frame.row(0, named=True)
+    assert alone.frame.height == 1
+    assert alone.frame["pattern"][0][0] == lab["pattern"][0] == "1"
+    hospital(tmp_path / "else", range(1, 4), ("X//1", "X//2"))
+    nothing = predict(run, events=tmp_path / "else", at=tmp_path / "times.parquet")
+    assert set(nothing.frame["absent"]) == {"laboratory,diagnoses"}
+    assert "modality 'laboratory': nobody has it" in nothing.warnings
+    for wrong, why in (
+        (asked.with_columns(pl.col("subject_id") + 1000), "moments asked about: expected subjects of this data set"),
+        (asked.with_columns(pl.col("prediction_time").dt.replace_time_zone("UTC")), "all with a zone, or none"),
+    ):
+        wrong.write_parquet(tmp_path / "wrong.parquet")
+        with pytest.raises(SourceError, match=why):
+            predict(run, events=tmp_path / "raw", at=tmp_path / "wrong.parquet")
+
+
+def test_images_are_not_taken_for_vectors(tmp_path: Path) -> None:
+    put(tmp_path, visits())
+    extract = plan_table(load_spec(tmp_path / "spec.yaml"), tmp_path).extract()
+    schema = Schema((ModalitySpec("xray", kind="embedding", shape=(4,)),), (Task("death", "", ""),))
+    recipe = Recipe("mimic-iv", {}, (VectorRule("xray", ("XRAY",), Path(), 4),), schema, 0.8)
+    assert recipe.follow(extract, tmp_path).rules[0].modality == "xray"
+    with pytest.raises(SchemaError, match=r"'xray': expected vectors \(--embeddings\), as the run's, got images"):
+        recipe.follow(replace(extract, rules=(ImageRule("xray", ("XRAY",), tmp_path),)), tmp_path)

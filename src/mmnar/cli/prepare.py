@@ -261,6 +261,7 @@ def meds(
         since_days=since_days,
         bin_hours=bin_hours,
         encoder=lambda: recipe.notes if recipe else _encoder(notes_encoder),
+        like=recipe,
     )
     _write(records, out, recipe, notes_encoder)
 

@@ -25,6 +25,7 @@ HASHING: Final = "hashing"
 _RULES: Final[dict[str, type[Any]]] = {
     r.__name__: r for r in (FeatureRule, SeriesRule, TextRule, VectorRule, ImageRule)
 }
+_PLACED: Final[dict[type[Any], str]] = {VectorRule: "vectors (--embeddings)", ImageRule: "images"}
 _PLACES: Final = ("array", "root")
 """Fields of a rule that say where records lie."""
 
@@ -104,8 +105,9 @@ class Recipe:
             work: Where an empty array may be put, for vectors that the records do not have.
 
         Raises:
-            SchemaError: A feature has another unit in these records.
+            SchemaError: A feature has another unit in these records, or a modality is of another kind.
         """
+        self._check_kinds(extract)
         theirs = {(r.modality, r.feature): r for r in extract.rules if isinstance(r, (FeatureRule, SeriesRule))}
         ours = {(r.modality, r.feature): r for r in self.rules if isinstance(r, (FeatureRule, SeriesRule))}
         for key, rule in ours.items():
@@ -127,6 +129,14 @@ class Recipe:
             max_missing=self.max_missing,
             warnings=(*extract.warnings, *notes),
         )
+
+    def _check_kinds(self, extract: Extract) -> None:
+        theirs = {rule.modality: type(rule) for rule in extract.rules if type(rule) in _PLACED}
+        for rule in self.rules:
+            there = theirs.get(rule.modality, type(rule))
+            if type(rule) in _PLACED and there is not type(rule):
+                what, wanted = f"modality '{rule.modality}'", f"{_PLACED[type(rule)]}, as the run's"
+                raise SchemaError(what, wanted, _PLACED[there], "give the records that the run was given")
 
 
 def recipe_of(

@@ -192,16 +192,20 @@ def meds(
     since_days: float | None = None,
     bin_hours: float = 0.0,
     encoder: Callable[[], str] = lambda: HASHING,
+    like: Recipe | None = None,
 ) -> Records:
     """Any MEDS data set.
 
     Args:
+        like: By the modalities of this recipe.
         encoder: Asked for the name of the notes' encoder where there are notes.
     """
     from mmnar.cohort.meds import labelled_cohort, unanswered_cohort
     from mmnar.sources.meds import read_meds
 
-    extract = read_meds(root, work=work, labels=labels, modalities=modalities, since_days=since_days)
+    extract = read_meds(
+        root, work=work, labels=labels, modalities=modalities, rules=like.rules if like else (), since_days=since_days
+    )
 
     def cohort(extract: Extract, answered: bool) -> Cohort:
         return labelled_cohort(extract, labels) if answered else unanswered_cohort(extract, labels.tasks)
@@ -215,7 +219,7 @@ def meds_at(root: Path, work: Path, recipe: Recipe, times: pl.DataFrame, zoned: 
     from mmnar.sources.meds.labels import unanswered
 
     asked = unanswered([task.name for task in recipe.tasks], times, zoned)
-    return meds(root, asked, work, since_days=recipe.options["since_days"], bin_hours=recipe.bin_hours)
+    return meds(root, asked, work, since_days=recipe.options["since_days"], bin_hours=recipe.bin_hours, like=recipe)
 
 
 def again(

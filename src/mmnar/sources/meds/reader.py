@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -12,11 +12,11 @@ import polars as pl
 
 from mmnar.errors import ConfigError, SourceError
 from mmnar.privacy import counted
-from mmnar.sources.events import EVENT_SCHEMA, Extract
+from mmnar.sources.events import EVENT_SCHEMA, Extract, Rule
 from mmnar.sources.meds.files import DataFile, about, data_files, zones_of
 from mmnar.sources.meds.forms import check_one_clock
 from mmnar.sources.meds.labels import Labels
-from mmnar.sources.meds.rules import AGE, MAX_MISSING, automatic_rules, group_of, planned_rules
+from mmnar.sources.meds.rules import AGE, MAX_MISSING, automatic_rules, group_of, matching, planned_rules
 from mmnar.sources.meds.survey import survey
 from mmnar.sources.reading.ages import age_group
 from mmnar.sources.reading.later import later
@@ -31,6 +31,7 @@ def read_meds(
     work: Path,
     labels: Labels,
     modalities: Path | None = None,
+    rules: Sequence[Rule] = (),
     since_days: float | None = None,
 ) -> Extract:
     """Read a MEDS data set for the questions of ``labels``.
@@ -41,6 +42,7 @@ def read_meds(
         labels: Who is asked what, and when.
         modalities: YAML file of modalities (``meds_rules.ModalityPlan``); without it they are made of the codes' first
             parts (``meds_rules.automatic_rules``).
+        rules: Of a run, in place of both.
         since_days: How many days before the prediction time count; None = the whole past. Static events and the age
             are history and always count.
 
@@ -68,7 +70,9 @@ def read_meds(
         codes = pl.concat([codes, _row_of_ages(ages).select(codes.columns)])
     pattern = codes["code"].str.ends_with("*")
     codes = codes.filter(~pattern)
-    rules = automatic_rules(codes) if modalities is None else planned_rules(modalities, codes)
+    unread = codes.filter(~matching([code for rule in rules for code in rule.codes])).height if rules else 0
+    if not rules:
+        rules = automatic_rules(codes) if modalities is None else planned_rules(modalities, codes)
     raw_bytes = sum(file.path.stat().st_size for file in files)
     writer = EventWriter(work, found.subjects["subject_id"], "subject", raw_bytes=raw_bytes)
     for i, file in enumerate(files):
@@ -78,6 +82,8 @@ def read_meds(
     digest = hashlib.sha256("".join([*(f.sha256 for f in files), labels.fingerprint]).encode())
     events = writer.finish(name, version, {})
     notes = [*labels.warnings, *found.notes(files), *events.notes, *_moments_told(stays, labels)]
+    if unread:
+        notes.append(f"{unread:,} of {codes.height:,} codes of the data set are in no feature of the run")
     if pattern.any():
         notes.append(
             f"{int(pattern.sum())} codes end in *, which means a prefix here: they are read but make no feature"
@@ -87,7 +93,7 @@ def read_meds(
         version=version,
         events=events,
         stays=stays,
-        rules=rules,
+        rules=tuple(rules),
         attributes=tuple(a for a in ("sex", "age_group") if stays[a].null_count() < stays.height),
         fingerprint=digest.hexdigest(),
         max_missing=MAX_MISSING,

@@ -155,7 +155,7 @@ def _filled(plan: P, fields: Any, where: str) -> P:
 def _planned(modality: str, plan: ModalityPlan, codes: pl.DataFrame) -> Sequence[Rule]:
     if plan.features is not None:
         return [_one(modality, name, fields, plan.kind, codes) for name, fields in plan.features.items()]
-    found = _ranked(codes.filter(_matching(plan.codes)))
+    found = _ranked(codes.filter(matching(plan.codes)))
     if found.is_empty():
         raise _no_such_code(f"modality '{modality}'", plan.codes, codes)
     if plan.kind == "text":
@@ -172,14 +172,15 @@ def _one(modality: str, name: str, fields: Any, kind: str, codes: pl.DataFrame) 
     if kind == "text":
         raise ConfigError(f"'{where}'", "a static or series modality", "text", "give the notes' codes instead")
     plan = _filled(_FeaturePlan(), fields, where)
-    if codes.filter(_matching(plan.codes)).is_empty():
+    if codes.filter(matching(plan.codes)).is_empty():
         raise _no_such_code(f"'{where}'", plan.codes, codes)
     if kind == "series":
         return SeriesRule(modality, name, plan.codes, plan.unit, plan.low, plan.high)
     return FeatureRule(modality, name, **vars(plan))
 
 
-def _matching(patterns: Sequence[str]) -> pl.Expr:
+def matching(patterns: Sequence[str]) -> pl.Expr:
+    """Whether a code is one of them; one ending in ``*`` matches a prefix."""
     exact = [p for p in patterns if not p.endswith("*")]
     prefixes = [pl.col("code").str.starts_with(p[:-1]) for p in patterns if p.endswith("*")]
     return pl.any_horizontal(pl.col("code").is_in(exact), *prefixes)
