@@ -24,7 +24,7 @@ from population import expected_auroc
 from mmnar.cohort.split import Split
 from mmnar.errors import ConfigError, nearest
 from mmnar.estimators.base import Estimator
-from mmnar.estimators.registry import estimator, model_names
+from mmnar.estimators.registry import TABULAR, estimator
 from mmnar.models.registry import MODELS
 from mmnar.simulation.planted import MECHANISMS, planted
 
@@ -85,7 +85,7 @@ def main() -> None:
     figures: list[dict[str, Any]] = []
     print(f"AUROC, {arguments.patients} patients fitted, {arguments.fresh} fresh ones scored")
     print(f"{'method':22} {'δ appended':11}" + "".join(f"{m:>10}" for m in mechanisms) + f"{'CPU-s':>9}", flush=True)
-    for name in chosen(arguments.methods, model_names(), "method"):
+    for name in chosen(arguments.methods, (*MODELS, *TABULAR), "method"):
         refusal = estimator(name).refuses(schema)
         if refusal:
             print(f"{name:22} {refusal}", flush=True)

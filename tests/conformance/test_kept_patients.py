@@ -28,8 +28,8 @@ from mmnar.estimators.fusion import FusionPredictor
 from mmnar.estimators.registry import estimator, model_names
 from mmnar.estimators.storage import load_predictor, save_predictor
 from mmnar.models.crl_mmnar import CRLMMNAR
-from mmnar.models.registry import MODELS
 from tests.populations import mixed_population
+from tests.recipes import quick
 
 SPLIT = Split(tune=0.2, test=0.2)
 PATIENTS = 331
@@ -154,8 +154,7 @@ def vectors_of_patients(predictor: Predictor, folder: Path, train: Fold[Any]) ->
 def test_a_folder_says_whether_it_holds_patients(name: str, settings: tuple[str, ...], tmp_path: Path) -> None:
     data, unique = with_a_stranger(mixed_population(PATIENTS))
     train, tune = data.fold(SPLIT, "train"), data.fold(SPLIT, "tune")
-    quick = ("train.min_steps=0", "train.max_epochs=2", "model.width=16") if name in MODELS else ()
-    recipe = estimator(name, *quick, *settings)
+    recipe = estimator(name, *quick(name), *settings)
     folder = save_predictor(recipe.fit(train, tune, seed=1), tmp_path / "model")
     predictor = load_predictor(folder)
     held = [*arrays_of_everyone(folder, len(train)), *vectors_of_patients(predictor, folder, train)]

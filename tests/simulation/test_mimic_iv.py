@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from mmnar import cli
-from mmnar.errors import SourceError
+from mmnar.errors import StoreError
 from mmnar.simulation.mimic_iv.cxr import SIDE, WIDTH
 from mmnar.simulation.mimic_iv.release import CXR, EMBEDDINGS, IV, MODALITIES, NOTES, TRUTH, write_mimic_iv
 from mmnar.simulation.population import Simulation, pattern_number, simulate
@@ -248,7 +248,7 @@ def test_equal_seeds_make_equal_tables(tmp_path: Path) -> None:
     assert digests[0] != digests[2]
     people = [set(pl.read_parquet(tmp_path / name / TRUTH)["subject_id"]) for name in "ac"]
     assert not people[0] & people[1]
-    with pytest.raises(SourceError, match="new or empty folder"):
+    with pytest.raises(StoreError, match="new or empty folder"):
         write_mimic_iv(tmp_path / "a", 60)
 
 
