@@ -36,6 +36,11 @@ class Predictor(ABC):
     def predict_proba(self, fold: Fold[Any]) -> NDArray[np.float64]:
         """(n, K) risks in [0, 1] for every sample and task, asked or not. Row by row independent."""
 
+    def predict_with_fits(self, fold: Fold[Any]) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+        """(n, K) risks, and those of each of several fits behind them; no fits where there is one alone, or where they
+        do not know the same tasks."""
+        return self.predict_proba(fold), []
+
     @property
     def keeps_patients(self) -> bool:
         """Whether it holds vectors of training patients (``ModelCard.keeps_patients``)."""

@@ -63,12 +63,16 @@ def cross_fit(
     if not isinstance(recipe, Stack):
         return _cross_fit(recipe, development, folds, tune, seed, workdir, monitor or Silent())
     crossed = {}
-    for name, member in recipe.recipes().items():
+    for name, member in recipe.members.items():
         place = workdir / name if workdir else None
         try:
             crossed[name] = _cross_fit(member, development, folds, tune, seed, place, monitor or Silent())
         except TrainingError as error:
-            raise recipe.without(name, error) from error
+            subject, remedy = (
+                f"stack, member '{name}': {error.subject}",
+                f"{error.remedy}, or leave it out of model.members",
+            )
+            raise TrainingError(subject, error.expected, error.got, remedy) from error
     out_of_fold = [of.out_of_fold for of in crossed.values()]
     weights = fit_weights(out_of_fold, recipe.spread)
     seen = np.unique(np.concatenate([of.predictor.fitted_subjects for of in crossed.values()]))

@@ -80,13 +80,17 @@ class MeanPredictor(Predictor):
         return any(member.keeps_patients for member in self.members)
 
     def predict_proba(self, fold: Fold[Any]) -> NDArray[np.float64]:
+        return self.predict_with_fits(fold)[0]
+
+    def predict_with_fits(self, fold: Fold[Any]) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
         tasks = self.schema.task_names
-        total, knowing = np.zeros((len(fold), len(tasks))), np.zeros(len(tasks))
+        total, knowing, fits = np.zeros((len(fold), len(tasks))), np.zeros(len(tasks)), []
         for member in self.members:
             known = np.isin(tasks, member.schema.task_names)
-            total[:, known] += member.predict_proba(fold.asking(member.schema.task_names))
+            fits.append(member.predict_proba(fold.asking(member.schema.task_names)))
+            total[:, known] += fits[-1]
             knowing += known
-        return total / knowing
+        return total / knowing, fits if (knowing == len(fits)).all() else []
 
     def _state(self, folder: Path) -> dict[str, Any]:
         for i, member in enumerate(self.members):

@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from mmnar.dataset.store import Fold
-from mmnar.errors import ConfigError, SchemaError, TrainingError
+from mmnar.errors import ConfigError, SchemaError
 from mmnar.estimators.base import Estimator, Predictor
 from mmnar.estimators.storage import fit_or_load, load_predictor, save_predictor
 from mmnar.predictions import Predictions
@@ -104,7 +104,7 @@ def stacked_out_of_fold(parts: Sequence[Predictions[Calibration]], spread: float
         risks[here] = fit_weights(elsewhere, spread).risks(np.stack([p.proba[here] for p in parts]))
     seen = tuple(np.unique(np.concatenate(each)) for each in zip(*(p.fitted_subjects for p in parts), strict=True))
     mixed = replace(first, label_mask=asked, labels=first.labels & asked, fitted_subjects=seen)
-    return mixed.with_proba(risks, model=Stack.registered)
+    return mixed.with_proba(risks, model=Stack.name)
 
 
 def _shared(parts: Sequence[Predictions[Any]]) -> NDArray[np.bool_]:
@@ -154,7 +154,6 @@ class Stack(Estimator):
         spread: See ``StackConfig``.
     """
 
-    registered: ClassVar[str] = "stack"
     name: ClassVar[str] = "stack"
     card: ClassVar[dict[str, Any]] = {
         "title": "Stack of methods weighed by their out-of-fold risks",
@@ -170,20 +169,11 @@ class Stack(Estimator):
     def __init__(self, members: Mapping[str, Estimator], spread: float = 0.25) -> None:
         self.members, self.spread = dict(members), spread
 
-    def recipes(self) -> dict[str, Estimator]:
-        """The members by name."""
-        return dict(self.members)
-
     def refuses(self, schema: Schema) -> str | None:
         for name, member in self.members.items():
             if refusal := member.refuses(schema):
                 return f"member '{name}' {refusal}"
         return None
-
-    def without(self, name: str, error: TrainingError) -> TrainingError:
-        """Why there is no stack where a member failed."""
-        subject = f"stack, member '{name}': {error.subject}"
-        return TrainingError(subject, error.expected, error.got, f"{error.remedy}, or leave it out of model.members")
 
     def fit(
         self,
@@ -222,7 +212,13 @@ class StackPredictor(Predictor):
         return any(member.keeps_patients for member in self.members.values())
 
     def predict_proba(self, fold: Fold[Any]) -> NDArray[np.float64]:
-        return self.weights.risks(np.stack([member.predict_proba(fold) for member in self.members.values()]))
+        return self.predict_with_fits(fold)[0]
+
+    def predict_with_fits(self, fold: Fold[Any]) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+        """The k-th fit is the stack of the members' k-th fits."""
+        means, fits = zip(*(member.predict_with_fits(fold) for member in self.members.values()), strict=True)
+        each = [self.weights.risks(np.stack(of)) for of in zip(*fits, strict=True)] if all(fits) else []
+        return self.weights.risks(np.stack(means)), each
 
     def weighed(self) -> dict[str, dict[str, float]]:
         """task → member → weight, with the intercept."""

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from mmnar.cohort.build import asked_column, left_out
 from mmnar.cohort.split import Split
@@ -21,8 +20,6 @@ from mmnar.dataset.recipe import Recipe
 from mmnar.dataset.store import PatientDataset
 from mmnar.errors import ConfigError, SourceError, StoreError
 from mmnar.estimators.base import Predictor
-from mmnar.estimators.ensemble import MeanPredictor
-from mmnar.estimators.stack import StackPredictor
 from mmnar.files import write_whole
 from mmnar.parquet import save
 from mmnar.predictions import Predictions
@@ -33,8 +30,6 @@ from mmnar.sources.table.spec import TableSpec
 from mmnar.workflow import doors
 from mmnar.workflow.doors import Records
 from mmnar.workflow.run import Run
-
-Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -179,11 +174,12 @@ def _moments(path: Path) -> tuple[pl.DataFrame, bool]:
 
 def _frame(run: Run, predictor: Predictor, data: PatientDataset, samples: pl.DataFrame) -> pl.DataFrame:
     fold = data.fold(Split.external(), "test")
-    scored = predictor.predict(fold)
+    predictor.check_schema(data.schema)
+    risks, fits = predictor.predict_with_fits(fold)
+    scored = fold.predictions(risks, predictor.fitted_subjects, {"model": predictor.name})
     line, rectifier = run.platt(), run.rectifier()
-    members = _members(predictor, data)
     if line is not None:
-        members = [line.risks(scored.with_proba(member)) for member in members]
+        fits = [line.risks(scored.with_proba(fit)) for fit in fits]
         scored = scored.with_proba(line.risks(scored))
     columns: dict[str, Any] = {
         "subject_id": scored.subject_id,
@@ -194,9 +190,9 @@ def _frame(run: Run, predictor: Predictor, data: PatientDataset, samples: pl.Dat
     rectified = None if rectifier is None else rectifier.risks(scored)
     for k, task in enumerate(scored.tasks):
         columns[f"{task}.risk"] = scored.proba[:, k]
-        if members:
+        if fits:
             # a stack's risk of its methods' means may lie outside the stacks of their single fits
-            every = np.stack([member[:, k] for member in (*members, scored.proba)])
+            every = np.stack([fit[:, k] for fit in (*fits, scored.proba)])
             columns[f"{task}.low"], columns[f"{task}.high"] = every.min(0), every.max(0)
         if rectified is not None:
             columns[f"{task}.rectified"] = rectified[:, k]
@@ -223,19 +219,6 @@ def _as_written(frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
     rest = frame.columns[3:]
     whole = frame.join(words, on="stay_id", how="left", maintain_order="left")
     return whole.select("subject_id", "hadm_id", "stay_id", *words.columns[1:], *rest)
-
-
-def _members(predictor: Predictor, data: PatientDataset) -> list[Float]:
-    """(n, K) risks of each of the run's fits; none where there is one alone."""
-    fold = data.fold(Split.external(), "test")
-    if isinstance(predictor, StackPredictor):
-        each = [_members(member, data) for member in predictor.members.values()]
-        return [predictor.weights.risks(np.stack(fits)) for fits in zip(*each, strict=True)] if all(each) else []
-    if not isinstance(predictor, MeanPredictor):
-        return []
-    everything = predictor.schema.task_names
-    known = [m for m in predictor.members if m.schema.task_names == everything]
-    return [member.predict_proba(fold) for member in known] if len(known) == len(predictor.members) else []
 
 
 def _alike(run: Run, scored: Predictions[Any]) -> list[int | None]:
