@@ -51,7 +51,7 @@ class CRLMMNARConfig:
             so that no function of what the network sees tells an absent modality from a present one. At prediction
             the logits are the mean over eight training patients, drawn by the row's number in its store; the model
             keeps the embeddings of those who may be drawn.
-        holdout: ``one`` hides one random present modality per patient and step, at about half the cost of ``all``,
+        holdout: ``one`` hides one random present modality per patient and step, at less cost than ``all``,
             which hides each in turn in one batched pass.
         schedule: ``joint`` (3.4) or ``pretrain`` (C.2: representation losses first, then the tasks).
         pretrain_epochs: Length of the first phase of ``pretrain``.
@@ -114,9 +114,8 @@ class CRLMMNAR(Model):
             "and finds most of what only the pattern tells; pattern_input=blind sees no difference between an absent "
             "modality and another patient's.",
             "h without m is the model's own forward on the reduced pattern (mask, z and gates all see it).",
-            "One present modality is hidden per patient and step, the paper hides each: fewer rows in the contrast, at "
-            "half the time. Tune log loss of a fit, one and each: .3717 and .3728 (simulated, M = 3), .3343 and .3335 "
-            "(M = 4), .503 and .474 (planted recovery, few labels, where model.holdout=all is better).",
+            "One present modality is hidden per patient and step, the paper hides each (model.holdout=all): fewer rows "
+            "in the contrast, and a cheaper step.",
             "L_rec is the mean over hidden entries and features, L_cont the sum over modalities of each one's mean.",
             "Patients who lack m are neither anchors nor negatives for m in the contrast.",
             "Optimiser: batch 256, lr 5e-4 with warm-up and cosine decay over 12 epochs, patience 6. preset=original "
