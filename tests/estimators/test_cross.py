@@ -17,6 +17,8 @@ from mmnar.estimators.cross import cross_fit
 from mmnar.estimators.registry import estimator
 from mmnar.estimators.stack import StackPredictor, fit_weights, stacked_out_of_fold
 from mmnar.estimators.storage import load_predictor, save_predictor
+from mmnar.posthoc import Platt
+from mmnar.posthoc.base import corrected_out_of_fold
 from mmnar.predictions import Predictions
 from mmnar.report.build import build_report
 from mmnar.report.terminal import result_text
@@ -181,3 +183,29 @@ def test_a_stack_survives_saving_and_names_the_member_that_failed(tmp_path: Path
             estimator("stack", f"model.members={members_word}")
     with pytest.raises(ConfigError, match="did you mean"):
         estimator("stack", "model.members=zero-fil,pattern-only")
+
+
+def test_no_label_of_a_fold_moves_the_line_by_which_it_is_judged(tmp_path: Path) -> None:
+    one = two_members(population(900, signal=1.5), 3, 0.5)[0]
+    before = corrected_out_of_fold(Platt(), one)
+    here = one.fold == 2
+    turned = replace(one, labels=np.where(here[:, None], ~one.labels & one.label_mask, one.labels))
+    after = corrected_out_of_fold(Platt(), turned)
+    assert np.array_equal(after.proba[here], before.proba[here])
+    assert not np.allclose(after.proba[~here], before.proba[~here])
+    others = replace(one, label_mask=one.label_mask & ~here[:, None])
+    assert np.array_equal(before.proba[here], Platt().fit(others).risks(one)[here])
+
+    store = write_store(tmp_path / "store", population(400, signal=1.5))
+    words = (
+        "split.test=0",
+        "fits=3",
+        "train.label_loss=focal",
+        "train.max_epochs=2",
+        "train.min_steps=0",
+        "model.width=8",
+    )
+    run = train_run(store, "zero-fill", tmp_path / "run", words)
+    in_sample, judged = run.calibration(), run.test
+    assert in_sample is not None
+    assert not np.array_equal(judged.proba, in_sample.proba)

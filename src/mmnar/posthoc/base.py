@@ -14,7 +14,7 @@ There is no call that does both. The words of this room:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -78,6 +78,21 @@ class Correction(ABC):
         Raises:
             LeakageError: Not calibration predictions, or some row was scored by something fitted on its subject.
         """
+
+
+def corrected_out_of_fold(rule: Correction, calibration: Predictions[Calibration]) -> Predictions[Calibration]:
+    """Out-of-fold risks, each fold's corrected by what the labels of the other folds alone decide: what may be judged
+    where there is no test fold.
+
+    Raises:
+        LeakageError: See ``Correction.fit``.
+    """
+    risks = calibration.proba.copy()
+    for fold in np.unique(calibration.fold):
+        here = calibration.fold == fold
+        elsewhere = replace(calibration, label_mask=calibration.label_mask & ~here[:, None])
+        risks[here] = rule.fit(elsewhere).risks(calibration)[here]
+    return calibration.with_proba(risks)
 
 
 @dataclass(frozen=True)

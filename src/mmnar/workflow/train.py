@@ -23,7 +23,7 @@ from mmnar.estimators.storage import fit_or_load, save_predictor
 from mmnar.files import read_sealed, sha256_of, sweep, write_sealed, write_text
 from mmnar.lock import alone, contents
 from mmnar.models.registry import MODELS
-from mmnar.posthoc.base import Correction
+from mmnar.posthoc.base import Correction, corrected_out_of_fold
 from mmnar.posthoc.platt import Platt
 from mmnar.posthoc.rectify import LatticeRectifier, ThresholdRectifier
 from mmnar.predictions import Predictions
@@ -125,16 +125,20 @@ def _fit(
     predictor, calibration = _fitted(recipe, config, data, split, out / WORK, recorder, needed)
     clock.note()
     scored = predictor.predict(test) if len(test) else None
+    judged = scored
     if scored is not None:
         scored.refuse_overlap()
+    elif calibration is not None:
+        # a line fitted on a patient's own outcome would flatter the risk that is judged by it
+        judged = (calibration if proper else corrected_out_of_fold(Platt(), calibration)).as_validation()
     if calibration is not None:
         if not proper:
             line = Platt().fit(calibration)
-            scored = line.apply(scored) if scored is not None else None
+            if scored is not None:
+                judged = scored = line.apply(scored)
             calibration = calibration.with_proba(line.risks(calibration))
             _write_json(out / "platt.json", line.to_dict())
         _write(calibration, out / "predictions" / "calibration.parquet")
-    judged = calibration.as_validation() if scored is None and calibration is not None else scored
     assert judged is not None
     _write(judged, out / "predictions" / "test.parquet")
     if rule is not None and calibration is not None:
