@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mmnar.dataset.content import Content, HashedArrays, ItemArrays, SeriesArrays
 from mmnar.dataset.store import PatientDataset, make_dataset
-from mmnar.schema import Feature, ModalitySpec, Schema, Task
+from mmnar.schema import Feature, ModalitySpec, Panel, Schema, Task
 
 SCHEMA = Schema(
     (
@@ -111,3 +113,24 @@ def _items(rng: np.random.Generator, n: int, below: int) -> tuple[np.ndarray, np
     who = np.repeat(np.arange(n), counts)
     hours = -rng.exponential(20, len(who)).astype(np.float32)
     return np.r_[0, np.cumsum(counts)], hours[np.lexsort((hours, who))], who
+
+
+PANELS = (
+    Panel("phenotypes", ("sepsis", "stroke", "asthma"), kinds=(("sepsis", "acute"), ("asthma", "chronic"))),
+    Panel("stay", ("short", "medium", "long"), exclusive=True),
+)
+
+
+def paneled(n: int = 400, seed: int = 0, signal: float = 2.0) -> PatientDataset:
+    """``population``'s contents with one task alone, a panel of three, and an exclusive panel of three that a tenth of
+    the samples was not asked; ``signal`` as there."""
+    data = population(n, seed, signal)
+    rng = np.random.default_rng([seed, 2])
+    severity = np.nan_to_num(data.values["vitals"]).mean(axis=1)
+    several = rng.random((n, 3)) < 1 / (1 + np.exp(np.array([0.0, 1.0, 2.0]) - signal * severity[:, None]))
+    stay = np.digitize(signal * severity + rng.normal(size=n), [-0.5, 0.8])
+    known = np.column_stack([np.ones((n, 4), dtype=bool), np.repeat(rng.random((n, 1)) < 0.9, 3, axis=1)])
+    labels = np.column_stack([data.labels[:, 0], several, stay[:, None] == np.arange(3)]) & known
+    names = ("mortality", "sepsis", "stroke", "asthma", "short", "medium", "long")
+    schema = replace(SCHEMA, tasks=tuple(Task(name, "at 48 h", name) for name in names), panels=PANELS)
+    return replace(data, schema=schema, labels=labels, label_mask=known)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic
 
@@ -16,6 +16,7 @@ from mmnar.errors import LeakageError, SchemaError, StoreError
 from mmnar.files import write_whole
 from mmnar.privacy import counted_of
 from mmnar.roles import ROLES, Calibration, R, Test
+from mmnar.schema import Panel, check_panels, exclusive_columns, panels_from
 
 if TYPE_CHECKING:
     import polars as pl
@@ -58,6 +59,7 @@ class Predictions(Generic[R]):
         bayes: (N, K) exact Bayes risks where the source knows them (simulator); otherwise None.
         id_space: Where the subject identifiers are valid, e.g. ``"eicu"``.
         provenance: model name, data fingerprint, seed and so on; plain JSON.
+        panels: Tasks that are read together (``schema.Panel``). In an exclusive one the risks of a row sum to 1.
 
     Raises:
         SchemaError: A shape, range or role does not fit.
@@ -82,6 +84,7 @@ class Predictions(Generic[R]):
     bayes: Float | None = None
     id_space: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
+    panels: tuple[Panel, ...] = ()
 
     def __post_init__(self) -> None:
         n, k, m = len(self.subject_id), len(self.tasks), len(self.modalities)
@@ -104,6 +107,12 @@ class Predictions(Generic[R]):
             raise SchemaError(
                 "predictions.proba", "numbers in [0, 1]", f"{bad} outside or NaN", "look for NaN in the weights"
             )
+        check_panels(self.panels, self.tasks)
+        for columns in exclusive_columns(self.panels, self.tasks):
+            rows = self.label_mask[:, columns].any(axis=1)  # a task that a fit never learned is not asked
+            if not np.allclose(self.proba[np.ix_(rows, np.array(columns))].sum(axis=1), 1, atol=1e-5):
+                which = ", ".join(self.tasks[k] for k in columns)
+                raise SchemaError(f"predictions of {which}", "risks that sum to 1", "others", "use a softmax")
 
     def __len__(self) -> int:
         return len(self.subject_id)
@@ -224,6 +233,7 @@ class Predictions(Generic[R]):
             "id_space": self.id_space,
             "key_mark": int(self.key_mark),
             "provenance": self.provenance,
+            "panels": [asdict(panel) for panel in self.panels],
             "fitted_subjects": [base64.b64encode(f.astype("<u8").tobytes()).decode() for f in self.fitted_subjects],
         }
         metadata = {"mmnar": json.dumps(head, ensure_ascii=False)}
@@ -287,6 +297,7 @@ def load(path: Path) -> Predictions[Any]:
         subject_digest=frame[_DIGEST].to_numpy().astype(np.uint64),
         key_mark=head["key_mark"],
         provenance=head["provenance"],
+        panels=panels_from(head.get("panels", ())),
         **{name: frame[name].to_numpy().astype(np.int64) for name in _ROW_COLUMNS},
     )
 
@@ -335,12 +346,13 @@ def concat(parts: Sequence[Predictions[R]]) -> Predictions[R]:
         id_space=first.id_space,
         key_mark=first.key_mark,
         provenance={k: v for k, v in first.provenance.items() if all(p.provenance.get(k) == v for p in parts)},
+        panels=first.panels,
         **joined,
     )
 
 
 def _refuse_other_shape(first: Predictions[R], other: Predictions[R]) -> None:
-    for name in ("role", "tasks", "modalities", "id_space", "key_mark"):
+    for name in ("role", "tasks", "modalities", "id_space", "key_mark", "panels"):
         if getattr(other, name) != getattr(first, name):
             raise SchemaError("concat", f"{name} {getattr(first, name)}", f"{getattr(other, name)}", "join like parts")
     if set(other.attributes) != set(first.attributes) or (other.bayes is None) != (first.bayes is None):

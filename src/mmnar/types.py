@@ -210,6 +210,11 @@ class PatientBatch:
                 raise SchemaError(f"batch.{name}", f"{shape}", f"{tuple(tensor.shape)}", "rebuild the batch")
         if bool((self.labels[~self.label_mask] != 0).any()):
             raise SchemaError("batch.labels", "0 where label_mask is false", "another value", "mask before building")
+        for panel, columns in zip((p for p in self.schema.panels if p.exclusive), self.schema.exclusive, strict=True):
+            asked, true = self.label_mask[:, columns].sum(1), self.labels[:, columns].sum(1)
+            if not bool((((asked == len(columns)) & (true == 1)) | (asked == 0)).all()):
+                expected = "all tasks asked and one true, or none asked"
+                raise SchemaError(f"panel '{panel.name}'", expected, "another row", "correct the labels")
         for i, spec in enumerate(self.schema.modalities):
             content = self.modalities[spec.name]
             if len(content) != b:

@@ -10,7 +10,7 @@ import polars as pl
 
 from mmnar.errors import SourceError
 from mmnar.privacy import counted
-from mmnar.schema import Task
+from mmnar.schema import Panel, Task
 from mmnar.sources.events import Extract, FutureEvents
 
 
@@ -70,12 +70,16 @@ class Cohort:
         tasks: K tasks in schema order.
         attributes: Names of the attribute columns.
         attrition: name of the flow ("cohort" or a task) → steps in order.
+        panels: Tasks that are read together.
+        warnings: What was found of the answers, in words.
     """
 
     samples: pl.DataFrame
     tasks: tuple[Task, ...]
     attributes: tuple[str, ...]
     attrition: dict[str, tuple[AttritionStep, ...]] = field(default_factory=dict)
+    panels: tuple[Panel, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def label_column(task: str) -> str:
@@ -102,16 +106,24 @@ def _apply(
 
 
 def build_cohort(
-    extract: Extract, criteria: Sequence[Criterion], questions: Sequence[Question], *, answered: bool = True
+    extract: Extract,
+    criteria: Sequence[Criterion],
+    questions: Sequence[Question],
+    *,
+    panels: Sequence[Panel] = (),
+    answered: bool = True,
 ) -> Cohort:
     """Apply the criteria, ask the questions, look up the answers.
 
+    A task of a panel may have one class, which is said; a task by itself, or a whole panel, may not.
+
     Args:
+        panels: Tasks that are read together.
         answered: False = the outcome is still to come: no answer is looked up, all labels are unknown, and rules of
             hindsight are not applied.
 
     Raises:
-        SourceError: No stay is left, or a task has only one class.
+        SourceError: No stay is left, a task has only one class, or not just one task of an exclusive panel is true.
     """
     if not answered:
         criteria = [rule for rule in criteria if not rule.hindsight]
@@ -139,13 +151,15 @@ def build_cohort(
         .with_columns(pl.col("sample").cast(pl.Int64))
     )
     samples = samples.join(_since(extract.stays), on="stay_id", how="left", maintain_order="left")
+    warnings: tuple[str, ...] = ()
     if answered:
-        samples = _answered(samples, points, questions, extract)
+        samples, warnings = _answered(samples, points, questions, extract, panels)
     else:
         samples = _unanswered(samples, points, [question.task.name for question in questions])
     attributes = extract.stays.select("stay_id", *extract.attributes)
     samples = samples.join(attributes, on="stay_id", how="left", maintain_order="left")
-    return Cohort(samples, tuple(q.task for q in questions), extract.attributes, attrition)
+    tasks = tuple(q.task for q in questions)
+    return Cohort(samples, tasks, extract.attributes, attrition, tuple(panels), warnings)
 
 
 def _unanswered(samples: pl.DataFrame, points: pl.DataFrame, tasks: Sequence[str]) -> pl.DataFrame:
@@ -159,14 +173,56 @@ def _unanswered(samples: pl.DataFrame, points: pl.DataFrame, tasks: Sequence[str
 
 
 def _answered(
-    samples: pl.DataFrame, points: pl.DataFrame, questions: Sequence[Question], extract: Extract
-) -> pl.DataFrame:
+    samples: pl.DataFrame,
+    points: pl.DataFrame,
+    questions: Sequence[Question],
+    extract: Extract,
+    panels: Sequence[Panel],
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """With a column of labels for each task, and what was found of them."""
     futures = (events.after(part) for events, part in extract.answers.parts(samples))
     answers = [[question.label(future) for question in questions] for future in futures]
     for question, parts in zip(questions, zip(*answers, strict=True), strict=True):
         samples = _with_label(samples, points.filter(task=question.task.name), question, pl.concat(parts))
-        check_classes(question.task.name, samples[label_column(question.task.name)], extract.warnings)
-    return samples
+    warnings: list[str] = []
+    for panel in panels:
+        if panel.exclusive:
+            samples = _exclusive(samples, panel, warnings)
+    shared = {task: panel for panel in panels for task in panel.tasks}
+    for task in (question.task.name for question in questions):
+        labels = samples[label_column(task)]
+        if task not in shared or all(_one_class(samples[label_column(other)]) for other in shared[task].tasks):
+            check_classes(task, labels, extract.warnings)
+        elif _one_class(labels):
+            which = "everybody has it" if labels.any() else "nobody has it"
+            warnings.append(f"task '{task}' of panel '{shared[task].name}': {which}, so no model can learn it")
+    return samples, tuple(warnings)
+
+
+def _exclusive(samples: pl.DataFrame, panel: Panel, warnings: list[str]) -> pl.DataFrame:
+    """Labels of an exclusive panel: all known or none, and one of them true.
+
+    Raises:
+        SourceError: Several are true of a sample, or none is.
+    """
+    labels = samples.select(label_column(task) for task in panel.tasks)
+    known = labels.select(pl.all_horizontal(pl.all().is_not_null())).to_series()
+    partly = int((labels.select(pl.any_horizontal(pl.all().is_not_null())).to_series() & ~known).sum())
+    true = labels.filter(known).select(pl.sum_horizontal(pl.all().cast(pl.Int64))).to_series()
+    wrong = int((true != 1).sum())
+    if wrong:
+        several, none = counted(int((true > 1).sum())), counted(int((true == 0).sum()))
+        fact = f"{several} samples with several, {none} with none"
+        raise SourceError(f"panel '{panel.name}'", "exactly one outcome of each sample", fact, "correct the outcomes")
+    if partly:
+        what = f"panel '{panel.name}': {counted(partly)} samples of which some outcomes are not known"
+        warnings.append(f"{what}; all of them taken as unknown")
+    kept = (pl.when(known).then(pl.col(name)).alias(name) for name in labels.columns)
+    return samples.with_columns(kept)
+
+
+def _one_class(labels: pl.Series) -> bool:
+    return labels.drop_nulls().n_unique() < 2
 
 
 def _emptied(attrition: Mapping[str, Sequence[AttritionStep]]) -> str:
@@ -218,7 +274,7 @@ def check_classes(task: str, labels: pl.Series, warnings: Sequence[str] = ()) ->
         SourceError: ``labels`` are all of one class.
     """
     known = labels.drop_nulls()
-    if known.n_unique() < 2:
+    if _one_class(labels):
         why = "; ".join(line for line in warnings if line.endswith("taken as unknown"))
         raise SourceError(
             f"task '{task}'",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import reduce
 from typing import Final
 
@@ -11,7 +10,7 @@ import polars as pl
 from mmnar.cohort.build import AttritionStep, Cohort, label_column
 from mmnar.errors import SourceError
 from mmnar.privacy import counted
-from mmnar.schema import Task
+from mmnar.schema import Schema
 from mmnar.sources.events import Extract
 from mmnar.sources.reading.later import later
 
@@ -47,10 +46,11 @@ def has_zone(times: pl.DataFrame) -> bool:
     return getattr(times.schema.get("prediction_time"), "time_zone", None) is not None
 
 
-def samples_at(extract: Extract, tasks: Sequence[Task], times: pl.DataFrame) -> Cohort:
+def samples_at(extract: Extract, schema: Schema, times: pl.DataFrame) -> Cohort:
     """The samples of stated moments: each belongs to the subject's latest stay that holds it.
 
     Args:
+        schema: Whose tasks are asked.
         times: See ``check_moments``.
 
     Raises:
@@ -86,8 +86,8 @@ def samples_at(extract: Extract, tasks: Sequence[Task], times: pl.DataFrame) -> 
         found.sort("subject_id", "stay_id", "prediction_time")
         .with_row_index("sample")
         .with_columns(pl.col("sample").cast(pl.Int64), pl.col("since").cast(pl.Datetime("us")))
-        .with_columns(pl.lit(None, pl.Boolean).alias(label_column(task.name)) for task in tasks)
+        .with_columns(pl.lit(None, pl.Boolean).alias(label_column(task.name)) for task in schema.tasks)
         .drop("intime", "ended")
     )
     step = AttritionStep("stated moments", samples.height, samples["subject_id"].n_unique())
-    return Cohort(samples, tuple(tasks), extract.attributes, {"cohort": (step,)})
+    return Cohort(samples, schema.tasks, extract.attributes, {"cohort": (step,)}, schema.panels)

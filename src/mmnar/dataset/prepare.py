@@ -116,7 +116,7 @@ def dataset_of(extract: Extract, cohort: Cohort, how: Gathering | None = None) -
     labels = samples.select(label_column(task.name) for task in cohort.tasks)
     subject_id, hadm_id, stay_id = (_ids(samples, name) for name in ("subject_id", "hadm_id", "stay_id"))
     return make_dataset(
-        Schema(tuple(m.spec for m in modalities), cohort.tasks, tuple(extract.attributes)),
+        Schema(tuple(m.spec for m in modalities), cohort.tasks, tuple(extract.attributes), cohort.panels),
         {m.spec.name: m.content() for m in modalities},
         labels.with_columns(pl.all().fill_null(False)).to_numpy().astype(bool),
         labels.select(pl.all().is_not_null()).to_numpy().astype(bool),
@@ -155,7 +155,7 @@ def _bayes(extract: Extract, cohort: Cohort) -> NDArray[np.float64] | None:
 
 
 def _manifest(extract: Extract, cohort: Cohort, modalities: Sequence[Gatherer]) -> dict[str, Any]:
-    warnings = list(extract.warnings)
+    warnings = [*extract.warnings, *cohort.warnings]
     for modality in modalities:
         warnings.extend(what.replace("#", counted(count)) for what, count in modality.left_out().items())
         # of a modality without any feature it is said that nobody has it

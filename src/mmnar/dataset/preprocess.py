@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 import numpy as np
@@ -145,10 +145,10 @@ class Preprocessor:
         return cls(train.schema, states)
 
     def transform(self, fold: Fold[Any]) -> PatientBatch:
-        """All samples of a fold as one validated batch, row by row independent."""
+        """All samples of a fold as one validated batch, row by row independent; it asks what the fold asks."""
         labels, label_mask = fold.labels, fold.label_mask
         return PatientBatch(
-            self.schema,
+            replace(self.schema, tasks=fold.schema.tasks, panels=fold.schema.panels),
             {spec.name: self._content(fold.content(spec.name), spec) for spec in self.schema.modalities},
             torch.from_numpy(np.ascontiguousarray(fold.present)),
             torch.from_numpy((labels & label_mask).astype(np.float32)),

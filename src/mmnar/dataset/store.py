@@ -122,7 +122,7 @@ class PatientDataset:
         at = [k for k, task in enumerate(self.schema.task_names) if task in tasks]
         return replace(
             self,
-            schema=replace(self.schema, tasks=tuple(self.schema.tasks[k] for k in at)),
+            schema=self.schema.asking(tasks),
             labels=self.labels[:, at],
             label_mask=self.label_mask[:, at],
             bayes=None if self.bayes is None else self.bayes[:, at],
@@ -209,16 +209,18 @@ class Fold(Generic[R]):
         proba: NDArray[np.float64],
         fitted_subjects: NDArray[np.uint64],
         provenance: dict[str, Any],
+        known: NDArray[np.bool_] | None = None,
     ) -> Predictions[R]:
-        """Wrap risks (n, K) of this fold's samples, in order."""
+        """Wrap risks (n, K) of this fold's samples, in order; tasks that are not ``known`` (K,) as if not asked."""
         d, r = self.dataset, self.rows
+        asked = d.label_mask[r] if known is None else d.label_mask[r] & known
         return Predictions(
             self.role,
             d.schema.task_names,
             d.schema.modality_names,
             np.asarray(proba, dtype=np.float64),
-            d.labels[r],
-            d.label_mask[r],
+            d.labels[r] & asked,
+            asked,
             d.present[r],
             d.subject_id[r],
             d.hadm_id[r],
@@ -232,6 +234,7 @@ class Fold(Generic[R]):
             None if d.bayes is None else d.bayes[r],
             d.id_space,
             {"data": d.fingerprint, **provenance},
+            d.schema.panels,
         )
 
 

@@ -25,7 +25,7 @@ class Predictor(ABC):
 
     Args:
         name: Registry name, e.g. ``"crl-mmnar"``.
-        schema: The schema it was fitted on; folds of another schema are refused.
+        schema: The schema it was fitted on, with the tasks that it learned; folds of another schema are refused.
         fitted_subjects: Sorted digests of every subject it has seen, tune fold included, with the mark of their key.
     """
 
@@ -34,7 +34,8 @@ class Predictor(ABC):
 
     @abstractmethod
     def predict_proba(self, fold: Fold[Any]) -> NDArray[np.float64]:
-        """(n, K) risks in [0, 1] for every sample and task, asked or not. Row by row independent."""
+        """(n, K) risks in [0, 1] for every sample and task of its schema, asked or not; they sum to 1 in an exclusive
+        panel. Row by row independent."""
 
     def predict_with_fits(self, fold: Fold[Any]) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
         """(n, K) risks, and those of each of several fits behind them; no fits where there is one alone, or where they
@@ -68,13 +69,26 @@ class Predictor(ABC):
             SchemaError: The fold's schema is not the fitted one.
         """
         self.check_schema(fold.schema)
-        return fold.predictions(self.predict_proba(fold), self.fitted_subjects, {"model": self.name})
+        return self.predicted(fold, self.predict_proba(fold))
+
+    def predicted(self, fold: Fold[R], risks: NDArray[np.float64]) -> Predictions[R]:
+        """(n, K) risks of its tasks as predictions of all the fold's. A task that it never learned (its training
+        patients did not show it both ways) counts as not asked; its risk, .5, means nothing."""
+        known = np.isin(fold.schema.task_names, self.schema.task_names)
+        if known.all():
+            return fold.predictions(risks, self.fitted_subjects, {"model": self.name})
+        all_risks: NDArray[np.float64] = np.full((len(fold), len(known)), 0.5)
+        all_risks[:, known] = risks
+        return fold.predictions(all_risks, self.fitted_subjects, {"model": self.name}, known)
 
     def check_schema(self, schema: Schema) -> None:
         """
         Raises:
-            SchemaError: It is not the fitted one; says what differs.
+            SchemaError: It is not the fitted one, but for tasks that it did not learn; says what differs.
         """
+        own = self.schema.task_names
+        if {*own} <= {*schema.task_names}:
+            schema = schema.asking(own)
         if schema.digest() != self.schema.digest():
             apart = differences(self.schema, schema)
             raise SchemaError(

@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mmnar.dataset.store import Fold, cross_folds
 from mmnar.errors import TrainingError
@@ -58,7 +56,7 @@ def cross_fit(
 
     Raises:
         LeakageError: Fewer subjects than folds.
-        TrainingError: A fit failed, or a task can be learned by none of them; a stack's names the member.
+        TrainingError: A fit failed, or can learn no task; a stack's names the member.
     """
     if not isinstance(recipe, Stack):
         return _cross_fit(recipe, development, folds, tune, seed, workdir, monitor or Silent())
@@ -74,10 +72,11 @@ def cross_fit(
             )
             raise TrainingError(subject, error.expected, error.got, remedy) from error
     out_of_fold = [of.out_of_fold for of in crossed.values()]
-    weights = fit_weights(out_of_fold, recipe.spread)
-    seen = np.unique(np.concatenate([of.predictor.fitted_subjects for of in crossed.values()]))
     members = {name: of.predictor for name, of in crossed.items()}
-    predictor = StackPredictor(recipe.name, development.schema, seen, members, weights)
+    known = [t for t in development.schema.task_names if all(t in of.schema.task_names for of in members.values())]
+    weights = fit_weights(out_of_fold, recipe.spread).of(development.schema, known)
+    seen = np.unique(np.concatenate([of.fitted_subjects for of in members.values()]))
+    predictor = StackPredictor(recipe.name, development.schema.asking(known), seen, members, weights)
     return CrossFitted(predictor, stacked_out_of_fold(out_of_fold, recipe.spread))
 
 
@@ -92,50 +91,42 @@ def _cross_fit(
 ) -> CrossFitted:
     members, parts = [], []
     for k, (train, tune, held) in enumerate(cross_folds(development, folds, tune_share, seed)):
-        tasks = _learnable(recipe.name, train, tune, k, folds)
+        tasks = learnable(f"{recipe.name}, fit {k + 1} of {folds}", train, tune)
         place = workdir / f"fold{k}" if workdir else None
         named = Named(monitor, f"fit {k + 1}")
         member = fit_or_load(recipe, train.asking(tasks), tune.asking(tasks), seed, place, named)
         members.append(member)
-        parts.append(_scored(member, held))
+        parts.append(member.predict(held))
     seen = np.unique(np.concatenate([member.fitted_subjects for member in members]))
-    return CrossFitted(MeanPredictor(recipe.name, development.schema, seen, members), concat(parts))
+    schema = development.schema.asking([task for member in members for task in member.schema.task_names])
+    return CrossFitted(MeanPredictor(recipe.name, schema, seen, members), concat(parts))
 
 
-def _learnable(name: str, train: Fold[Train], tune: Fold[Tune], k: int, folds: int) -> Sequence[str]:
+def learnable(fit: str, train: Fold[Train], tune: Fold[Tune]) -> Sequence[str]:
     """Tasks of which a training fold shows both classes and that a tune fold was asked; the others are left out of this
-    fit, and a warning says so.
+    fit, and a warning says so. An exclusive panel is learned whole or not at all.
+
+    Args:
+        fit: Its name, for the warning.
 
     Raises:
         TrainingError: There is none.
     """
     named = train.schema.task_names
-    tasks = [task for k, task in enumerate(named) if _shows_both(train, k) and tune.label_mask[:, k].any()]
-    if not tasks:
-        raise TrainingError(
-            f"{name}, fit {k + 1} of {folds}",
-            "a task with and without the outcome",
-            "none",
-            "use fewer fits or more records",
-        )
-    for task in named:
-        if task not in tasks:
-            said = (
-                f"{name}, fit {k + 1} of {folds}: its training patients do not show task '{task}' both ways; left out"
-            )
-            warnings.warn(said, stacklevel=4)
-    return tasks
+    lacking = {task for k, task in enumerate(named) if not (_shows_both(train, k) and tune.label_mask[:, k].any())}
+    for panel in train.schema.panels:
+        if panel.exclusive and lacking & {*panel.tasks}:
+            lacking |= {*panel.tasks}
+    if len(lacking) == len(named):
+        raise TrainingError(fit, "a task with and without the outcome", "none", "use fewer fits or more records")
+    if lacking:
+        which = ", ".join(f"'{task}'" for task in named if task in lacking)
+        several = "s" * (len(lacking) > 1)
+        said = f"{fit}: its training patients do not show task{several} {which} both ways; left out"
+        warnings.warn(said, stacklevel=4)
+    return [task for task in named if task not in lacking]
 
 
 def _shows_both(train: Fold[Train], k: int) -> bool:
     y = train.labels[train.label_mask[:, k], k]
     return bool(y.any() and not y.all())
-
-
-def _scored(member: Predictor, held: Fold[Calibration]) -> Predictions[Calibration]:
-    """Risks of the patients held out; a task that the member does not know is not asked."""
-    known = [task in member.schema.task_names for task in held.schema.task_names]
-    risks: NDArray[np.float64] = np.full((len(held), len(known)), 0.5)
-    risks[:, known] = member.predict_proba(held.asking(member.schema.task_names))
-    scored: Predictions[Any] = held.predictions(risks, member.fitted_subjects, {"model": member.name})
-    return replace(scored, label_mask=scored.label_mask & known, labels=scored.labels & known)

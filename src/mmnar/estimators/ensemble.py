@@ -87,7 +87,7 @@ class MeanPredictor(Predictor):
         total, knowing, fits = np.zeros((len(fold), len(tasks))), np.zeros(len(tasks)), []
         for member in self.members:
             known = np.isin(tasks, member.schema.task_names)
-            fits.append(member.predict_proba(fold.asking(member.schema.task_names)))
+            fits.append(member.predict_proba(fold))
             total[:, known] += fits[-1]
             knowing += known
         return total / knowing, fits if (knowing == len(fits)).all() else []

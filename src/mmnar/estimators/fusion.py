@@ -18,6 +18,7 @@ from mmnar.errors import RequirementError
 from mmnar.estimators.base import Estimator, Predictor, save_arrays
 from mmnar.models.base import Model
 from mmnar.models.registry import model_class
+from mmnar.ops.losses import probabilities
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
 from mmnar.training import loop
@@ -110,7 +111,9 @@ class FusionPredictor(Predictor):
     @torch.inference_mode()
     def predict_proba(self, fold: Fold[Any]) -> NDArray[np.float64]:
         parts = [self.network(b).logits.double() for b in batches_of(self.preprocessor.transform(fold), PREDICT_ROWS)]
-        return torch.sigmoid(torch.cat(parts)).numpy() if parts else np.zeros((0, len(self.schema.tasks)))
+        if not parts:
+            return np.zeros((0, len(self.schema.tasks)))
+        return probabilities(torch.cat(parts), self.schema.exclusive).numpy()
 
     @torch.inference_mode()
     def represent(self, fold: Fold[Any]) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import expit, logit
+from scipy.special import expit, log_softmax, logit, softmax
 
 from mmnar.dataset.store import Fold
 from mmnar.errors import ConfigError, SchemaError
@@ -20,7 +20,7 @@ from mmnar.estimators.base import Estimator, Predictor
 from mmnar.estimators.storage import fit_or_load, load_predictor, save_predictor
 from mmnar.predictions import Predictions
 from mmnar.roles import Calibration, Train, Tune
-from mmnar.schema import Schema
+from mmnar.schema import Columns, Schema, exclusive_columns
 from mmnar.training.monitor import Monitor
 
 Float = NDArray[np.float64]
@@ -61,26 +61,38 @@ class StackConfig:
 
 @dataclass(frozen=True)
 class Weights:
-    """logit risk = intercept + Σ weight × member's logit risk.
+    """logit risk = intercept + Σ weight × member's logit risk; in an exclusive panel, whose tasks share their weights,
+    log risk = the same of the members' log risks, less what makes them sum to 1.
 
     Args:
         intercept: (K,) by task.
         weight: (K, M) by task and member, ≥ 0.
+        exclusive: ``Schema.exclusive``.
     """
 
     intercept: Float
     weight: Float
+    exclusive: Columns = ()
 
     def risks(self, members: Float) -> Float:
         """(n, K) of the members' (M, n, K)."""
-        return np.asarray(expit(self.intercept + np.einsum("km,mnk->nk", self.weight, _logits(members))))
+        risks = np.asarray(expit(self.intercept + np.einsum("km,mnk->nk", self.weight, _logits(members))))
+        for columns in self.exclusive:
+            logs = np.einsum("km,mnk->nk", self.weight[list(columns)], _logs(members[..., columns]))
+            risks[:, columns] = softmax(self.intercept[list(columns)] + logs, axis=1)
+        return risks
+
+    def of(self, schema: Schema, tasks: Sequence[str]) -> Weights:
+        """Those of some of a schema's tasks."""
+        at = [schema.task_names.index(task) for task in tasks]
+        return Weights(self.intercept[at], self.weight[at], schema.asking(tasks).exclusive)
 
 
 def fit_weights(parts: Sequence[Predictions[Any]], spread: float = 0.25) -> Weights:
     """Weights and one intercept a task: least log loss + Σ (weight − 1/M)² / (2 spread²), weight ≥ 0.
 
     The slope is their sum, so it is drawn to 1 as the weights are to equality. A task of fewer than 40 events or
-    non-events keeps equal weights.
+    non-events keeps equal weights. An exclusive panel is weighed as one: least cross-entropy, one weight a member.
 
     Args:
         parts: Each member's risks of the same samples, none of whom it was fitted on.
@@ -88,10 +100,15 @@ def fit_weights(parts: Sequence[Predictions[Any]], spread: float = 0.25) -> Weig
     Raises:
         SchemaError: They are of different samples.
     """
-    asked = _shared(parts)
-    x, y = _logits(np.stack([p.proba for p in parts])), parts[0].labels
-    fitted = [_fit_task(x[:, rows, k], y[rows, k].astype(np.float64), spread) for k, rows in enumerate(asked.T)]
-    return Weights(np.array([a for a, _ in fitted]), np.stack([w for _, w in fitted]))
+    asked, exclusive = _shared(parts), exclusive_columns(parts[0].panels, parts[0].tasks)
+    members, y = np.stack([p.proba for p in parts]), parts[0].labels.astype(np.float64)
+    x = _logits(members)
+    fitted = [_fit_task(x[:, rows, k], y[rows, k], spread) for k, rows in enumerate(asked.T)]
+    intercept, weight = np.array([a for a, _ in fitted]), np.stack([w for _, w in fitted])
+    for columns in exclusive:
+        rows, at = asked[:, columns].all(axis=1), list(columns)
+        intercept[at], weight[at] = _fit_panel(_logs(members[:, rows][..., at]), y[rows][:, at], spread)
+    return Weights(intercept, weight, exclusive)
 
 
 def stacked_out_of_fold(parts: Sequence[Predictions[Calibration]], spread: float = 0.25) -> Predictions[Calibration]:
@@ -124,6 +141,29 @@ def _shared(parts: Sequence[Predictions[Any]]) -> NDArray[np.bool_]:
 
 def _logits(risks: Float) -> Float:
     return np.asarray(logit(np.clip(risks, CLIP, 1 - CLIP)))
+
+
+def _logs(risks: Float) -> Float:
+    return np.asarray(np.log(np.clip(risks, CLIP, 1)))
+
+
+def _fit_panel(x: Float, y: Float, spread: float) -> tuple[Float, Float]:
+    """(C,) intercepts, whose mean is 0, and (M,) weights of an exclusive panel, of members' log risks (M, n, C) and
+    labels (n, C)."""
+    equal, classes = np.full(len(x), 1 / len(x)), y.shape[1]
+    if len(y) - y.sum(axis=0).max(initial=0) < LEAST_EVENTS:
+        return np.zeros(classes), equal
+
+    def loss(theta: Float) -> tuple[float, Float]:
+        eta, away = theta[:classes] + np.einsum("m,mnc->nc", theta[classes:], x), theta[classes:] - equal
+        error = softmax(eta, axis=1) - y
+        value = float(-(log_softmax(eta, axis=1) * y).sum() + (away**2).sum() / (2 * spread**2))
+        return value, np.concatenate([error.sum(axis=0), np.einsum("mnc,nc->m", x, error) + away / spread**2])
+
+    start = np.concatenate([np.zeros(classes), equal])
+    bounds = [(None, None)] * classes + [(0.0, None)] * len(x)
+    best = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000}).x
+    return best[:classes] - best[:classes].mean(), best[classes:]
 
 
 def _fit_task(x: Float, y: Float, spread: float) -> tuple[float, Float]:
@@ -216,9 +256,15 @@ class StackPredictor(Predictor):
 
     def predict_with_fits(self, fold: Fold[Any]) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
         """The k-th fit is the stack of the members' k-th fits."""
-        means, fits = zip(*(member.predict_with_fits(fold) for member in self.members.values()), strict=True)
+        means, fits = zip(*(self._of_member(member, fold) for member in self.members.values()), strict=True)
         each = [self.weights.risks(np.stack(of)) for of in zip(*fits, strict=True)] if all(fits) else []
         return self.weights.risks(np.stack(means)), each
+
+    def _of_member(self, member: Predictor, fold: Fold[Any]) -> tuple[Float, list[Float]]:
+        """Of the stack's tasks alone; a member may know more."""
+        at = [member.schema.task_names.index(task) for task in self.schema.task_names]
+        mean, fits = member.predict_with_fits(fold)
+        return mean[:, at], [fit[:, at] for fit in fits]
 
     def weighed(self) -> dict[str, dict[str, float]]:
         """task → member → weight, with the intercept."""
@@ -239,5 +285,5 @@ class StackPredictor(Predictor):
         cls, folder: Path, schema: Schema, fitted_subjects: NDArray[np.uint64], state: dict[str, Any]
     ) -> StackPredictor:
         members = {name: load_predictor(folder / f"member{i}") for i, name in enumerate(state["members"])}
-        weights = Weights(np.array(state["intercept"]), np.array(state["weight"]))
+        weights = Weights(np.array(state["intercept"]), np.array(state["weight"]), schema.exclusive)
         return cls(state["name"], schema, fitted_subjects, members, weights)

@@ -90,7 +90,8 @@ TaskLoss = Callable[[Tensor, PatientBatch], Tensor]
 def summed_label_loss(logits: Tensor, batch: PatientBatch) -> Tensor:
     """Σ_t L_t: cross-entropy, every task with weight 1."""
     weights = torch.ones(logits.shape[1], device=logits.device)
-    return masked_label_loss(logits.float(), batch.labels, batch.label_mask, weights)
+    exclusive = batch.schema.exclusive
+    return masked_label_loss(logits.float(), batch.labels, batch.label_mask, weights, exclusive)
 
 
 class Model(nn.Module, ABC):

@@ -25,6 +25,7 @@ from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.bernoulli import jensen_shannon, pooled_logit
+from mmnar.ops.losses import cross_entropy
 from mmnar.ops.masked import masked_mean
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
@@ -184,7 +185,7 @@ def ranking_loss(weights: Tensor, told: Tensor, there: Tensor, batch: PatientBat
         batch: Gives the labels.
     """
     labels = batch.labels[..., None].expand_as(told)
-    error = F.binary_cross_entropy_with_logits(told.float(), labels, reduction="none")
+    error = cross_entropy(told.float().movedim(2, 1), labels.movedim(2, 1), batch.schema.exclusive).movedim(1, 2)
     a, b = torch.triu_indices(there.shape[1], there.shape[1], 1, device=there.device)  # the P pairs
     several = batch.present.sum(1) >= 2
     ranked = (there[:, a] & there[:, b] & several[:, None])[:, None] & batch.label_mask[..., None]  # (B, K, P)

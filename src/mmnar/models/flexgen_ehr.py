@@ -24,9 +24,9 @@ from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.plain import PlainVectors
 from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase
 from mmnar.ops.alignment import procrustes, require_transport, transported
-from mmnar.ops.bernoulli import pooled_logit
 from mmnar.ops.diffusion import BlockDiffusion
 from mmnar.ops.heads import TaskHead, trunk
+from mmnar.ops.losses import mean_risk_logits
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
 
@@ -178,7 +178,7 @@ class FlexGenEHR(Model):
         h = self.trunk(z.flatten(2))  # (B, J, D)
         logits = self.head(h.flatten(0, 1), batch.present.repeat_interleave(h.shape[1], 0))
         logits = logits.view(*h.shape[:2], -1)  # (B, J, K)
-        return Output(pooled_logit(logits, torch.ones_like(logits[..., 0], dtype=torch.bool)), h.mean(1))
+        return Output(mean_risk_logits(logits, self.schema.exclusive), h.mean(1))
 
     @torch.no_grad()
     def latents(self, batch: PatientBatch) -> Tensor:

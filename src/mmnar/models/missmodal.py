@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.models.base import Model, ModelCard, Phase, TaskLoss
 from mmnar.ops.heads import TaskHead
+from mmnar.ops.losses import cross_entropy, probabilities
 from mmnar.ops.views import part_of
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
@@ -186,8 +187,9 @@ def semantic(told: Tensor, whole: Tensor, valid: Tensor, batch: PatientBatch, ta
         task_loss: Of the training.
     """
     told = told.float()
-    teacher = torch.sigmoid(whole.float()).expand_as(told)
-    agreement = _mean(F.binary_cross_entropy_with_logits(told, teacher, reduction="none").sum(2), valid)
+    exclusive = batch.schema.exclusive
+    teacher = probabilities(whole.float(), exclusive).expand_as(told)
+    agreement = _mean(cross_entropy(told, teacher, exclusive).sum(2), valid)
     of_each = [
         task_loss(logits, replace(batch, label_mask=batch.label_mask & has[:, None]))
         for logits, has in zip(told, valid, strict=True)

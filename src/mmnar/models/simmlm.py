@@ -16,14 +16,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.heads import TaskHead
-from mmnar.schema import Schema
+from mmnar.ops.losses import cross_entropy
+from mmnar.schema import Columns, Schema
 from mmnar.types import Output, PatientBatch
 
 
@@ -135,7 +135,7 @@ class SimMLM(Model):
         fewer = self.mix(o, self.gates(e, fewer_present), fewer_present)
         asked = batch.label_mask & (batch.present.sum(1, keepdim=True) >= 2)
         fewer_loss = self.task_loss(fewer, replace(batch, label_mask=asked))
-        return {"fewer": fewer_loss, "mofe": mofe_loss(more, fewer, batch.labels, asked)}
+        return {"fewer": fewer_loss, "mofe": mofe_loss(more, fewer, batch.labels, asked, self.schema.exclusive)}
 
     def _expert_loss(self, o: Tensor, batch: PatientBatch) -> Tensor:
         """Σ_m ℓ(o^m, y) over the patients who have m."""
@@ -155,22 +155,19 @@ def fewer_of(present: Tensor) -> Tensor:
     return present & (rank < torch.where(n >= 2, keep, n)[:, None])
 
 
-def mofe_loss(more: Tensor, fewer: Tensor, labels: Tensor, asked: Tensor) -> Tensor:
+def mofe_loss(more: Tensor, fewer: Tensor, labels: Tensor, asked: Tensor, exclusive: Columns = ()) -> Tensor:
     """ℓ_MoFe, averaged over the patients asked of each task, summed over tasks.
 
     Args:
         more, fewer: (B, K) logits of x⁺ and x⁻.
         labels: (B, K).
         asked: (B, K) bool.
+        exclusive: ``Schema.exclusive``.
 
     >>> y, asked = torch.ones(2, 1), torch.ones(2, 1, dtype=torch.bool)
     >>> mofe_loss(torch.tensor([[0.0], [5.0]]), torch.tensor([[5.0], [0.0]]), y, asked)
     tensor(0.3432)
     """
-    worse = _cross_entropy(more, labels) - _cross_entropy(fewer, labels)
+    worse = cross_entropy(more.float(), labels, exclusive) - cross_entropy(fewer.float(), labels, exclusive)
     per_task = (worse.clamp(min=0) * asked).sum(0) / asked.sum(0).clamp(min=1)  # (K,)
     return per_task.sum()
-
-
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits.float(), labels, reduction="none")

@@ -28,10 +28,10 @@ from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.errors import SchemaError
 from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase
-from mmnar.ops.bernoulli import pooled_logit
 from mmnar.ops.clusters import kmeans
 from mmnar.ops.gaps import simulated_gaps
 from mmnar.ops.heads import TaskHead
+from mmnar.ops.losses import mean_risk_logits
 from mmnar.ops.masked import masked_mean
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
@@ -146,8 +146,8 @@ class SMIL(Model):
         draws = zip(*(getattr(self, f"noise{i}") for i in range(3)), strict=True)
         passes = [self.main.fuse(h, batch.present, self.auxiliary, noise) for noise in draws]
         logits = torch.stack([logits for logits, _, _ in passes], 1)  # (B, J, K)
-        everyone = torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)
-        return Output(pooled_logit(logits, everyone), torch.stack([z2 for _, _, z2 in passes]).mean(0))
+        mean = mean_risk_logits(logits, self.schema.exclusive)
+        return Output(mean, torch.stack([z2 for _, _, z2 in passes]).mean(0))
 
     def begin_phase(self, phase: Phase, train: PatientBatch) -> None:
         """Before pretraining: who is complete enough. Before the meta phase: the centroids."""

@@ -29,6 +29,10 @@ MINIMUM_EVENTS: Final = 40
 """With fewer events a correction costs more log loss than it can win back."""
 
 
+EXCLUSIVE: Final = "risks of an exclusive panel, which sum to 1: left as they are"
+"""Why no correction touches them: moved one by one, they would no longer."""
+
+
 class FittedCorrection(ABC):
     """A correction of risks, fitted.
 
@@ -131,6 +135,11 @@ def fitting_keys(calibration: Predictions[Calibration]) -> NDArray[np.uint64]:
         )
     calibration.refuse_overlap()
     return calibration.subjects()
+
+
+def bound_tasks(predictions: Predictions[Any]) -> set[str]:
+    """Tasks of exclusive panels."""
+    return {task for panel in predictions.panels if panel.exclusive for task in panel.tasks}
 
 
 def refuse_own_subjects(predictions: Predictions[Any], fitted_on: Any) -> None:

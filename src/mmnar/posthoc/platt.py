@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from mmnar.ops.threads import one_thread
-from mmnar.posthoc.base import Correction, FittedCorrection, fitting_keys, too_few
+from mmnar.posthoc.base import EXCLUSIVE, Correction, FittedCorrection, bound_tasks, fitting_keys, too_few
 from mmnar.predictions import Predictions
 from mmnar.roles import Calibration
 
@@ -74,15 +74,16 @@ class Platt(Correction):
 
     Maximises ``Σ t log q + (1−t) log(1−q)``, ``q = sig(a + b logit p)``, with Platt's targets ``t = (n₊+1)/(n₊+2)`` for
     events and ``1/(n₋+2)`` otherwise, so that separable data have a finite solution. Tasks with fewer than 40 events,
-    or where the fitted slope would reverse the order of risks, are left as they are and say so.
+    or where the fitted slope would reverse the order of risks, and those of exclusive panels, whose loss is always a
+    proper score, are left as they are and say so.
     """
 
     def fit(self, calibration: Predictions[Calibration]) -> FittedPlatt:
-        keys = fitting_keys(calibration)
+        keys, bound = fitting_keys(calibration), bound_tasks(calibration)
         lines = {}
         for task in calibration.tasks:
             proba, labels, asked = calibration.task(task)
-            lines[task] = fit_line(proba[asked], labels[asked])
+            lines[task] = Line(reason=EXCLUSIVE) if task in bound else fit_line(proba[asked], labels[asked])
         return FittedPlatt(calibration.tasks, calibration.modalities, lines, keys)
 
 

@@ -17,7 +17,7 @@ from scipy.special import expit, logit
 
 from mmnar.errors import ConfigError
 from mmnar.ops.threads import one_thread
-from mmnar.posthoc.base import Correction, FittedCorrection, Offset, fitting_keys, too_few
+from mmnar.posthoc.base import EXCLUSIVE, Correction, FittedCorrection, Offset, bound_tasks, fitting_keys, too_few
 from mmnar.posthoc.platt import APPLY_CLIP, CLIP
 from mmnar.predictions import Predictions
 from mmnar.privacy import refusals_by_group
@@ -117,9 +117,14 @@ class ThresholdRectifier(Correction):
         index, patterns = calibration.pattern_ids()
         names = pattern_names(patterns, calibration.modalities)
         fold = (subject_keys(calibration.subject_id, self.seed) % np.uint64(self.folds)).astype(np.int64)
-        offsets, kappa = {}, {}
+        bound = bound_tasks(calibration)
+        offsets: dict[str, tuple[Offset, ...]] = {}
+        kappa = {}
         for task in calibration.tasks:
             p, labels, asked = calibration.task(task)
+            if task in bound:  # no offset at all: risks of an exclusive panel sum to 1
+                offsets[task], kappa[task] = (), 0.0
+                continue
             p, y, g = p[asked], labels[asked].astype(np.float64), index[asked]
             kappa[task] = self._choose(p, y, g, fold[asked], len(names))
             counts = _counts(g, y, calibration.subject_id[asked], len(names))
@@ -258,7 +263,7 @@ class LatticeRectifier(Correction):
             raise ConfigError("LatticeRectifier.p0", "a number within (0, 1)", f"{self.p0}", "use 0.85")
 
     def fit(self, calibration: Predictions[Calibration]) -> FittedLattice:
-        keys = fitting_keys(calibration)
+        keys, bound = fitting_keys(calibration), bound_tasks(calibration)
         index, patterns = calibration.pattern_ids()
         m = len(calibration.modalities)
         offsets: dict[str, tuple[Offset, ...]] = {}
@@ -266,7 +271,7 @@ class LatticeRectifier(Correction):
         for task in calibration.tasks:
             p, labels, asked = calibration.task(task)
             p, y, g = p[asked], labels[asked].astype(np.float64), index[asked]
-            reasons[task] = too_few(int(y.sum()))
+            reasons[task] = EXCLUSIVE if task in bound else too_few(int(y.sum()))
             if reasons[task]:
                 # no labels, no update: the probability of "no effect" stays what it was before
                 offsets[task], unseen[task], no_effect[task] = (), (0.0,) * (m + 1), self.p0**2

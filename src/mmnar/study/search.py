@@ -14,11 +14,13 @@ from mmnar.config import to_plain
 from mmnar.dataset.store import Fold, open_store
 from mmnar.errors import TrainingError
 from mmnar.estimators.base import Estimator, Predictor
+from mmnar.estimators.cross import learnable
 from mmnar.estimators.fusion import FusionEstimator
 from mmnar.estimators.registry import build_estimator, resolve_run
 from mmnar.evaluation.metrics import log_terms
 from mmnar.extras import lacking
 from mmnar.files import write_sealed
+from mmnar.ops.losses import question_weights
 from mmnar.roles import Tune
 from mmnar.schema import Schema
 from mmnar.study.plan import as_overrides
@@ -40,6 +42,8 @@ def search(task: Mapping[str, Any], folder: Path) -> None:
     data = open_store(task["store"])
     split = Split(**to_plain(base.split))
     train, tune = data.fold(split, "train"), data.fold(split, "tune")
+    tasks = learnable("search", train, tune)
+    train, tune = train.asking(tasks), tune.asking(tasks)
 
     def objective(trial: Any) -> float:
         changes = _next(trial, task, [t.user_attrs["values"] for t in _counted(study)])
@@ -119,10 +123,13 @@ def grid(space: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def tune_loss(predictor: Predictor, tune: Fold[Tune]) -> float:
-    """Mean log loss over tasks of the tune fold: proper, whatever is reported in the end."""
-    asked = tune.label_mask  # (n, K)
-    terms = log_terms(tune.labels.astype(np.float64), predictor.predict_proba(tune))
-    return float((np.where(asked, terms, 0).sum(0) / np.maximum(asked.sum(0), 1)).mean())
+    """Mean log loss over questions of the tune fold: proper, whatever is reported in the end."""
+    asked, y, risks = tune.label_mask, tune.labels.astype(np.float64), predictor.predict_proba(tune)  # (n, K)
+    terms = log_terms(y, risks)
+    for columns in tune.schema.exclusive:  # the sum over columns is the panel's cross-entropy
+        terms[:, columns] = y[:, columns] * log_terms(np.ones_like(y[:, columns]), risks[:, columns])
+    each = np.where(asked, terms, 0).sum(0) / np.maximum(asked.sum(0), 1)
+    return float(each @ question_weights(tune.schema))
 
 
 def last_phase(recipe: Estimator, schema: Schema) -> str:

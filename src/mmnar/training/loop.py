@@ -270,7 +270,7 @@ def _check(model: Model, means: dict[str, float], epoch: int) -> None:
 
 
 def evaluate_loss(model: Model, tune: PatientBatch, rows: int = 4096) -> float:
-    """Mean cross-entropy of the tune fold over tasks: proper, whatever the training loss is."""
+    """Mean cross-entropy of the tune fold over questions: proper, whatever the training loss is."""
     model.eval()
     with torch.no_grad():
         logits = torch.cat([model(part).logits.float() for part in batches_of(tune, rows)])
@@ -333,7 +333,8 @@ def _task_loss(data: PatientBatch, config: TrainConfig, device: torch.device) ->
 
 
 def _label_loss(logits: Tensor, batch: PatientBatch, weights: Tensor, gamma: float, alpha: float) -> Tensor:
-    return masked_label_loss(logits.float(), batch.labels, batch.label_mask, weights, gamma, alpha)
+    exclusive = batch.schema.exclusive
+    return masked_label_loss(logits.float(), batch.labels, batch.label_mask, weights, exclusive, gamma, alpha)
 
 
 def _set_rate(optimizer: Any, config: TrainConfig, done: float) -> None:

@@ -15,6 +15,7 @@ from mmnar.cohort.build import Cohort, Criterion, Question, build_cohort
 from mmnar.dataset.prepare import store_cohort
 from mmnar.dataset.recipe import HASHING, Recipe, recipe_of
 from mmnar.notes.encoder import TextEncoder, text_encoder
+from mmnar.schema import Panel
 from mmnar.sources.events import Extract, TextRule
 from mmnar.sources.meds.labels import Labels
 from mmnar.sources.table.spec import TableSpec
@@ -119,14 +120,14 @@ def table(spec: TableSpec, root: Path, *, like: Recipe | None = None, answered: 
     asked = spec
     if like is not None:
         stated = TableSpec.from_dict(like.options["spec"])
-        asked = replace(spec, outcomes=spec.outcomes or stated.outcomes)
+        asked = replace(spec, outcomes=spec.outcomes or stated.outcomes, panels=spec.panels or stated.panels)
         spec = columns_like(asked, stated, root)
     if not answered:
         spec = without_answers(spec)
     plan = plan_table(spec, root)
     criteria, questions = table_criteria(spec), table_questions(asked)
     options = {"spec": plan.resolved().to_dict()} if like is None else like.options
-    return Records("table", options, plan.extract(), _asked(criteria, questions)), plan.text()
+    return Records("table", options, plan.extract(), _asked(criteria, questions, asked.panels)), plan.text()
 
 
 def physionet2012(root: Path, *, bin_hours: float = 0.0, answered: bool = True) -> Records:
@@ -179,8 +180,10 @@ def mimic_iv(
     return Records("mimic-iv", options, extract, cohort, bin_hours, encoder if notes else HASHING)
 
 
-def _asked(criteria: tuple[Criterion, ...], questions: tuple[Question, ...]) -> Callable[[Extract, bool], Cohort]:
-    return lambda extract, answered: build_cohort(extract, criteria, questions, answered=answered)
+def _asked(
+    criteria: tuple[Criterion, ...], questions: tuple[Question, ...], panels: tuple[Panel, ...] = ()
+) -> Callable[[Extract, bool], Cohort]:
+    return lambda extract, answered: build_cohort(extract, criteria, questions, panels=panels, answered=answered)
 
 
 def meds(
@@ -260,4 +263,4 @@ def asked_at(extract: Extract, recipe: Recipe, times: pl.DataFrame) -> Cohort:
     """
     from mmnar.cohort.times import samples_at
 
-    return samples_at(extract, recipe.tasks, times)
+    return samples_at(extract, recipe.schema, times)

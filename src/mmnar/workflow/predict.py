@@ -85,7 +85,7 @@ def predict(
     """
     recipe = run.recipe()
     predictor = run.predictor()
-    if predictor.schema.digest() != recipe.schema.digest():
+    if predictor.schema.digest() != recipe.schema.asking(predictor.schema.task_names).digest():
         fact = "a model of a part of them"
         raise StoreError(f"run '{run.folder.name}'", "a model of all inputs of its store", fact, "train on that store")
     with tempfile.TemporaryDirectory(prefix=".tmp-mmnar-", dir=work) as folder:
@@ -176,7 +176,8 @@ def _frame(run: Run, predictor: Predictor, data: PatientDataset, samples: pl.Dat
     fold = data.fold(Split.external(), "test")
     predictor.check_schema(data.schema)
     risks, fits = predictor.predict_with_fits(fold)
-    scored = fold.predictions(risks, predictor.fitted_subjects, {"model": predictor.name})
+    scored = predictor.predicted(fold, risks)
+    fits = [predictor.predicted(fold, fit).proba for fit in fits]
     line, rectifier = run.platt(), run.rectifier()
     if line is not None:
         fits = [line.risks(scored.with_proba(fit)) for fit in fits]
@@ -202,12 +203,17 @@ def _frame(run: Run, predictor: Predictor, data: PatientDataset, samples: pl.Dat
     columns["training_patients"] = pl.Series(_alike(run, scored), dtype=pl.Int64)
     frame = pl.DataFrame(columns, schema_overrides={"pattern": pl.String, "absent": pl.String})
     return frame.with_columns(
-        pl.when(samples[asked_column(task)]).then(pl.col(name)).alias(name)
+        pl.when(_has_risk(samples, task, predictor)).then(pl.col(name)).alias(name)
         for task in scored.tasks
-        if asked_column(task) in samples.columns
         for name in frame.columns
         if name in {f"{task}.{what}" for what in ("risk", "low", "high", "rectified")}
     )
+
+
+def _has_risk(samples: pl.DataFrame, task: str, predictor: Predictor) -> pl.Series:
+    """Where a task is asked of a sample and the run has learned it."""
+    learned = pl.Series(np.full(samples.height, task in predictor.schema.task_names))
+    return learned & samples[asked_column(task)] if asked_column(task) in samples.columns else learned
 
 
 def _as_written(frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:

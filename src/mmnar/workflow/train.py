@@ -16,7 +16,7 @@ from mmnar.config import RectifierConfig, RunConfig, to_plain
 from mmnar.dataset.store import Fold, PatientDataset, open_store
 from mmnar.errors import LeakageError, StoreError
 from mmnar.estimators.base import Estimator, Predictor
-from mmnar.estimators.cross import cross_fit
+from mmnar.estimators.cross import cross_fit, learnable
 from mmnar.estimators.registry import build_estimator, model_settings, resolve_run
 from mmnar.estimators.stack import StackPredictor
 from mmnar.estimators.storage import fit_or_load, save_predictor
@@ -171,7 +171,8 @@ def _fitted(
     if config.fit == "single":
         say(f"{recipe.name}: fitting")
         train, tune = data.fold(split, "train"), data.fold(split, "tune")
-        predictor = fit_or_load(recipe, train, tune, seed, work / "final", recorder)
+        tasks = learnable(recipe.name, train, tune)
+        predictor = fit_or_load(recipe, train.asking(tasks), tune.asking(tasks), seed, work / "final", recorder)
         if not needed:
             return predictor, None
     say(f"{recipe.name}: {config.fits} fits, each scored on patients whom it never saw")

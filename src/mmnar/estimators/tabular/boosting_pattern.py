@@ -17,8 +17,8 @@ from threadpoolctl import threadpool_limits
 
 from mmnar.dataset.store import Fold
 from mmnar.errors import ConfigError, StoreError
-from mmnar.estimators.base import Estimator, Predictor, save_arrays
-from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, asked_tasks, load_view, seen_subjects
+from mmnar.estimators.base import Estimator, save_arrays
+from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, TaskByTask, asked_tasks, load_view, seen_subjects
 from mmnar.estimators.tabular.trees import TreeDesign, boosting_record
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
@@ -37,7 +37,7 @@ TRUSTED_TYPES: Final = (
 """What a saved boosting model may consist of beyond what skops trusts by itself; anything else is refused."""
 
 
-class FittedBoosting(Predictor):
+class FittedBoosting(TaskByTask):
     """Gradient-boosted trees, one ensemble per task.
 
     Args:
@@ -58,7 +58,7 @@ class FittedBoosting(Predictor):
         super().__init__(name, schema, fitted_subjects)
         self.design, self.kept, self.models = design, kept, models
 
-    def predict_proba(self, fold: Fold[Any]) -> Float:
+    def task_risks(self, fold: Fold[Any]) -> Float:
         return self.design.mean_risk(fold, len(self.models), self._risks)
 
     def _risks(self, x: Float) -> Float:

@@ -18,8 +18,8 @@ from threadpoolctl import threadpool_limits
 from mmnar.dataset.store import Fold
 from mmnar.dataset.table import TableView, column_features
 from mmnar.errors import ConfigError
-from mmnar.estimators.base import Estimator, Predictor, save_arrays
-from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, load_view, seen_subjects
+from mmnar.estimators.base import Estimator, save_arrays
+from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, TaskByTask, load_view, seen_subjects
 from mmnar.estimators.tabular.linear import fit_tasks, linear_risks
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
@@ -132,7 +132,7 @@ class FactorDesign:
         return z, observed, np.column_stack([np.empty((len(fold), 0)), *indicators])
 
 
-class FittedFactorPosterior(Predictor):
+class FittedFactorPosterior(TaskByTask):
     """A factor model and a logistic regression per task.
 
     Args:
@@ -163,7 +163,7 @@ class FittedFactorPosterior(Predictor):
         self.design, self.factors, self.contents, self.mean, self.scale = design, factors, contents, mean, scale
         self.coefficients, self.intercepts, self.chosen = coefficients, intercepts, chosen
 
-    def predict_proba(self, fold: Fold[Any]) -> Float:
+    def task_risks(self, fold: Fold[Any]) -> Float:
         z, observed, indicators = self.design.columns(fold)
         x = _regressors(self.factors.posterior(z, observed), fold.present, indicators, z if self.contents else None)
         return linear_risks((x - self.mean) * self.scale, self.coefficients, self.intercepts)

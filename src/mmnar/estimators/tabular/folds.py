@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from mmnar.dataset.store import Fold
 from mmnar.dataset.table import TableView
 from mmnar.errors import TrainingError
+from mmnar.estimators.base import Predictor
 from mmnar.privacy import counted
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
@@ -83,6 +85,22 @@ def asked_tasks(train: Fold[Train], tune: Fold[Tune]) -> Iterator[Asked]:
     """
     for k in range(len(train.schema.tasks)):
         yield Asked(*asked_of(train, k), *asked_of_tune(tune, k))
+
+
+class TaskByTask(Predictor):
+    """A predictor that learns each task by itself. Of an exclusive panel it gives shares of their sum."""
+
+    def predict_proba(self, fold: Fold[Any]) -> Float:
+        risks = self.task_risks(fold)
+        for columns in self.schema.exclusive:
+            total = risks[:, columns].sum(axis=1, keepdims=True)
+            equal = np.full_like(risks[:, columns], 1 / len(columns))
+            risks[:, columns] = np.divide(risks[:, columns], total, out=equal, where=total > 0)
+        return risks
+
+    @abstractmethod
+    def task_risks(self, fold: Fold[Any]) -> Float:
+        """(n, K) a new array: the risk of each task, whatever the others'."""
 
 
 def seen_subjects(train: Fold[Train], tune: Fold[Tune]) -> Keys:

@@ -20,8 +20,8 @@ from threadpoolctl import threadpool_limits
 
 from mmnar.dataset.store import Fold, divided
 from mmnar.errors import ConfigError
-from mmnar.estimators.base import Estimator, Predictor, save_arrays
-from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, asked_tasks, load_view, seen_subjects
+from mmnar.estimators.base import Estimator, save_arrays
+from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, TaskByTask, asked_tasks, load_view, seen_subjects
 from mmnar.estimators.tabular.linear import LinearDesign, fit_logistic, linear_risks, pattern_columns
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
@@ -31,7 +31,7 @@ INNER: Final = 31_337
 """Sets the folds inside a fit apart from those around it."""
 
 
-class FittedLateFusion(Predictor):
+class FittedLateFusion(TaskByTask):
     """Regressions of modalities and their stacker, per task.
 
     Args:
@@ -57,7 +57,7 @@ class FittedLateFusion(Predictor):
         self.design, self.modality = design, modality
         self.stacker, self.intercepts, self.chosen = stacker, intercepts, chosen
 
-    def predict_proba(self, fold: Fold[Any]) -> Float:
+    def task_risks(self, fold: Fold[Any]) -> Float:
         blocks, present = blocks_of(self.design, fold), fold.present
         risks = []
         for betas, beta, b in zip(self.modality, self.stacker, self.intercepts, strict=True):

@@ -12,8 +12,8 @@ import numpy as np
 
 from mmnar.dataset.store import Fold
 from mmnar.errors import ConfigError, StoreError
-from mmnar.estimators.base import Estimator, Predictor, save_arrays
-from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, asked_tasks, load_view, seen_subjects
+from mmnar.estimators.base import Estimator, save_arrays
+from mmnar.estimators.tabular.folds import THREADS, Bool, Float, Keys, TaskByTask, asked_tasks, load_view, seen_subjects
 from mmnar.estimators.tabular.trees import TreeDesign, boosting_record
 from mmnar.extras import lacking
 from mmnar.roles import Train, Tune
@@ -28,7 +28,7 @@ _OF_TRAINING: Final = {
 """Lines of LightGBM's text that no prediction reads, and what stands there in place of each value."""
 
 
-class FittedLightGBM(Predictor):
+class FittedLightGBM(TaskByTask):
     """Gradient-boosted trees, one ensemble per task.
 
     Args:
@@ -45,7 +45,7 @@ class FittedLightGBM(Predictor):
         self.design, self.texts = design, texts
         self.boosters = [_booster(text) for text in texts]
 
-    def predict_proba(self, fold: Fold[Any]) -> Float:
+    def task_risks(self, fold: Fold[Any]) -> Float:
         return self.design.mean_risk(fold, len(self.boosters), self._risks)
 
     def _risks(self, x: Float) -> Float:

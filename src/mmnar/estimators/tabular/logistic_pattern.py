@@ -10,15 +10,15 @@ import numpy as np
 
 from mmnar.dataset.store import Fold
 from mmnar.errors import ConfigError
-from mmnar.estimators.base import Estimator, Predictor, save_arrays
-from mmnar.estimators.tabular.folds import Float, Keys, load_view, seen_subjects
+from mmnar.estimators.base import Estimator, save_arrays
+from mmnar.estimators.tabular.folds import Float, Keys, TaskByTask, load_view, seen_subjects
 from mmnar.estimators.tabular.linear import LinearDesign, fit_tasks, linear_risks
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
 from mmnar.training.monitor import Monitor
 
 
-class FittedLogistic(Predictor):
+class FittedLogistic(TaskByTask):
     """Logistic regressions, one per task.
 
     Args:
@@ -41,7 +41,7 @@ class FittedLogistic(Predictor):
         super().__init__(name, schema, fitted_subjects)
         self.design, self.coefficients, self.intercepts, self.chosen = design, coefficients, intercepts, chosen
 
-    def predict_proba(self, fold: Fold[Any]) -> Float:
+    def task_risks(self, fold: Fold[Any]) -> Float:
         return linear_risks(self.design.columns(fold), self.coefficients, self.intercepts)
 
     def _state(self, folder: Path) -> dict[str, Any]:

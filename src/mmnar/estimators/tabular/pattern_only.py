@@ -10,14 +10,14 @@ import numpy as np
 
 from mmnar.dataset.store import Fold
 from mmnar.errors import ConfigError
-from mmnar.estimators.base import Estimator, Predictor
-from mmnar.estimators.tabular.folds import Bool, Float, Keys, asked_of, by_pattern, seen_subjects
+from mmnar.estimators.base import Estimator
+from mmnar.estimators.tabular.folds import Bool, Float, Keys, TaskByTask, asked_of, by_pattern, seen_subjects
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
 from mmnar.training.monitor import Monitor
 
 
-class FittedPatternOnly(Predictor):
+class FittedPatternOnly(TaskByTask):
     """Rates per pattern.
 
     Args:
@@ -33,7 +33,7 @@ class FittedPatternOnly(Predictor):
         self.patterns, self.rates, self.prevalence = patterns, rates, prevalence
         self._table = {p.tobytes(): r for p, r in zip(patterns, rates, strict=True)}
 
-    def predict_proba(self, fold: Fold[Any]) -> Float:
+    def task_risks(self, fold: Fold[Any]) -> Float:
         proba = np.empty((len(fold), len(self.prevalence)))
         for pattern, rows in by_pattern(fold.present):
             proba[rows] = self._table.get(pattern.tobytes(), self.prevalence)

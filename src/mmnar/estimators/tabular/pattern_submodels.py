@@ -12,15 +12,15 @@ from scipy.special import expit
 
 from mmnar.dataset.store import Fold
 from mmnar.errors import ConfigError
-from mmnar.estimators.base import Estimator, Predictor, save_arrays
-from mmnar.estimators.tabular.folds import Asked, Bool, Float, Keys, asked_tasks, load_view, seen_subjects
+from mmnar.estimators.base import Estimator, save_arrays
+from mmnar.estimators.tabular.folds import Asked, Bool, Float, Keys, TaskByTask, asked_tasks, load_view, seen_subjects
 from mmnar.estimators.tabular.linear import LinearDesign, LogisticFit, fit_logistic
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
 from mmnar.training.monitor import Monitor
 
 
-class FittedSubmodels(Predictor):
+class FittedSubmodels(TaskByTask):
     """Logistic regressions, one per task and pattern.
 
     Args:
@@ -44,7 +44,7 @@ class FittedSubmodels(Predictor):
         self.design, self.patterns = design, patterns
         self.coefficients, self.intercepts = coefficients, intercepts
 
-    def predict_proba(self, fold: Fold[Any]) -> Float:
+    def task_risks(self, fold: Fold[Any]) -> Float:
         x, which = columns_of(self.design, fold)[0], submodel_of(fold.present, self.patterns)
         # summed row by row: a matrix product's last bits depend on how many rows it has
         logits = [

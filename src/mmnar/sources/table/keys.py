@@ -55,8 +55,8 @@ class Keys:
             raise ConfigError(f"'{self._where}.{key}'", "a list", f"a {type(raw).__name__}", "begin each line with '-'")
         return raw
 
-    def mapping(self, key: str) -> Mapping[Any, Any]:
-        raw = self.take(key)
+    def mapping(self, key: str, *default: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        raw = self.take(key, *default)
         if not isinstance(raw, dict):
             raise ConfigError(f"'{self._where}.{key}'", "name: … lines", f"a {type(raw).__name__}", "name each of them")
         return raw

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, get_args
 import yaml
 
 from mmnar.errors import ConfigError
+from mmnar.schema import Panel, check_panels, panels_from
 from mmnar.sources.reading.absent import ABSENT, absent_key
 from mmnar.sources.table.keys import Keys, StrictLoader, named, word, words
 from mmnar.sources.table.numbers import CENSORED, Censored
@@ -99,6 +100,7 @@ class TableSpec:
         columns: Inputs in order; modalities in order of first mention.
         outcomes, exclude: Tasks and left-out rows.
         attributes: Subgroup name → column.
+        panels: Outcomes that are read together.
         ignore: Columns left out on purpose.
     """
 
@@ -117,6 +119,7 @@ class TableSpec:
     attributes: tuple[tuple[str, str], ...] = ()
     ignore: tuple[str, ...] = ()
     digest: str = ""
+    panels: tuple[Panel, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -131,6 +134,7 @@ class TableSpec:
         own["outcomes"] = tuple(OutcomeSpec(**_tuples(outcome)) for outcome in raw["outcomes"])
         own["exclude"] = tuple(ExcludeSpec(**_tuples(rule)) for rule in raw["exclude"])
         own["attributes"] = tuple((name, column) for name, column in raw["attributes"])
+        own["panels"] = panels_from(raw.get("panels", ()))
         return cls(**_tuples(own))
 
     def absent_in(self, column: str) -> tuple[str, ...]:
@@ -207,6 +211,7 @@ def parse_spec(raw: Any, digest: str = "") -> TableSpec:
         attributes=_attributes(top),
         ignore=top.words("ignore", ()),
         digest=digest,
+        panels=tuple(_panel(named(name, "panels"), body) for name, body in top.mapping("panels", {}).items()),
     )
     top.finish()
     _check(spec)
@@ -292,6 +297,14 @@ def _outcome(name: str, body: Any) -> OutcomeSpec:
     return spec
 
 
+def _panel(name: str, body: Any) -> Panel:
+    """``panels.NAME``: a list of outcomes, or ``outcomes`` and ``exclusive``."""
+    keys = Keys({"outcomes": body} if not isinstance(body, dict) else body, f"panels.{name}")
+    panel = Panel(name, keys.words("outcomes"), keys.flag("exclusive"))
+    keys.finish()
+    return panel
+
+
 def _exclude(body: Any, where: str) -> ExcludeSpec:
     keys = Keys(body, where)
     spec = ExcludeSpec(keys.word("name"), _header(keys, "column"), keys.words("values"), keys.flag("hindsight"))
@@ -333,6 +346,7 @@ def _check(spec: TableSpec) -> None:
                 f"'{column.name}', which is {reserved[column.name]}",
                 "take it out of the modality",
             )
+    check_panels(spec.panels, [o.name for o in spec.outcomes])
     _check_words(spec)
     taken = sorted({name for name, _ in spec.attributes} & _TAKEN)
     if taken:
