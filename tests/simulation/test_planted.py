@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 
 from mmnar.errors import ConfigError
 from mmnar.simulation.planted import MECHANISMS, planted
@@ -34,6 +37,33 @@ def test_what_each_mechanism_hides() -> None:
     recover = planted("recover", 5000)
     assert 0.08 < recover.label_mask.mean() < 0.12
     assert 0.27 < recover.present[:, 1].mean() < 0.33
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_of_two_that_tell_as_much_one_is_learnt_at_once(seed: int) -> None:
+    data = planted("imbalance", 12_000, seed=seed)
+    both = data.present[:, :2].all(1)
+    y, exact = data.labels[both, 0], data.bayes[both, 0]
+    easy, film = (data.values[m][both] for m in ("m0", "m1"))
+    hard = np.sign(film[:, 0] * film[:, 1])
+    rows = np.arange(len(y)) < 400
+    fast = LogisticRegression(C=0.1).fit(easy[rows], y[rows]).decision_function(easy)
+    assert 0.77 < roc_auc_score(y, fast) < 0.85
+    assert roc_auc_score(y, LogisticRegression().fit(film, y).decision_function(film)) < 0.55
+    assert 0.70 < roc_auc_score(y, hard) < 0.78
+    assert roc_auc_score(y, exact) > 0.90
+    # what is told by a modality alone, where the other is absent
+    alone = ~data.present[:, 0] & data.present[:, 1]
+    q = np.sign(data.values["m1"][alone, 0] * data.values["m1"][alone, 1])
+    z = np.random.default_rng(5).standard_normal(200_000)
+    for sign in (-1.0, 1.0):
+        np.testing.assert_allclose(data.bayes[alone, 0][q == sign], expit(2.5 * z + 2 * sign).mean(), atol=0.004)
+
+
+def test_a_new_mechanism_leaves_the_old_ones_as_they_were() -> None:
+    # Σ labels of 500 patients, noted before ``imbalance`` came
+    counts = {name: int(planted(name, 500).labels.sum()) for name in sorted(MECHANISMS) if name != "imbalance"}
+    assert counts == {"pattern": 271, "single": 259, "product": 260, "recover": 34, "severity": 158}
 
 
 def test_seeds_are_other_patients_of_one_mechanism() -> None:

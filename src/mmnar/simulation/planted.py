@@ -1,14 +1,15 @@
 """Planted truths: small populations with one known mechanism each, and their exact risks.
 
-========  ==========================================================================================================
-name      mechanism (ε and contents standard normal, ten features a modality unless said)
-========  ==========================================================================================================
-pattern   y ~ Bernoulli(σ(1.2 Σ_m w_m (2δ_m − 1))), contents are noise: only the pattern tells
-single    y ~ Bernoulli(σ(2 aᵀx¹)); the others are noise, all go missing at random
-product   y = 1 with probability .95 where aᵀx¹ · bᵀx² > 0, else .05; a coin where either is missing
-recover   x² = A x¹ + .3 ε, y ~ Bernoulli(σ(3 aᵀx²)), x² missing in 70 %, labels of every tenth patient alone
-severity  s ~ N(0, 1), δ_m ~ Bernoulli(σ(1.5 s)), each feature s + 2 ε, y ~ Bernoulli(σ(1.5 s − 1))
-========  ==========================================================================================================
+=========  =========================================================================================================
+name       mechanism (ε and contents standard normal, ten features a modality unless said)
+=========  =========================================================================================================
+pattern    y ~ Bernoulli(σ(1.2 Σ_m w_m (2δ_m − 1))), contents are noise: only the pattern tells
+single     y ~ Bernoulli(σ(2 aᵀx¹)); the others are noise, all go missing at random
+product    y = 1 with probability .95 where aᵀx¹ · bᵀx² > 0, else .05; a coin where either is missing
+recover    x² = A x¹ + .3 ε, y ~ Bernoulli(σ(3 aᵀx²)), x² missing in 70 %, labels of every tenth patient alone
+severity   s ~ N(0, 1), δ_m ~ Bernoulli(σ(1.5 s)), each feature s + 2 ε, y ~ Bernoulli(σ(1.5 s − 1))
+imbalance  y ~ Bernoulli(σ(2.5 aᵀx¹ + 2 q)), q = sign(x²₁ x²₂): x¹ tells at once, x² says as much and is learnt slowly
+=========  =========================================================================================================
 
 Each has four modalities and one task, ``outcome``.
 """
@@ -57,7 +58,7 @@ def planted(name: str, patients: int, seed: int = 0) -> PatientDataset:
     """
     if name not in MECHANISMS:
         raise ConfigError("planted data", " | ".join(MECHANISMS), f"'{name}'", nearest(name, MECHANISMS))
-    rng = np.random.default_rng([seed, sorted(MECHANISMS).index(name)])
+    rng = np.random.default_rng([seed, _STREAMS.index(name)])
     x, present, risk = MECHANISMS[name](rng, patients)
     values = {
         spec.name: np.where(present[:, m, None], x[:, m], np.nan).astype(np.float32)
@@ -132,6 +133,16 @@ def _severity(rng: Rng, n: int) -> Planted:
     return x, present, (weight @ expit(1.5 * grid - 1)) / weight.sum(1)
 
 
+def _imbalance(rng: Rng, n: int) -> Planted:
+    x, present = _noise(rng, n), rng.random((n, MODALITIES)) < np.array([0.9, 0.7, 0.7, 0.7])
+    easy = x[:, 0] @ _direction(3)  # N(0, 1)
+    hard = np.sign(x[:, 1, 0] * x[:, 1, 1])  # a fair coin that neither of the two features tells alone
+    easy_alone = (expit(2.5 * easy + 2) + expit(2.5 * easy - 2)) / 2
+    hard_alone = _normal_mean(lambda z: expit(2.5 * z + 2 * hard[:, None]))
+    seen = np.where(present[:, 1], expit(2.5 * easy + 2 * hard), easy_alone)
+    return x, present, np.where(present[:, 0], seen, np.where(present[:, 1], hard_alone, 0.5))
+
+
 def _normal_mean(function: Callable[[Float], Float]) -> Float:
     """E f(z), z ~ N(0, 1); f takes (Q,) points and gives (…, Q)."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
@@ -144,4 +155,7 @@ MECHANISMS: Final[dict[str, Callable[[Rng, int], Planted]]] = {
     "product": _product,
     "recover": _recover,
     "severity": _severity,
+    "imbalance": _imbalance,
 }
+_STREAMS: Final = ("pattern", "product", "recover", "severity", "single", "imbalance")
+"""A mechanism's place here decides its random numbers: new ones come last."""

@@ -77,6 +77,11 @@ class World:
         predictor: Float = self.intercepts + selection + self.eta * self.effects.T[pattern]
         return predictor
 
+    def risks(self, h: Float, pattern: NDArray[np.int64]) -> Float:
+        """(..., K) P(y = 1 | h, δ)."""
+        risks: Float = expit(self.linear_predictor(h, pattern))
+        return risks
+
 
 @dataclass(frozen=True)
 class Policy:

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from mmnar.extras import lacking
 from mmnar.simulation.files import Ids, Times, frame, minutes, shuffled_ids, write_table
@@ -32,17 +33,16 @@ _LABELS: Final = ("Lung Opacity", "Pleural Effusion", "Edema", "Cardiomegaly", "
 class Films:
     """S images: whose, of which study, when, what they show (S, 5), from the side or not. Sorted by patient, time."""
 
-    row: Ids
+    subject_id: Ids
     study_id: Ids
     dicom_id: list[str]
     time: Times
     shows: Float
     lateral: Ids
 
-    def paths(self, stays: Stays) -> list[str]:
+    def paths(self) -> list[str]:
         """Path of each image below ``files``, without a suffix."""
-        subject = stays.subject_id[self.row]
-        keys = zip(subject.tolist(), self.study_id.tolist(), self.dicom_id, strict=True)
+        keys = zip(self.subject_id.tolist(), self.study_id.tolist(), self.dicom_id, strict=True)
         return [f"files/p{s // 1_000_000}/p{s}/s{study}/{dicom}" for s, study, dicom in keys]
 
 
@@ -91,28 +91,36 @@ def take_films(stays: Stays, rng: np.random.Generator) -> Films:
     sides = 1 + (rng.random(len(row)) < 0.15)
     row, time, shows, study = (np.repeat(a, sides, axis=0) for a in (row, time, shows, study))
     lateral = np.arange(len(row)) - np.repeat(np.cumsum(sides) - sides, sides)
-    names = [rng.bytes(20).hex() for _ in range(len(row))]
-    dicom = ["-".join(name[i : i + 8] for i in range(0, 40, 8)) for name in names]
-    return Films(row, study, dicom, time + lateral * np.timedelta64(60, "s"), shows, lateral)
+    time = time + lateral * np.timedelta64(60, "s")
+    return Films(stays.subject_id[row], study, dicom_ids(len(row), rng), time, shows, lateral)
 
 
-def metadata(stays: Stays, films: Films, rng: np.random.Generator) -> pl.DataFrame:
-    """One row per image; ``StudyTime`` is a number HHMMSS.fff, its leading zeros lost, as released."""
-    n = len(films.row)
+def dicom_ids(n: int, rng: np.random.Generator) -> list[str]:
+    names = [rng.bytes(20).hex() for _ in range(n)]
+    return ["-".join(name[i : i + 8] for i in range(0, 40, 8)) for name in names]
+
+
+def metadata(films: Films, front: NDArray[np.str_], side: int, rng: np.random.Generator) -> pl.DataFrame:
+    """One row per image; ``StudyTime`` is a number HHMMSS.fff, its leading zeros lost, as released.
+
+    Args:
+        front: (S,) "PA" or "AP", read where an image is not lateral.
+        side: Pixels.
+    """
+    n = len(films.study_id)
     day = films.time.astype("datetime64[D]")
     second = ((films.time - day) / np.timedelta64(1, "s")).astype(np.int64)
     clock = second // 3600 * 10_000 + second // 60 % 60 * 100 + second % 60
-    front = np.array(["PA", "AP"])[rng.integers(2, size=n)]
     view = np.where(films.lateral > 0, "LATERAL", front)
     meanings = {"PA": "postero-anterior", "AP": "antero-posterior", "LATERAL": "lateral"}
     values = {
         "dicom_id": films.dicom_id,
-        "subject_id": stays.subject_id[films.row],
+        "subject_id": films.subject_id,
         "study_id": films.study_id,
         "PerformedProcedureStepDescription": np.full(n, "CHEST (PORTABLE AP)"),
         "ViewPosition": view,
-        "Rows": np.full(n, SIDE),
-        "Columns": np.full(n, SIDE),
+        "Rows": np.full(n, side),
+        "Columns": np.full(n, side),
         "StudyDate": pl.Series(day.astype("datetime64[ms]")).cast(pl.Date).dt.strftime("%Y%m%d").cast(pl.Int64),
         "StudyTime": np.round(clock + rng.integers(1000, size=n) / 1000, 3),
         "ProcedureCodeSequence_CodeMeaning": np.full(n, "CHEST (PORTABLE AP)"),
@@ -122,21 +130,21 @@ def metadata(stays: Stays, films: Films, rng: np.random.Generator) -> pl.DataFra
     return frame(CXR_METADATA, values)
 
 
-def split(stays: Stays, films: Films) -> pl.DataFrame:
+def split(films: Films) -> pl.DataFrame:
     """The release's own split, by patient: train, validate, test."""
-    die = stays.subject_id[films.row] // 97 % 100
+    subject = films.subject_id
+    die = subject // 97 % 100
     name = np.where(die < 97, "train", np.where(die < 98, "validate", "test"))
-    subject = stays.subject_id[films.row]
     return frame(
         CXR_SPLIT, {"dicom_id": films.dicom_id, "study_id": films.study_id, "subject_id": subject, "split": name}
     )
 
 
-def chexpert(stays: Stays, films: Films) -> pl.DataFrame:
+def chexpert(films: Films) -> pl.DataFrame:
     """Labels of each study: 1 present, 0 absent, -1 uncertain, empty = not mentioned."""
     study, first = np.unique(films.study_id, return_index=True)
     shows = films.shows[first]
-    values: dict[str, object] = {"subject_id": stays.subject_id[films.row[first]], "study_id": study}
+    values: dict[str, object] = {"subject_id": films.subject_id[first], "study_id": study}
     for number, name in enumerate(_LABELS):
         z = shows[:, number]
         label = np.select([z > 0.8, z > 0.5, z < -1.0], [1.0, -1.0, 0.0], np.nan)
@@ -153,17 +161,29 @@ def write_cxr(stays: Stays, jpg: Path, embeddings: Path, images: bool, rng: np.r
         RequirementError: ``images`` without Pillow.
     """
     films = take_films(stays, rng)
-    write_table(jpg / "mimic-cxr-2.0.0-metadata.csv.gz", metadata(stays, films, rng))
-    write_table(jpg / "mimic-cxr-2.0.0-split.csv.gz", split(stays, films))
-    write_table(jpg / "mimic-cxr-2.0.0-chexpert.csv.gz", chexpert(stays, films))
-    paths = films.paths(stays)
+    front = np.array(["PA", "AP"])[rng.integers(2, size=len(films.study_id))]
+    write_films(films, front, jpg, embeddings, SIDE if images else None, rng)
+
+
+def write_films(
+    films: Films, front: NDArray[np.str_], jpg: Path, embeddings: Path, side: int | None, rng: np.random.Generator
+) -> None:
+    """The tables and vectors of these films, and images of ``side`` pixels unless that is None.
+
+    Raises:
+        RequirementError: Images without Pillow.
+    """
+    write_table(jpg / "mimic-cxr-2.0.0-metadata.csv.gz", metadata(films, front, side or SIDE, rng))
+    write_table(jpg / "mimic-cxr-2.0.0-split.csv.gz", split(films))
+    write_table(jpg / "mimic-cxr-2.0.0-chexpert.csv.gz", chexpert(films))
+    paths = films.paths()
     vectors = films.shows @ _PROJECTION + _NOISE * rng.standard_normal((len(paths), WIDTH))
     for path, record in zip(paths, records(vectors.astype(np.float32)), strict=True):
         _write(embeddings / f"{path}.tfrecord", record)
-    if images:
+    if side is not None:
         (jpg / "IMAGE_FILENAMES").write_text("".join(f"{path}.jpg\n" for path in paths))
         for some in np.array_split(np.arange(len(paths)), len(paths) // 32 + 1):
-            pictures = chest_images(films.shows[some], films.lateral[some] > 0, SIDE, rng)
+            pictures = chest_images(films.shows[some], films.lateral[some] > 0, side, rng)
             for number, pixels in zip(some, pictures, strict=True):
                 _write(jpg / f"{paths[number]}.jpg", _jpeg(pixels))
 

@@ -126,7 +126,7 @@ def d_items() -> pl.DataFrame:
 # --- measurements -----------------------------------------------------------------------------------------------------
 
 
-def _grid(begin: Times, end: Times, step: int, most: int, rng: np.random.Generator) -> tuple[Ids, Times]:
+def grid(begin: Times, end: Times, step: int, most: int, rng: np.random.Generator) -> tuple[Ids, Times]:
     """Row numbers and times: every ``step`` minutes from ``begin`` to before ``end``, with some jitter."""
     count = np.minimum(in_minutes(end - begin) // step + 1, most).astype(np.int64)
     row = np.repeat(np.arange(len(begin)), count)
@@ -136,15 +136,15 @@ def _grid(begin: Times, end: Times, step: int, most: int, rng: np.random.Generat
     return row[inside], time[inside]
 
 
-def _level(stays: Stays, row: Ids, item: Item, rng: np.random.Generator, own: Float, worse: Float) -> Float:
+def level(stays: Stays, row: Ids, item: Item, rng: np.random.Generator, own: Float, worse: Float) -> Float:
     """z of each measurement: the patient's dimension, or ``own`` noise where the item follows none."""
     if item.dimension is None:
         return own[row] + NOISE * rng.standard_normal(len(row))
-    level: Float = stays.severity(0)[row, item.dimension] + NOISE * rng.standard_normal(len(row)) + worse
-    return level
+    found: Float = stays.severity(0)[row, item.dimension] + NOISE * rng.standard_normal(len(row)) + worse
+    return found
 
 
-def _dying(stays: Stays, row: Ids, time: Times) -> Float:
+def dying(stays: Stays, row: Ids, time: Times) -> Float:
     """How far a measurement is shifted: the last day of those who die, after the question was asked (trap)."""
     left = in_minutes(stays.dischtime[row] - time)
     shifted: Float = np.where(stays.died[row] & (left < _TERMINAL) & (time > stays.asked[row]), _WORSE, 0.0)
@@ -156,29 +156,29 @@ def chartevents(stays: Stays, rng: np.random.Generator) -> pl.DataFrame:
 
     Traps: the last day of those who die; a heart rate charted before the question and stored after it.
     """
-    row, time = _grid(stays.intime, stays.outtime, 6 * 60, 60, rng)
+    row, time = grid(stays.intime, stays.outtime, 6 * 60, 60, rng)
     caregiver = rng.integers(100, 99_999, size=len(stays))
     stored = time + minutes(rng, len(row), 1, 75)
-    worse = _dying(stays, row, time)
+    worse = dying(stays, row, time)
     celsius = rng.random(len(stays)) < 0.15
     own = rng.standard_normal(len(stays))
     parts = []
     for item in VITALS:
         kept = np.flatnonzero(rng.random(len(row)) < 0.93)
-        value = item.value(_level(stays, row[kept], item, rng, own, worse[kept]))
+        value = item.value(level(stays, row[kept], item, rng, own, worse[kept]))
         itemid = np.full(len(kept), item.itemid)
         unit = np.full(len(kept), item.unit)
         if item.itemid == 223761:
             cold = celsius[row[kept]]
             itemid, unit = np.where(cold, _CELSIUS, itemid), np.where(cold, "°C", unit)
             value = np.where(cold, np.round((value - 32) / 1.8, 1), value)
-        parts.append(_charted(stays, row[kept], time[kept], stored[kept], itemid, value, unit, caregiver))
-    parts += [_gcs(stays, row, time, stored, worse, caregiver, rng), _body(stays, caregiver, rng)]
-    parts.append(_late_heart_rate(stays, caregiver, rng))
+        parts.append(charted(stays, row[kept], time[kept], stored[kept], itemid, value, unit, caregiver))
+    parts += [gcs(stays, row, time, stored, worse, caregiver, rng), body(stays, caregiver, rng)]
+    parts.append(late_heart_rate(stays, caregiver, rng))
     return pl.concat(parts).sort("subject_id", "charttime", "itemid", maintain_order=True)
 
 
-def _charted(
+def charted(
     stays: Stays, row: Ids, time: Times, stored: Times, itemid: Ids, value: Any, unit: Any, caregiver: Ids
 ) -> pl.DataFrame:
     number = pl.Series(value)
@@ -199,7 +199,7 @@ def _charted(
     return frame(ICU["chartevents"], values)
 
 
-def _gcs(
+def gcs(
     stays: Stays, row: Ids, time: Times, stored: Times, worse: Float, caregiver: Ids, rng: np.random.Generator
 ) -> pl.DataFrame:
     """Coma scale by dimension 4, twice a day."""
@@ -209,23 +209,23 @@ def _gcs(
     for itemid, _, words, edges in _GCS:
         points = len(words) - np.searchsorted(np.sort(edges), z)
         ids, unit = np.full(len(some), itemid), np.full(len(some), "")
-        charted = _charted(stays, row[some], time[some], stored[some], ids, points.astype(float), unit, caregiver)
-        parts.append(charted.with_columns(value=pl.Series(np.array(words)[points - 1])))
+        rows = charted(stays, row[some], time[some], stored[some], ids, points.astype(float), unit, caregiver)
+        parts.append(rows.with_columns(value=pl.Series(np.array(words)[points - 1])))
     return pl.concat(parts)
 
 
-def _body(stays: Stays, caregiver: Ids, rng: np.random.Generator) -> pl.DataFrame:
+def body(stays: Stays, caregiver: Ids, rng: np.random.Generator) -> pl.DataFrame:
     everyone = np.arange(len(stays))
     time = stays.intime + minutes(rng, len(stays), 5, 90)
     parts = []
     for itemid, unit, centre, spread in ((226512, "kg", 81, 18), (226730, "cm", 169, 10)):
         value = np.round(np.clip(rng.normal(centre, spread, len(stays)), centre / 2, 2 * centre), 1)
         ids = np.full(len(stays), itemid)
-        parts.append(_charted(stays, everyone, time, time, ids, value, np.full(len(stays), unit), caregiver))
+        parts.append(charted(stays, everyone, time, time, ids, value, np.full(len(stays), unit), caregiver))
     return pl.concat(parts)
 
 
-def _late_heart_rate(stays: Stays, caregiver: Ids, rng: np.random.Generator) -> pl.DataFrame:
+def late_heart_rate(stays: Stays, caregiver: Ids, rng: np.random.Generator) -> pl.DataFrame:
     """Trap: charted up to four hours before the question, stored up to five hours after it."""
     row = np.flatnonzero(stays.asked_in_unit & (rng.random(len(stays)) < LATE_SHARE))
     n = len(row)
@@ -234,7 +234,7 @@ def _late_heart_rate(stays: Stays, caregiver: Ids, rng: np.random.Generator) -> 
     item = VITALS[0]
     usual = item.value(stays.severity(0)[row, 0] + NOISE * rng.standard_normal(n))
     value = np.where(stays.died[row], 172.0 + rng.integers(-10, 10, n), usual)
-    return _charted(stays, row, time, stored, np.full(n, item.itemid), value, np.full(n, item.unit), caregiver)
+    return charted(stays, row, time, stored, np.full(n, item.itemid), value, np.full(n, item.unit), caregiver)
 
 
 def labevents(stays: Stays, rng: np.random.Generator) -> pl.DataFrame:
@@ -243,15 +243,15 @@ def labevents(stays: Stays, rng: np.random.Generator) -> pl.DataFrame:
     Traps: a lactate drawn before the question about mortality and resulted after it; one drawn before discharge and
     resulted after it.
     """
-    row, time = _grid(stays.intime, stays.dischtime, DAY, 15, rng)
+    row, time = grid(stays.intime, stays.dischtime, DAY, 15, rng)
     stored = time + minutes(rng, len(row), 30, 200)
-    worse = _dying(stays, row, time)
+    worse = dying(stays, row, time)
     own = rng.standard_normal(len(stays))
     specimen = np.arange(len(row))
     parts = []
     for item in LABS:
         kept = np.flatnonzero(rng.random(len(row)) < (0.7 if item.itemid == _LACTATE else 0.95))
-        z = _level(stays, row[kept], item, rng, own, worse[kept])
+        z = level(stays, row[kept], item, rng, own, worse[kept])
         parts.append(_resulted(stays, row[kept], item, time[kept], stored[kept], item.value(z), specimen[kept]))
     late = [_late_lactate(stays, rng, specimen_from=len(row)), _overdue_lactate(stays, rng, specimen_from=2 * len(row))]
     rows = pl.concat(parts + late).sort("subject_id", "charttime", "specimen_id", "itemid")
@@ -357,7 +357,7 @@ def microbiologyevents(stays: Stays, rng: np.random.Generator) -> pl.DataFrame:
 
 def outputevents(stays: Stays, rng: np.random.Generator) -> pl.DataFrame:
     """Urine every six hours, less with dimension 1."""
-    row, time = _grid(stays.intime, stays.outtime, 6 * 60, 40, rng)
+    row, time = grid(stays.intime, stays.outtime, 6 * 60, 40, rng)
     z = stays.severity(0)[row, 1] + NOISE * rng.standard_normal(len(row))
     values = {
         "subject_id": stays.subject_id[row],

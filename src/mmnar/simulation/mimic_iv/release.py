@@ -147,12 +147,11 @@ def _write(simulation: Simulation, folder: Path, images: bool) -> None:
     write_cxr(stays, folder / CXR, folder / EMBEDDINGS, images, rng())
     mark_simulated(folder / IV)
     (folder / TRUTH).parent.mkdir()
-    truth(stays).write_parquet(folder / TRUTH)
+    truth(simulation, stays).write_parquet(folder / TRUTH)
 
 
-def truth(stays: Stays) -> pl.DataFrame:
+def truth(simulation: Simulation, stays: Stays) -> pl.DataFrame:
     """Ids, ``<task>`` (exact risk), ``label:<task>`` (null where not asked) and ``present:<modality>``."""
-    simulation = stays.simulation
     icu_again, mortality, readmission = (OUTCOMES.index(name) for name in OUTCOMES)
     everything = np.ones(len(MODALITIES), dtype=bool)
     by_then = everything.copy()

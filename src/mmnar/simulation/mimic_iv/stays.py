@@ -11,7 +11,7 @@ import polars as pl
 from mmnar.simulation.events import OUTCOMES
 from mmnar.simulation.files import Ids, Times, duration, frame, in_minutes, minutes, shuffled_ids, subject_ids
 from mmnar.simulation.mimic_iv.columns import HOSP, ICU
-from mmnar.simulation.population import CONTENT_NOISE, Bool, Float, Simulation
+from mmnar.simulation.population import CONTENT_NOISE, Bool, Float, Simulation, World
 
 DAY: Final = 24 * 60
 ASKED: Final = np.timedelta64(48 * 60, "m")
@@ -55,9 +55,11 @@ class Stays:
 
     ``died``, ``icu_again`` and ``readmitted`` are the realised labels; the last two are false where ``died``.
     ``earlier``: an admission without ICU stay before the index one, of noise. ``later``: the admission after it.
+    ``contents`` (N, M, 5) are in units of their own spread, ``pattern`` (N, M) is δ.
     """
 
-    simulation: Simulation
+    contents: Float
+    pattern: Bool
     subject_id: Ids
     hadm_id: Ids
     stay_id: Ids
@@ -87,14 +89,19 @@ class Stays:
 
     def severity(self, modality: int) -> Float:
         """(N, 5) contents of a modality in units of their own spread."""
-        world = self.simulation.world
-        spread = np.sqrt((world.loadings[modality] ** 2).sum(axis=1) + CONTENT_NOISE**2)
-        scaled: Float = self.simulation.content[:, modality] / spread
+        scaled: Float = self.contents[:, modality]
         return scaled
 
     def present(self, modality: int) -> Bool:
-        there: Bool = self.simulation.present[:, modality]
+        there: Bool = self.pattern[:, modality]
         return there
+
+
+def in_spreads(world: World, content: Float) -> Float:
+    """(N, M, 5) contents in units of their own spread."""
+    spread = np.sqrt((world.loadings**2).sum(axis=2) + CONTENT_NOISE**2)
+    scaled: Float = content / spread
+    return scaled
 
 
 def admit(simulation: Simulation, rng: np.random.Generator) -> Stays:
@@ -119,7 +126,8 @@ def admit(simulation: Simulation, rng: np.random.Generator) -> Stays:
     home = np.maximum(outtime, intime + ASKED) + minutes(rng, n, 6 * 60, 8 * DAY)
     dischtime = np.where(died, intime + duration(until_death), home)
     return Stays(
-        simulation,
+        in_spreads(simulation.world, simulation.content),
+        simulation.present,
         subject_ids(rng, n, simulation.seed),
         shuffled_ids(rng, n, 20_000_000, 3_000_000),
         shuffled_ids(rng, n, 30_000_000, 3_000_000),
