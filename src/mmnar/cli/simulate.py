@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from mmnar.cli.apps import simulate
 
@@ -17,6 +18,8 @@ def mimic_iv(
     eta: float = 0.5,
     mcar: float = 0.0,
     images: bool = False,
+    image_side: int | None = None,
+    world: Literal["readmission", "carebench"] = "readmission",
 ) -> None:
     """MIMIC-IV 3.1 with notes, chest X-rays and released embeddings; exact risks in truth/, outside the records.
 
@@ -28,10 +31,15 @@ def mimic_iv(
         eta: Direct effect of the pattern on outcomes.
         mcar: Share of patients whose pattern ignores their illness.
         images: Also write JPEG files (needs the extra 'images').
+        image_side: Pixels of their side; 112, in the world of carebench 64, unless stated.
+        world: 'readmission' asks mortality, readmission and return to intensive care; 'carebench' the 33 questions of
+            that benchmark, with hourly series and films at all times.
     """
+    from mmnar.simulation.carebench.release import write_carebench
     from mmnar.simulation.mimic_iv.release import write_mimic_iv
 
-    write_mimic_iv(out, patients, seed=seed, gamma=gamma, eta=eta, mcar=mcar, images=images)
+    write = write_carebench if world == "carebench" else write_mimic_iv
+    write(out, patients, seed=seed, gamma=gamma, eta=eta, mcar=mcar, images=images, side=image_side)
     print(f"simulated records: {out}")
 
 

@@ -194,12 +194,12 @@ def simulate(
     >>> a.bayes.shape, bool((a.latent == b.latent).all()), bool((a.present == b.present).all())
     ((500, 3), True, False)
     """
-    _check_range("patients", patients, 1, 10_000_000)
-    _check_range("seed", seed, 0, 2**32 - 1)
-    _check_range("world_seed", world_seed, 0, 2**32 - 1)
-    _check_range("modalities", modalities, 2, MAX_MODALITIES)
-    _check_range("mcar", mcar, 0, 1)
-    _check_range("sites", sites, 1, 1000)
+    check_range("patients", patients, 1, 10_000_000)
+    check_range("seed", seed, 0, 2**32 - 1)
+    check_range("world_seed", world_seed, 0, 2**32 - 1)
+    check_range("modalities", modalities, 2, MAX_MODALITIES)
+    check_range("mcar", mcar, 0, 1)
+    check_range("sites", sites, 1, 1000)
     world = make_world(modalities, eta, world_seed)
     policy = make_policy(world, gamma=gamma, mcar=mcar, sites=sites, rare=rare, rate_shift=rate_shift)
     # one stream per quantity: another policy leaves patients and contents bit-equal
@@ -278,7 +278,7 @@ def make_world(modalities: int, eta: float, seed: int) -> World:
     effects = _pattern_effects(patterns, law.mean(axis=1), effect)
     shape = h @ slopes.T + (INTERACTION * h[:, 0] * h[:, 1])[:, None]  # (Q, K)
     intercepts = [
-        _intercept(shape[:, k] + eta * effects[k][:, None], law / len(h), PREVALENCES[k]) for k in range(len(slopes))
+        intercept_for(shape[:, k] + eta * effects[k][:, None], law / len(h), PREVALENCES[k]) for k in range(len(slopes))
     ]
     return World(loadings, directions, rates, effects, slopes, np.array(intercepts), eta, seed)
 
@@ -339,7 +339,8 @@ def _offset(rate: float, habits: Float, slopes: Float, z: Float) -> float:
     return float(brentq(lambda a: expit(a + score).mean() - rate, -60, 60))
 
 
-def _intercept(predictor: Float, law: Float, prevalence: float) -> float:
+def intercept_for(predictor: Float, law: Float, prevalence: float) -> float:
+    """b with Σ law σ(b + predictor) = prevalence."""
     return float(brentq(lambda b: (law * expit(b + predictor)).sum() - prevalence, -30, 30))
 
 
@@ -356,6 +357,6 @@ def _normal_points(count: int) -> Float:
     return points
 
 
-def _check_range(name: str, value: float, low: float, high: float) -> None:
+def check_range(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise ConfigError(f"simulate({name})", f"{low} … {high}", f"{value}", "choose a value in that range")

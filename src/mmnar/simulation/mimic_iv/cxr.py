@@ -22,7 +22,7 @@ WIDTH: Final = 1376
 """Length of a released embedding."""
 
 SIDE: Final = 112
-"""Pixels of a simulated image's side."""
+"""Pixels of a simulated image's side, unless another is asked for."""
 
 _NOISE: Final = 0.3
 _PROJECTION: Final = np.random.default_rng(1376).standard_normal((DIMENSIONS, WIDTH)) / np.sqrt(DIMENSIONS)
@@ -154,15 +154,11 @@ def chexpert(films: Films) -> pl.DataFrame:
     return frame(CXR_CHEXPERT, values).sort("subject_id", "study_id")
 
 
-def write_cxr(stays: Stays, jpg: Path, embeddings: Path, images: bool, rng: np.random.Generator) -> None:
-    """Write the tables and vectors, and the images if wanted.
-
-    Raises:
-        RequirementError: ``images`` without Pillow.
-    """
+def write_cxr(stays: Stays, jpg: Path, embeddings: Path, side: int | None, rng: np.random.Generator) -> None:
+    """Draw the films and write them, see ``write_films``."""
     films = take_films(stays, rng)
     front = np.array(["PA", "AP"])[rng.integers(2, size=len(films.study_id))]
-    write_films(films, front, jpg, embeddings, SIDE if images else None, rng)
+    write_films(films, front, jpg, embeddings, side, rng)
 
 
 def write_films(

@@ -77,7 +77,7 @@ VITALS: Final = (
     Item(223835, "Inspired O2 Fraction", "Respiratory", "", 21, 50, 2, 42, 0.22, log=True, floor=21, ceiling=100),
 )
 _CELSIUS: Final = 223762
-_GCS: Final = (
+GCS: Final = (
     (220739, "GCS - Eye Opening", ("None", "To Pain", "To Speech", "Spontaneously"), (2.4, 1.6, 0.8)),
     (
         223900,
@@ -118,7 +118,7 @@ def d_items() -> pl.DataFrame:
         (i.itemid, i.label, i.label, "chartevents", i.category, i.unit or None, "Numeric", i.low, i.high)
         for i in VITALS
     ]
-    rows += [(i, label, label, "chartevents", "Neurological", None, "Text", None, None) for i, label, _, _ in _GCS]
+    rows += [(i, label, label, "chartevents", "Neurological", None, "Text", None, None) for i, label, _, _ in GCS]
     rows += [(i, label, label, to, kind, unit, "Numeric", None, None) for i, label, to, kind, unit in _OTHER_ITEMS]
     return pl.DataFrame(sorted(rows), schema=list(ICU["d_items"]), orient="row", infer_schema_length=None)
 
@@ -173,7 +173,7 @@ def chartevents(stays: Stays, rng: np.random.Generator) -> pl.DataFrame:
             itemid, unit = np.where(cold, _CELSIUS, itemid), np.where(cold, "°C", unit)
             value = np.where(cold, np.round((value - 32) / 1.8, 1), value)
         parts.append(charted(stays, row[kept], time[kept], stored[kept], itemid, value, unit, caregiver))
-    parts += [gcs(stays, row, time, stored, worse, caregiver, rng), body(stays, caregiver, rng)]
+    parts += [_gcs(stays, row, time, stored, worse, caregiver, rng), _body(stays, caregiver, rng)]
     parts.append(late_heart_rate(stays, caregiver, rng))
     return pl.concat(parts).sort("subject_id", "charttime", "itemid", maintain_order=True)
 
@@ -199,22 +199,28 @@ def charted(
     return frame(ICU["chartevents"], values)
 
 
-def gcs(
+def _gcs(
     stays: Stays, row: Ids, time: Times, stored: Times, worse: Float, caregiver: Ids, rng: np.random.Generator
 ) -> pl.DataFrame:
     """Coma scale by dimension 4, twice a day."""
     some = np.flatnonzero(rng.random(len(row)) < 0.5)
     z = stays.severity(0)[row[some], 4] + NOISE * rng.standard_normal(len(some)) + worse[some]
     parts = []
-    for itemid, _, words, edges in _GCS:
-        points = len(words) - np.searchsorted(np.sort(edges), z)
+    for itemid, _, words, edges in GCS:
+        points = gcs_points(z, words, edges)
         ids, unit = np.full(len(some), itemid), np.full(len(some), "")
         rows = charted(stays, row[some], time[some], stored[some], ids, points.astype(float), unit, caregiver)
         parts.append(rows.with_columns(value=pl.Series(np.array(words)[points - 1])))
     return pl.concat(parts)
 
 
-def body(stays: Stays, caregiver: Ids, rng: np.random.Generator) -> pl.DataFrame:
+def gcs_points(z: Float, words: tuple[str, ...], edges: tuple[float, ...]) -> Ids:
+    """Points of one component: one less at each of its edges."""
+    points: Ids = len(words) - np.searchsorted(np.sort(edges), z)
+    return points
+
+
+def _body(stays: Stays, caregiver: Ids, rng: np.random.Generator) -> pl.DataFrame:
     everyone = np.arange(len(stays))
     time = stays.intime + minutes(rng, len(stays), 5, 90)
     parts = []

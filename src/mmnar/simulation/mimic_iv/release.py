@@ -61,10 +61,10 @@ from mmnar.simulation.events import OUTCOMES
 from mmnar.simulation.files import mark_simulated, write_table
 from mmnar.simulation.mimic_iv import record
 from mmnar.simulation.mimic_iv import stays as calendar
-from mmnar.simulation.mimic_iv.cxr import write_cxr
+from mmnar.simulation.mimic_iv.cxr import SIDE, write_cxr
 from mmnar.simulation.mimic_iv.notes import discharge, radiology
 from mmnar.simulation.mimic_iv.stays import SUMMARY, Stays, admit
-from mmnar.simulation.population import Simulation, simulate
+from mmnar.simulation.population import Simulation, check_range, simulate
 from mmnar.simulation.risks import exact_risk
 
 MODALITIES: Final = ("structured", "chest_xray", "discharge_summary", "radiology_report")
@@ -86,6 +86,7 @@ def write_mimic_iv(
     eta: float = 0.5,
     mcar: float = 0.0,
     images: bool = False,
+    side: int | None = None,
 ) -> Simulation:
     """Write the tree and return the simulation it was made from.
 
@@ -95,18 +96,21 @@ def write_mimic_iv(
         seed: Of patients and of all noise; equal seeds make equal tables.
         gamma, eta, mcar: As in ``simulator.simulate``.
         images: Also write JPEG files (needs Pillow).
+        side: Their pixels, 112 unless stated.
 
     Raises:
         SourceError: ``out`` holds files.
         ConfigError: A parameter outside its range.
         RequirementError: ``images`` without Pillow.
     """
+    side = SIDE if side is None else side
+    check_range("image_side", side, 16, 1024)
     simulation = simulate(patients, len(MODALITIES), seed, gamma=gamma, eta=eta, mcar=mcar)
-    fresh_folder(out, lambda folder: _write(simulation, folder, images))
+    fresh_folder(out, lambda folder: _write(simulation, folder, side if images else None))
     return simulation
 
 
-def _write(simulation: Simulation, folder: Path, images: bool) -> None:
+def _write(simulation: Simulation, folder: Path, side: int | None) -> None:
     # one stream of noise per table: a change to one leaves the others as they were
     streams = iter(np.random.SeedSequence([simulation.seed, 0x3117]).spawn(32))
 
@@ -144,7 +148,7 @@ def _write(simulation: Simulation, folder: Path, images: bool) -> None:
         write_table(folder / IV / "icu" / f"{name}.csv.gz", table)
     write_table(folder / NOTES / "discharge.csv.gz", discharge(stays, rng()))
     write_table(folder / NOTES / "radiology.csv.gz", radiology(stays, rng()))
-    write_cxr(stays, folder / CXR, folder / EMBEDDINGS, images, rng())
+    write_cxr(stays, folder / CXR, folder / EMBEDDINGS, side, rng())
     mark_simulated(folder / IV)
     (folder / TRUTH).parent.mkdir()
     truth(simulation, stays).write_parquet(folder / TRUTH)

@@ -20,7 +20,7 @@ ASKED: Final = np.timedelta64(48 * 60, "m")
 IMAGE, SUMMARY, REPORT = 1, 2, 3
 """Modality numbers beside 0, the structured record: chest X-ray, discharge summary, radiology report."""
 
-_UNITS: Final = (
+UNITS: Final = (
     "Medical Intensive Care Unit (MICU)",
     "Surgical Intensive Care Unit (SICU)",
     "Medical/Surgical Intensive Care Unit (MICU/SICU)",
@@ -180,7 +180,7 @@ def _later(dischtime: Times, died: Bool, icu_again: Bool, readmitted: Bool, rng:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def _pick(rng: np.random.Generator, n: int, words: tuple[str, ...], p: tuple[float, ...] | None = None) -> Any:
+def pick(rng: np.random.Generator, n: int, words: tuple[str, ...], p: tuple[float, ...] | None = None) -> Any:
     return np.array(words)[rng.choice(len(words), n, p=p)]
 
 
@@ -197,7 +197,7 @@ def patients(stays: Stays, rng: np.random.Generator) -> pl.DataFrame:
     group = np.array(["2008 - 2010", "2011 - 2013", "2014 - 2016", "2017 - 2019"])[shift]
     values = {
         "subject_id": stays.subject_id,
-        "gender": _pick(rng, n, ("F", "M")),
+        "gender": pick(rng, n, ("F", "M")),
         "anchor_age": age,
         # the anchor year may lie before the first admission
         "anchor_year": year - rng.integers(3, size=n),
@@ -209,7 +209,7 @@ def patients(stays: Stays, rng: np.random.Generator) -> pl.DataFrame:
     return frame(HOSP["patients"], values)
 
 
-def _admissions_of(
+def admissions_of(
     stays: Stays, rows: Ids, hadm_id: Ids, begin: Times, end: Times, died: Bool, rng: np.random.Generator
 ) -> pl.DataFrame:
     n = len(rows)
@@ -223,16 +223,16 @@ def _admissions_of(
         "dischtime": end,
         "deathtime": pl.Series(end).set(pl.Series(~died), None),
         "admission_type": np.where(
-            through_ed, "EW EMER.", _pick(rng, n, ("URGENT", "DIRECT EMER.", "OBSERVATION ADMIT"))
+            through_ed, "EW EMER.", pick(rng, n, ("URGENT", "DIRECT EMER.", "OBSERVATION ADMIT"))
         ),
         "admit_provider_id": _providers(rng, n),
         "admission_location": np.where(
-            through_ed, "EMERGENCY ROOM", _pick(rng, n, ("PHYSICIAN REFERRAL", "TRANSFER FROM HOSPITAL"))
+            through_ed, "EMERGENCY ROOM", pick(rng, n, ("PHYSICIAN REFERRAL", "TRANSFER FROM HOSPITAL"))
         ),
-        "discharge_location": np.where(died, "DIED", _pick(rng, n, _ALIVE_TO)),
-        "insurance": _pick(rng, n, ("Medicare", "Private", "Medicaid", "Other"), (0.5, 0.3, 0.15, 0.05)),
-        "language": _pick(rng, n, ("English", "Spanish", "Chinese"), (0.9, 0.07, 0.03)),
-        "marital_status": _pick(rng, n, ("MARRIED", "SINGLE", "WIDOWED", "DIVORCED"), (0.45, 0.35, 0.12, 0.08)),
+        "discharge_location": np.where(died, "DIED", pick(rng, n, _ALIVE_TO)),
+        "insurance": pick(rng, n, ("Medicare", "Private", "Medicaid", "Other"), (0.5, 0.3, 0.15, 0.05)),
+        "language": pick(rng, n, ("English", "Spanish", "Chinese"), (0.9, 0.07, 0.03)),
+        "marital_status": pick(rng, n, ("MARRIED", "SINGLE", "WIDOWED", "DIVORCED"), (0.45, 0.35, 0.12, 0.08)),
         "race": np.array(_RACES)[stays.subject_id[rows] // 97 % len(_RACES)],
         "edregtime": pl.Series(registered).set(pl.Series(~through_ed), None),
         "edouttime": pl.Series(begin + minutes(rng, n, 10, 90)).set(pl.Series(~through_ed), None),
@@ -250,10 +250,10 @@ def _providers(rng: np.random.Generator, n: int) -> Any:
 def admissions(stays: Stays, rng: np.random.Generator) -> pl.DataFrame:
     """Earlier, index and later admissions; only the index one can end in death."""
     everyone, nobody = np.arange(len(stays)), np.zeros(len(stays), dtype=bool)
-    parts = [_admissions_of(stays, everyone, stays.hadm_id, stays.admittime, stays.dischtime, stays.died, rng)]
+    parts = [admissions_of(stays, everyone, stays.hadm_id, stays.admittime, stays.dischtime, stays.died, rng)]
     for visit in (stays.earlier, stays.later):
         rows = np.flatnonzero(visit.there)
-        parts.append(_admissions_of(stays, rows, visit.hadm_id, visit.admittime, visit.dischtime, nobody, rng))
+        parts.append(admissions_of(stays, rows, visit.hadm_id, visit.admittime, visit.dischtime, nobody, rng))
     return pl.concat(parts, how="vertical_relaxed").sort("subject_id", "admittime")
 
 
@@ -265,14 +265,14 @@ def icustays(stays: Stays, rng: np.random.Generator) -> pl.DataFrame:
         (rows, stays.hadm_id, stays.stay_id, stays.intime, stays.outtime),
         (later, stays.later.hadm_id, stays.later.stay_id, stays.later.intime, stays.later.outtime),
     ):
-        first = _pick(rng, len(who), _UNITS)
+        first = pick(rng, len(who), UNITS)
         moved = rng.random(len(who)) < 0.1
         values = {
             "subject_id": stays.subject_id[who],
             "hadm_id": hadm_id[who],
             "stay_id": stay_id[who],
             "first_careunit": first,
-            "last_careunit": np.where(moved, _pick(rng, len(who), _UNITS), first),
+            "last_careunit": np.where(moved, pick(rng, len(who), UNITS), first),
             "intime": begin[who],
             "outtime": end[who],
             "los": in_minutes(end[who] - begin[who]) / DAY,
@@ -282,7 +282,7 @@ def icustays(stays: Stays, rng: np.random.Generator) -> pl.DataFrame:
 
 
 def transfers(icu: pl.DataFrame, admitted: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
-    """Ward → unit → ward → discharge of every admission; the rows of a unit carry its ``stay_id`` as in the release."""
+    """Ward → unit → ward → … → discharge of every admission; a unit's rows carry its ``stay_id``, as in the release."""
     keys = ["subject_id", "hadm_id"]
     joined = admitted.select(*keys, "admittime", "dischtime").join(
         icu.select("hadm_id", "stay_id", "first_careunit", "last_careunit", "intime", "outtime"), "hadm_id", "left"
@@ -303,8 +303,11 @@ def transfers(icu: pl.DataFrame, admitted: pl.DataFrame, rng: np.random.Generato
         intime="intime",
         outtime="outtime",
     )
-    ward = unit.filter(pl.col("outtime") < pl.col("dischtime")).select(
-        *keys, eventtype=pl.lit("transfer"), careunit=pl.lit("Med/Surg"), intime="outtime", outtime="dischtime"
+    back = pl.col("intime").shift(-1).over("hadm_id", order_by="intime")
+    ward = (
+        unit.with_columns(until=pl.coalesce(back, "dischtime"))
+        .filter(pl.col("outtime") < pl.col("until"))
+        .select(*keys, eventtype=pl.lit("transfer"), careunit=pl.lit("Med/Surg"), intime="outtime", outtime="until")
     )
     end = joined.select(*keys, eventtype=pl.lit("discharge"), intime="dischtime")
     rows = pl.concat([begin, inside, ward, end], how="diagonal").sort("subject_id", "intime", "eventtype")
@@ -318,7 +321,7 @@ def services(admitted: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
         "subject_id": admitted["subject_id"],
         "hadm_id": admitted["hadm_id"],
         "transfertime": admitted["admittime"].to_numpy() + minutes(rng, n, 1, 20),
-        "curr_service": _pick(rng, n, ("MED", "CMED", "SURG", "CSURG", "NMED")),
+        "curr_service": pick(rng, n, ("MED", "CMED", "SURG", "CSURG", "NMED")),
     }
     return frame(HOSP["services"], values)
 
