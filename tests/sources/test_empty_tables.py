@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from mmnar.cohort.build import build_cohort
 from mmnar.cohort.eicu import eicu_criteria, eicu_questions
 from mmnar.cohort.mimic_iv import mimic_iv_criteria, mimic_iv_questions
 from mmnar.dataset.prepare import dataset_of
+from mmnar.errors import SourceError
 from mmnar.simulation.mimic_iv.release import IV, write_mimic_iv
 from mmnar.sources.eicu import read_eicu
 from mmnar.sources.events import SeriesRule
 from mmnar.sources.mimic_iv import read_mimic_iv
+from mmnar.sources.physionet2012 import read_physionet2012
+from mmnar.sources.reading.visible import visible_files
 from tests.mimic import rows, write_mimic
 from tests.records import tiny_tables, write_tables
 
@@ -75,3 +79,37 @@ def test_a_series_that_nobody_has_is_said(tmp_path: Path) -> None:
     data = dataset_of(asked, build_cohort(asked, mimic_iv_criteria(), mimic_iv_questions()))
     lines = [w for w in data.manifest["warnings"] if "for anybody" in w]
     assert lines == ["modality 'structured': no value for anybody of 'made up'"]
+
+
+@pytest.mark.parametrize("leads_to", ["nowhere", "itself"])
+def test_a_link_in_the_place_of_a_file_that_leads_nowhere_is_refused_at_every_raw_door(
+    tmp_path: Path, leads_to: str
+) -> None:
+    """Taken for absent, a table, a set, a stay or a shard would be lost without a word."""
+
+    def broken(folder: Path, name: str) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(name if leads_to == "itself" else "gone")
+        return folder
+
+    eicu = broken(write_tables(tmp_path / "eicu", tiny_tables()), "infusionDrug.csv.gz")
+    mimic = write_mimic(tmp_path / "mimic", {})
+    broken(mimic / "note", "radiology.csv.gz")
+    broken(tmp_path / "challenge" / "set-a", "132500.txt")
+    outcomes = "RecordID,SAPS-I,SOFA,Length_of_stay,Survival,In-hospital_death\n132500,6,1,5,-1,0\n"
+    (tmp_path / "challenge" / "Outcomes-a.txt").write_text(outcomes)
+    broken(tmp_path / "sets", "set-b.tar.gz")
+    (tmp_path / "sets" / "set-a").mkdir()
+    broken(tmp_path / "meds" / "data", "9.parquet")
+    doors: list[Callable[[], object]] = [
+        lambda: read_eicu(eicu),
+        lambda: read_mimic_iv(mimic, work=tmp_path / "work", notes=mimic),
+        lambda: read_physionet2012(tmp_path / "challenge"),
+        lambda: read_physionet2012(tmp_path / "sets"),
+        lambda: list(visible_files(tmp_path / "meds" / "data", ".parquet")),
+    ]
+    for read in doors:
+        with pytest.raises(SourceError, match="fewer than 10 links that lead nowhere") as refused:
+            read()
+        assert "132500" not in str(refused.value)

@@ -15,7 +15,7 @@ from typing import BinaryIO, Final, cast
 
 from mmnar.errors import SourceError
 from mmnar.privacy import counted
-from mmnar.sources.reading.visible import is_hidden
+from mmnar.sources.reading.visible import is_hidden, refuse_broken_links
 
 HEADER: Final = "Time,Parameter,Value"
 """First line of a stay's file."""
@@ -55,6 +55,7 @@ class ChallengeFolder:
         if not root.is_dir():
             raise SourceError(f"data root '{root}'", "a folder", "none", "give the folder with the challenge's sets")
         self._root = root
+        refuse_broken_links(root, (p for p in root.iterdir() if p.name.lower().startswith(("set-", "outcomes"))))
         self._by_name = {path.name.lower(): path for path in sorted(root.iterdir(), reverse=True)}
         self._passed: Counter[tuple[str, str]] = Counter()
         self._beside: list[str] = []
@@ -146,7 +147,9 @@ def _check_no_stay(path: Path, name: PurePosixPath, content: Callable[[], bytes]
 
 def _of_folder(folder: Path) -> Iterator[tuple[PurePosixPath, Callable[[], bytes]]]:
     """Relative path of each file below a folder, and its content."""
-    for path in sorted(folder.rglob("*")):
+    there = sorted(folder.rglob("*"))
+    refuse_broken_links(folder, there)
+    for path in there:
         if path.is_file():
             yield PurePosixPath(path.relative_to(folder).as_posix()), path.read_bytes
 

@@ -26,7 +26,7 @@ from mmnar.sources.reading.blocks import AHEAD, BATCH_ROWS, NotWholeError, ahead
 from mmnar.sources.reading.cells import CellReader
 from mmnar.sources.reading.ledger import Ledger
 from mmnar.sources.reading.packing import FormError, unpacked
-from mmnar.sources.reading.visible import is_hidden
+from mmnar.sources.reading.visible import is_hidden, refuse_broken_links
 
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
 
@@ -315,7 +315,9 @@ def _tables(files: Iterable[Path]) -> dict[str, list[Path]]:
 def _visible(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return [path for path in sorted(folder.iterdir()) if not is_hidden(Path(path.name)) and path.is_file()]
+    there = [path for path in sorted(folder.iterdir()) if not is_hidden(Path(path.name))]
+    refuse_broken_links(folder, (path for path in there if path.name.lower().endswith(SUFFIXES)))
+    return [path for path in there if path.is_file()]
 
 
 def _damaged(table: str, path: Path, fact: str) -> SourceError:
