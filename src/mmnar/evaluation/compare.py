@@ -108,11 +108,15 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def correct(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
-    """Fill ``p_holm`` over all comparisons of one metric of one task; refused ones do not count."""
+def correct(comparisons: Sequence[Comparison], by_task: bool = True) -> tuple[Comparison, ...]:
+    """Fill ``p_holm`` over all comparisons of one metric of one task, or of all tasks; refused ones do not count."""
+
+    def family_of(c: Comparison) -> tuple[str, str]:
+        return (c.task if by_task else "", c.metric)
+
     corrected = list(comparisons)
-    for family in dict.fromkeys((c.task, c.metric) for c in comparisons):
-        tested = [(i, c.p) for i, c in enumerate(comparisons) if (c.task, c.metric) == family and c.p is not None]
+    for family in dict.fromkeys(map(family_of, comparisons)):
+        tested = [(i, c.p) for i, c in enumerate(comparisons) if family_of(c) == family and c.p is not None]
         for (i, _), q in zip(tested, holm([p for _, p in tested]), strict=True):
             corrected[i] = replace(comparisons[i], p_holm=q)
     return tuple(corrected)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -13,8 +14,9 @@ from mmnar.evaluation.curves import curves
 from mmnar.evaluation.intervals import Resampling
 from mmnar.evaluation.metrics import LOG_CLIP
 from mmnar.evaluation.oracle import oracle_bound
+from mmnar.evaluation.panels import compare_panel, rate
 from mmnar.evaluation.patterns import pattern_rows, split_metrics
-from mmnar.evaluation.result import Comparison, ModelTask, OracleBound, Result, TaskCounts, decimals
+from mmnar.evaluation.result import Comparison, ModelTask, OracleBound, PanelModel, Result, TaskCounts, decimals
 from mmnar.evaluation.scored import Scored, score
 from mmnar.evaluation.simulated import simulated_metrics
 from mmnar.evaluation.subgroups import subgroup_rows, tied_rows
@@ -54,15 +56,17 @@ def evaluate(
     resampling = Resampling.draw(first.subject_id, resamples, seed)
     tasks: dict[str, dict[str, ModelTask]] = {}
     comparisons: list[Comparison] = []
+    scored: dict[str, dict[str, Scored]] = {}
+    # a control, rectified or not, is what the others are held against
+    pairs = [(name, control) for name in models if name.removesuffix(RECTIFIED) not in controls for control in controls]
+    gathered = {task for panel in first.panels if len(panel.tasks) > 1 for task in panel.tasks}
     for task in first.tasks:
-        scores = {name: judged(p, task, resampling) for name, p in models.items()}
+        scores = scored[task] = {name: judged(p, task, resampling) for name, p in models.items()}
         bounds = _bounds(models, scores, resampling)
         tasks[task] = {name: _model_task(models[name], s, bounds[name], resampling) for name, s in scores.items()}
-        for name in models:
-            # a control, rectified or not, is what the others are held against
-            if name.removesuffix(RECTIFIED) not in controls:
-                for control in controls:
-                    comparisons += compare(scores[name], scores[control], resampling, seed)
+        for name, control in pairs if task not in gathered else ():
+            comparisons += compare(scores[name], scores[control], resampling, seed)
+    panels = judge_panels({name: [p] for name, p in models.items()}, scored, pairs, resampling, seed)
     return Result(
         tasks=tasks,
         counts={task: _counts(first, task) for task in first.tasks},
@@ -75,8 +79,47 @@ def evaluate(
             "log_loss_clip": LOG_CLIP,
             "controls": list(controls),
             "models": {name: p.provenance for name, p in models.items()},
+            "panels": [asdict(panel) for panel in first.panels],
         },
+        panels=panels.models,
+        panel_comparisons=panels.comparisons,
     )
+
+
+class Panels(NamedTuple):
+    """What is found of panels: panel → model → numbers, and the comparisons, corrected."""
+
+    models: dict[str, dict[str, PanelModel]]
+    comparisons: tuple[Comparison, ...]
+
+
+def judge_panels(
+    models: Mapping[str, Sequence[Predictions[Test]]],
+    scored: Mapping[str, Mapping[str, Scored]],
+    pairs: Sequence[tuple[str, str]],
+    resampling: Resampling,
+    seed: int,
+) -> Panels:
+    """Every panel of the predictions.
+
+    Args:
+        models: name → test predictions, one for each seed of training; of several a metric is the mean.
+        scored: task → name → what was computed of the task (the mean over seeds).
+        pairs: (model, control) to be compared, but for panels of a single task, whose task is compared.
+    """
+    found: dict[str, dict[str, PanelModel]] = {}
+    comparisons: list[Comparison] = []
+    first = next(iter(models.values()))[0]
+    for panel in first.panels:
+        rated = {}
+        for name, seeds in models.items():
+            coarse = any(is_coarse(seeds[0], scored[task][name]) for task in panel.tasks)
+            scores = {task: scored[task][name] for task in panel.tasks}
+            rated[name] = rate(name, seeds, panel, scores, coarse, resampling)
+        found[panel.name] = {name: of.found for name, of in rated.items()}
+        for a, b in pairs if len(panel.tasks) > 1 else ():
+            comparisons += compare_panel(panel, rated[a], rated[b], resampling, seed)
+    return Panels(found, correct(comparisons, by_task=False))
 
 
 def _named(predictions: Sequence[Predictions[Test]]) -> dict[str, Predictions[Test]]:

@@ -150,6 +150,33 @@ class ModelTask:
 
 
 @dataclass(frozen=True)
+class PanelModel:
+    """One model on one panel of outcomes; see ``evaluation.panels``.
+
+    Args:
+        metrics: Name → value; ``macro_…`` are means over outcomes.
+        counted: Outcomes that enter the means of ranking metrics.
+        left_out: Outcome → why it does not.
+        coarse: A rank metric of one of its outcomes is, see ``ModelTask.coarse``.
+        few: Fewer than ten patients are on one side of a decision, so that its metrics have two decimals.
+    """
+
+    metrics: dict[str, Estimate]
+    counted: tuple[str, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
+    coarse: bool = False
+    few: bool = False
+
+    def digits(self, metric: str) -> int:
+        """Decimals of a metric that may be shown."""
+        return COARSE if (self.coarse if metric in ("macro_auroc", "macro_auprc") else self.few) else DIGITS
+
+    def disclosed(self) -> PanelModel:
+        """With the digits that may be shown."""
+        return replace(self, metrics={name: of.rounded(self.digits(name)) for name, of in self.metrics.items()})
+
+
+@dataclass(frozen=True)
 class TaskCounts:
     """Whom the task was asked of in the test fold.
 
@@ -169,13 +196,25 @@ class Result:
 
     ``metrics`` names: auroc, auprc, brier, log_loss, ece, auroc_within_pattern, auroc_between_pattern,
     pattern_pair_share, and for simulated data auroc_gap_to_bayes, kl_to_bayes, brier_to_bayes.
-    A rectified model appears as ``<model>+rectifier``.
+    A rectified model appears as ``<model>+rectifier``. Tasks of a panel of several are compared as a panel alone.
+
+    Args:
+        panels: panel → model → numbers, of panels in ``provenance["panels"]``.
+        panel_comparisons: ``task`` is the panel's name; corrected over models and panels for each metric.
     """
 
     tasks: dict[str, dict[str, ModelTask]]
     counts: dict[str, TaskCounts]
     comparisons: tuple[Comparison, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    panels: dict[str, dict[str, PanelModel]] = field(default_factory=dict)
+    panel_comparisons: tuple[Comparison, ...] = ()
+
+    @property
+    def gathered(self) -> dict[str, tuple[str, ...]]:
+        """Panels of several tasks, which are shown as one."""
+        panels = {p["name"]: tuple(p["tasks"]) for p in self.provenance.get("panels", ())}
+        return {name: tasks for name, tasks in panels.items() if len(tasks) > 1}
 
     @property
     def out_of_fold(self) -> bool:
@@ -192,6 +231,8 @@ class Result:
             comparisons=tuple(
                 c.disclosed(bool({(c.task, c.model), (c.task, c.control)} & coarse)) for c in self.comparisons
             ),
+            panels={name: {m: of.disclosed() for m, of in models.items()} for name, models in self.panels.items()},
+            panel_comparisons=tuple(disclosed_of_panel(c, self.panels) for c in self.panel_comparisons),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -208,6 +249,8 @@ class Result:
             },
             "counts": {t: asdict(c) for t, c in self.counts.items()},
             "comparisons": [asdict(c) for c in self.comparisons],
+            "panels": {name: {m: asdict(of) for m, of in models.items()} for name, models in self.panels.items()},
+            "panel_comparisons": [asdict(c) for c in self.panel_comparisons],
             "details": {
                 task: {
                     model: {k: v for k, v in asdict(entry).items() if k != "metrics"} for model, entry in models.items()
@@ -230,6 +273,13 @@ def decimals(metric: str, coarse: bool) -> int:
     if metric in EXACT_RISKS:
         return DIGITS + 2
     return COARSE if metric == PAIR_SHARE or (coarse and metric in RANKING) else DIGITS
+
+
+def disclosed_of_panel(comparison: Comparison, panels: dict[str, dict[str, PanelModel]]) -> Comparison:
+    """With the digits that both models' metric may have."""
+    models = panels[comparison.task]
+    digits = min(models[name].digits(comparison.metric) for name in (comparison.model, comparison.control))
+    return replace(comparison, difference=comparison.difference.rounded(digits))
 
 
 def disclosed_metrics(metrics: dict[str, Estimate], coarse: bool) -> dict[str, Estimate]:
