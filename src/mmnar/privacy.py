@@ -17,6 +17,10 @@ FEW_WITH: Final = f"fewer than {SMALL_CELL} patients with it"
 FEW_WITHOUT: Final = f"fewer than {SMALL_CELL} patients without it"
 COMPLEMENT: Final = "withheld: with the total it would give a small count away"
 UNASKED: Final = "withheld: of fewer than 10 patients the outcome is not known"
+BETWEEN: Final = (
+    f"withheld: fewer than {SMALL_CELL} patients with or without the event have a risk above it, below it, or between "
+    "it and another threshold"
+)
 BY_GROUP: Final = "withheld: risks that are the same for all of a group would give small counts away"
 
 

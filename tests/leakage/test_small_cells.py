@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,12 @@ from sklearn.metrics import roc_auc_score
 from mmnar.dataset.store import make_dataset, write_store
 from mmnar.evaluation.atlas import pooled_flows
 from mmnar.evaluation.audit import audit, audit_text
+from mmnar.evaluation.evaluate import evaluate
+from mmnar.evaluation.thresholds import stated
 from mmnar.predictions import Predictions
 from mmnar.report.atlas import describe
 from mmnar.report.build import build_report
+from mmnar.roles import Test
 from mmnar.schema import Feature, ModalitySpec, Schema, Task
 from mmnar.workflow import train_run
 
@@ -73,14 +76,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     schema = Schema(
         tuple(ModalitySpec(m, (Feature(f"{m}0"), Feature(f"{m}1"))) for m in MODALITIES),
         (Task("death", "at 48 h", "death"), Task("return", "at discharge", "return")),
-        ("part",),
+        ("part", "site"),
     )
     part = np.where(joined["id"] < 10_000, "test", "rest")
+    site = np.where(rng.random(len(part)) < 0.02, "rare", np.where(rng.random(len(part)) < 0.5, "north", "south"))
     n = len(part)
     flow = [{"rule": r, "kept": k, "subjects": k, "hindsight": False} for r, k in (("all", n + 3), ("adult", n))]
     ids = joined["id"]
     data = make_dataset(
-        schema, values, joined["labels"], joined["asked"], ids, ids, ids, ids, {"part": part},
+        schema, values, joined["labels"], joined["asked"], ids, ids, ids, ids, {"part": part, "site": site},
         {"source": "planted", "source_version": "1", "attrition": {"cohort": flow}},
     )  # fmt: skip
     return write_store(tmp_path_factory.mktemp("planted") / "store", data)
@@ -148,6 +152,109 @@ def test_no_piece_of_a_curve_holds_few(shared: Shared) -> None:
             width = 2 * Z / (1 + Z**2 / n) * np.sqrt(rate * (1 - rate) / n + Z**2 / (4 * n**2))
             best = n[np.argmin(abs(width - (high - low)))]
             assert min(rate * best, (1 - rate) * best) > 9, (task, model, best, rate)
+
+
+# --- thresholds -------------------------------------------------------------------------------------------------------
+
+
+def cuts_of(found: dict[str, Any], events: int, others: int) -> list[tuple[int, int]]:
+    """(with, without the event) above each risk of which anything is told: corners, thresholds, edges of bars."""
+    told = {(round(y * events), round(x * others)) for x, y in zip(found["roc"]["x"], found["roc"]["y"], strict=True)}
+    for point in found["decided"]["points"]:
+        of = {name: e["value"] for name, e in point["figures"].items()}
+        if of.get("sensitivity") is not None:
+            told.add((round(of["sensitivity"] * events), round((1 - of["specificity"]) * others)))
+    above = [0, 0]
+    for b in reversed(found["decided"]["risks"]):
+        above = [above[0] + round(b["with_event"] * events), above[1] + round(b["without"] * others)]
+        told.add((above[0], above[1]))
+    return sorted(told)
+
+
+def test_no_two_risks_of_which_anything_is_told_have_few_between_them(shared: Shared) -> None:
+    tables = 0
+    for task, model, found, events, others in curves_of(shared.result):
+        cuts = cuts_of(found, events, others)
+        for (e, f), (more_e, more_f) in pairwise(cuts):
+            assert min(more_e - e, more_f - f) >= 10, (task, model, cuts)
+        tables += any(p["figures"].get("alerts", {}).get("value") is not None for p in found["decided"]["points"])
+    assert tables >= 3
+
+
+def test_net_benefit_at_close_thresholds_is_not_told(shared: Shared) -> None:
+    """Of n · NB(t) = TP − FP t / (1 − t) at many thresholds, an attacker solves for TP and FP at each. The figures that
+    nobody withheld would give some of the differences away.
+    """
+    p: Predictions[Any] = shared.test
+    risk, y, asked = p.task("death")
+    at = shared.result["decisions"]["death"]
+    of = shared.result["details"]["death"]["pattern-only"]["decided"]["points"]
+    told = [q["threshold"] for q in of if q["figures"]["net_benefit"]["value"] is not None]
+    everything = [t for t, _ in at["everyone"]]
+    assert set(told) <= {q["threshold"] for q in of}
+
+    def between(thresholds: list[float]) -> list[tuple[int, int]]:
+        edges = [-1.0, *sorted(thresholds), 2.0]
+        inside = [asked & (risk >= a) & (risk < b) for a, b in pairwise(edges)]
+        return [(int((i & y).sum()), int((i & ~y).sum())) for i in inside]
+
+    assert all(cell == (0, 0) or min(cell) >= 10 for cell in between(told))
+    # the attack has teeth
+    assert any(0 < e < 10 or 0 < f < 10 for e, f in between(everything))
+
+
+def test_rates_by_group_leave_no_small_cell(shared: Shared) -> None:
+    """A group's rate and its counts tell how many of it have an alert; the total less those, how many of the others."""
+    read = 0
+    for task, _, found, events, others in curves_of(shared.result):
+        main = shared.result["decisions"][task]["main"]
+        of = next(p["figures"] for p in found["decided"]["points"] if p["threshold"] == main)
+        for attribute, fair in found["decided"]["fairness"].items():
+            counts = {row["group"]: (row["events"], row["n"]) for row in found["subgroups"][attribute]}
+            total = (
+                [round(of["sensitivity"]["value"] * events), round((1 - of["specificity"]["value"]) * others)]
+                if fair["rows"]
+                else []
+            )
+            left = [*total, events - total[0], others - total[1]] if total else []
+            for row in fair["rows"]:
+                e, n = counts.get(row["group"], (None, None))
+                if e is None:
+                    continue
+                hits = round(row["rates"]["sensitivity"]["value"] * e)
+                false = round(row["rates"]["false_alarms"]["value"] * (n - e))
+                cells = [hits, false, e - hits, n - e - false]
+                assert min(cells) >= 10, (task, attribute, row, cells)
+                left = [a - b for a, b in zip(left, cells, strict=True)]
+                read += 1
+            assert all(v == 0 or v >= 10 for v in left), (task, attribute, left)
+    assert read >= 4
+
+
+def numbers_that_fit(shares: list[float], digits: int, most: int) -> list[int]:
+    """Totals of which every share is a whole number of patients, as far as its decimals tell."""
+    v = np.array(shares)
+    return [k for k in range(10, most) if (abs(np.round(v * k) - v * k) <= 0.5 * 10**-digits * k + 1e-9).all()]
+
+
+def test_decimals_do_not_tell_how_many_were_asked_of_all_but_a_few(draw: Any) -> None:
+    """Four decimals of twenty corners fit one number of patients alone."""
+    p = draw(700, Test, tasks=("death",))
+    asked = np.ones_like(p.label_mask)
+    asked[np.flatnonzero(~p.labels[:, 0])[:5]] = False
+    result = evaluate(replace(p, label_mask=asked), resamples=20, thresholds={"death": stated([0.2], "death")})
+    found = result.to_dict()["details"]["death"]["made_up"]
+    assert found["decided"]["coarse"]
+    others = int((asked[:, 0] & ~p.labels[:, 0]).sum())
+    exact = result.tasks["death"]["made_up"].roc.x
+    assert numbers_that_fit(list(exact), 4, 700) == [others]
+    assert len(numbers_that_fit(found["roc"]["x"], 2, 700)) > 100
+    assert {
+        len(repr(e["value"]).partition(".")[2])
+        for q in found["decided"]["points"]
+        for e in q["figures"].values()
+        if e["value"]
+    } <= {1, 2}
 
 
 # --- totals -----------------------------------------------------------------------------------------------------------

@@ -74,7 +74,12 @@ def train(store: Path, *overrides: str, model: str = "stack", out: Path, resume:
 @app.command
 @writes_out
 def evaluate(
-    *runs: Path, on: Path | None = None, store: Path | None = None, out: Path | None = None, resamples: int = 1000
+    *runs: Path,
+    on: Path | None = None,
+    store: Path | None = None,
+    out: Path | None = None,
+    resamples: int = 1000,
+    thresholds: tuple[str, ...] = (),
 ) -> None:
     """Metrics with intervals and paired tests of one or more runs.
 
@@ -84,12 +89,14 @@ def evaluate(
         store: The runs' store, if it has moved since training; with --on it tells whether a patient was trained on.
         out: Also write result.json there.
         resamples: Of the patient-clustered bootstrap.
+        thresholds: Such as mortality=0.1,0.2: risks at which a task's alerts are judged, the main one first.
     """
     from mmnar.files import write_whole
     from mmnar.report.terminal import result_text
     from mmnar.workflow import evaluate_runs
 
-    result = evaluate_runs(_opened(runs), on=on, store=store, resamples=resamples)
+    at = _thresholds(thresholds)
+    result = evaluate_runs(_opened(runs), on=on, store=store, resamples=resamples, thresholds=at)
     if out:
         write_whole(out / "result.json", result.save)
     print(result_text(result))
@@ -104,6 +111,7 @@ def report(
     store: Path | None = None,
     resamples: int = 1000,
     predictions: Path | None = None,
+    thresholds: tuple[str, ...] = (),
 ) -> None:
     """One offline HTML file and result.json: no patient's row, no count under ten.
 
@@ -114,10 +122,14 @@ def report(
         store: The store, if it has moved since training.
         resamples: Of the patient-clustered bootstrap.
         predictions: Also write every model's risks to this .parquet file, patient by patient: not to be passed on.
+        thresholds: Such as mortality=0.1,0.2: risks at which a task's alerts are judged, the main one first.
     """
     from mmnar.report.build import build_report
 
-    path = build_report(_opened(runs), out, on=on, store=store, resamples=resamples, predictions=predictions)
+    at = _thresholds(thresholds)
+    path = build_report(
+        _opened(runs), out, on=on, store=store, resamples=resamples, predictions=predictions, thresholds=at
+    )
     print(f"report: {path}")
 
 
@@ -160,6 +172,21 @@ def models(name: str | None = None) -> None:
         card = estimator(known).card
         kind = "control" if card["control"] else "method"
         print(f"{known:20} {kind:8} {card['title']}\n{'':29} {card['paper']}")
+
+
+def _thresholds(words: tuple[str, ...]) -> dict[str, list[float]]:
+    """
+    Raises:
+        ConfigError: Not TASK=RISK,RISK.
+    """
+    found = {}
+    for word in words:
+        task, _, values = word.partition("=")
+        try:
+            found[task] = [float(v) for v in values.split(",")]
+        except ValueError:
+            raise ConfigError("--thresholds", "TASK=RISK,RISK", f"'{word}'", "write mortality=0.1,0.2") from None
+    return found
 
 
 def _opened(runs: tuple[Path, ...]) -> list[Run]:

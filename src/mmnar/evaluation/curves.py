@@ -1,18 +1,22 @@
 """Curves of a report: ROC, precision-recall, reliability, in pieces of which none tells a small count.
 
-The three curves of a model have their corners at the same risks. Between two corners lie at least ten patients with the
-event and ten without, and at least one fiftieth of either: from the slope of a piece and the totals follows no smaller
-count.
+The three curves of a model, and the bars of its risks, have their corners at the same risks, among them the thresholds
+at which it is judged. Between two corners lie at least ten patients with the event and ten without: from the slope of a
+piece and the totals follows no smaller count. Corners that no threshold makes lie at least a fiftieth of either apart.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmnar.evaluation.cuts import stretches
+from mmnar.evaluation.decided import RiskBin
 from mmnar.evaluation.result import Curve
 from mmnar.privacy import SMALL_CELL
 
@@ -33,10 +37,13 @@ class Curves:
     roc: Curve | None = None
     pr: Curve | None = None
     calibration: Curve | None = None
+    risks: tuple[RiskBin, ...] = ()
 
 
-def curves(y: Float, p: Float, fold: Int, subject: Int, row: Int | None = None) -> Curves:
-    """ROC, precision-recall and reliability of n rows.
+def curves(
+    y: Float, p: Float, fold: Int, subject: Int, row: Int | None = None, thresholds: Sequence[float] = ()
+) -> Curves:
+    """ROC, precision-recall and reliability of n rows, and where the risks of those with and without the event lie.
 
     Over several folds, whose models are not comparable, corners lie at the same share of each fold's patients and rates
     are those of all folds together (threshold averaging, Fawcett 2006).
@@ -45,12 +52,15 @@ def curves(y: Float, p: Float, fold: Int, subject: Int, row: Int | None = None) 
         y, p, fold, subject: (n,) outcome, risk, fold, patient.
         row: (n,) row of the table by group, where the model gives everybody of a group one risk. The groups that share
             a row there share their mean risk here, or a piece minus a row would tell a small count.
+        thresholds: Risks at which figures of the model are shown (``cuts.withheld``).
     """
+    stretch = stretches(p, thresholds)
     if row is not None:
-        p = _row_means(p, row)
+        p = row_means(p, row)
         fold = np.zeros_like(fold)
-    score = _rank_share(p, fold)
-    piece = pieces(score, y, subject)
+    by_risk = pieces(p, y, subject, stretch)
+    # ranks within several folds are not in the order of the risks, and thresholds no corners of theirs
+    piece = pieces(_rank_share(p, fold), y, subject) if np.any(fold != fold[:1]) else by_risk
     last = int(piece.max(initial=0))
     if last < 1:
         return Curves()
@@ -62,17 +72,31 @@ def curves(y: Float, p: Float, fold: Int, subject: Int, row: Int | None = None) 
         roc=_curve([0.0, *false], [0.0, *recall]),
         pr=_curve([0.0, *recall], [precision[0], *precision]),
         calibration=_reliability(piece, y, p),
+        risks=_risks(by_risk, y, p, thresholds),
     )
 
 
-def pieces(score: Float, y: Float, subject: Int) -> Int:
+def pieces(score: Float, y: Float, subject: Int, stretch: Int | None = None) -> Int:
     """(n,) piece of each row, 0 = the highest scores; equal scores are never parted.
 
     A piece is closed as soon as it holds enough patients with the event and enough without; what is left over joins the
-    last one closed.
+    last one closed of its stretch.
+
+    Args:
+        stretch: (n,) falling as the score rises, each with ten patients with the event and ten without: pieces end
+            where it does.
     """
-    sides = [np.unique(subject[y == side]) for side in (1, 0)]
-    least = [max(SMALL_CELL, -(-len(side) // PIECES)) for side in sides]
+    least = [max(SMALL_CELL, -(-len(np.unique(subject[y == side])) // PIECES)) for side in (1, 0)]
+    stretch = np.zeros(len(score), dtype=np.int64) if stretch is None else stretch
+    found, before = np.zeros(len(score), dtype=np.int64), 0
+    for k in np.unique(stretch):
+        mine = np.flatnonzero(stretch == k)
+        found[mine] = before + _closed(score[mine], y[mine], subject[mine], least)
+        before = int(found[mine].max()) + 1
+    return found
+
+
+def _closed(score: Float, y: Float, subject: Int, least: Sequence[int]) -> Int:
     order = np.argsort(-score, kind="stable")
     starts = np.flatnonzero(np.diff(score[order], prepend=np.inf))
     found = np.zeros(len(score), dtype=np.int64)
@@ -87,7 +111,8 @@ def pieces(score: Float, y: Float, subject: Int) -> Int:
     return np.minimum(found, max(number - 1, 0))
 
 
-def _row_means(p: Float, row: Int) -> Float:
+def row_means(p: Float, row: Int) -> Float:
+    """(n,) mean risk of each row's row of the table."""
     return np.asarray((np.bincount(row, p) / np.maximum(np.bincount(row), 1))[row])
 
 
@@ -102,13 +127,18 @@ def _rank_share(p: Float, fold: Int) -> Float:
     return share
 
 
-def _reliability(piece: Int, y: Float, p: Float) -> Curve:
-    """Observed rate over mean risk with Wilson's (1927) 95 % interval, from the lowest risk: about ten bins of equal
-    size, whole pieces each. The interval takes rows as independent.
-    """
+def _bins(piece: Int) -> Int:
+    """(n,) about ten bins of equal size, whole pieces each, from the lowest risk."""
     size = np.bincount(piece)
     middle = (np.cumsum(size) - size / 2) / size.sum()
-    bins = np.minimum((BINS * (1 - middle)).astype(np.int64), BINS - 1)[piece]
+    return np.asarray(np.minimum((BINS * (1 - middle)).astype(np.int64), BINS - 1)[piece])
+
+
+def _reliability(piece: Int, y: Float, p: Float) -> Curve:
+    """Observed rate over mean risk with Wilson's (1927) 95 % interval, from the lowest risk, bin by bin. The interval
+    takes rows as independent.
+    """
+    bins = _bins(piece)
     points = []
     for b in np.unique(bins):
         rows = bins == b
@@ -117,6 +147,25 @@ def _reliability(piece: Int, y: Float, p: Float) -> Curve:
         half = Z95 / (1 + Z95**2 / n) * np.sqrt(rate * (1 - rate) / n + Z95**2 / (4 * n**2))
         points.append((float(p[rows].mean()), rate, max(0.0, centre - float(half)), min(1.0, centre + float(half))))
     return _curve(*zip(*points, strict=True))
+
+
+def _risks(piece: Int, y: Float, p: Float, thresholds: Sequence[float]) -> tuple[RiskBin, ...]:
+    """The same bins, from a risk to a risk, as shares of those with and of those without the event."""
+    bins = _bins(piece)
+    rows = [bins == b for b in np.unique(bins)]
+    edges = [0.0, *(_edge(p[a].max(), p[b].min(), thresholds) for a, b in pairwise(rows)), 1.0]
+    events, others = y.sum(), (1 - y).sum()
+    shares = [(float(y[r].sum() / events), float((1 - y[r]).sum() / others)) for r in rows]
+    return tuple(RiskBin(a, b, *of) for (a, b), of in zip(pairwise(edges), shares, strict=True))
+
+
+def _edge(below: float, above: float, thresholds: Sequence[float]) -> float:
+    """A risk that parts two bins: a threshold, if one does."""
+    between = [t for t in thresholds if below < t <= above]
+    middle = float(below + above) / 2
+    return next(
+        (e for e in (*between, round(middle, 2), round(middle, 3)) if below < e <= above), round(middle, DIGITS)
+    )
 
 
 def _curve(*columns: Float | list[float] | tuple[float, ...]) -> Curve:

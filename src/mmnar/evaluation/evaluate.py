@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmnar.errors import ConfigError, LeakageError, SchemaError, nearest
 from mmnar.evaluation.compare import compare, correct, same_sample
 from mmnar.evaluation.curves import curves
+from mmnar.evaluation.decide import alerts_of, decided, no_decisions, task_decisions
+from mmnar.evaluation.decided import TaskDecisions
+from mmnar.evaluation.decisions import Judged
 from mmnar.evaluation.intervals import Resampling
 from mmnar.evaluation.metrics import LOG_CLIP
 from mmnar.evaluation.oracle import oracle_bound
@@ -20,17 +25,24 @@ from mmnar.evaluation.result import Comparison, ModelTask, OracleBound, PanelMod
 from mmnar.evaluation.scored import Scored, score
 from mmnar.evaluation.simulated import simulated_metrics
 from mmnar.evaluation.subgroups import subgroup_rows, tied_rows
+from mmnar.evaluation.thresholds import Thresholds, check_tasks, usual
 from mmnar.ops.threads import one_thread
 from mmnar.predictions import Predictions
 from mmnar.privacy import FEW, FEW_OUTCOMES, SMALL_CELL, UNASKED, few
 from mmnar.roles import Test
+
+Int = NDArray[np.int64]
 
 RECTIFIED: Final = "+rectifier"
 
 
 @one_thread
 def evaluate(
-    *predictions: Predictions[Test], controls: Sequence[str] = (), resamples: int = 1000, seed: int = 0
+    *predictions: Predictions[Test],
+    controls: Sequence[str] = (),
+    resamples: int = 1000,
+    seed: int = 0,
+    thresholds: Mapping[str, Thresholds] | None = None,
 ) -> Result:
     """Every number of a report, from predictions alone.
 
@@ -40,11 +52,13 @@ def evaluate(
         controls: Names of models that every other model is compared with.
         resamples: Patient-clustered bootstrap resamples, and sign flips of the permutation tests.
         seed: Of both.
+        thresholds: Task → where risks are judged as decisions, said before these patients were looked at; default:
+            the same for every task.
 
     Raises:
         LeakageError: Not test predictions, or some of their subjects were seen by what scored them.
         SchemaError: No, equal or missing names; a rectified model without its base; samples that differ.
-        ConfigError: An unknown control.
+        ConfigError: An unknown control, or thresholds of an unknown task.
     """
     models = _named(predictions)
     for control in controls:
@@ -53,17 +67,29 @@ def evaluate(
                 "evaluate.controls", "names of evaluated models", f"'{control}'", nearest(control, models)
             )
     first = predictions[0]
+    check_tasks(thresholds or {}, first.tasks)
     resampling = Resampling.draw(first.subject_id, resamples, seed)
     tasks: dict[str, dict[str, ModelTask]] = {}
     comparisons: list[Comparison] = []
     scored: dict[str, dict[str, Scored]] = {}
+    decisions: dict[str, TaskDecisions] = {}
     # a control, rectified or not, is what the others are held against
-    pairs = [(name, control) for name in models if name.removesuffix(RECTIFIED) not in controls for control in controls]
+    others = [name for name in models if name.removesuffix(RECTIFIED) not in controls]
+    pairs = list(product(others, controls))
     gathered = {task for panel in first.panels if len(panel.tasks) > 1 for task in panel.tasks}
     for task in first.tasks:
+        at = (thresholds or {}).get(task) or usual()
         scores = scored[task] = {name: judged(p, task, resampling) for name, p in models.items()}
         bounds = _bounds(models, scores, resampling)
-        tasks[task] = {name: _model_task(models[name], s, bounds[name], resampling) for name, s in scores.items()}
+        counts = _counts(first, task)
+        tied = {name: tied_rows(models[name], s.rows, s.y, s.p) for name, s in scores.items()}
+        alerts = {name: alerts_of(s, tied[name], at, resampling) for name, s in scores.items()}
+        tasks[task] = {
+            name: _model_task(models[name], s, bounds[name], alerts[name], tied[name], at, counts, resampling, seed)
+            for name, s in scores.items()
+        }
+        reason = no_decisions(next(iter(scores.values())), counts)
+        decisions[task] = task_decisions(alerts, controls, others, at, counts, reason)
         for name, control in pairs if task not in gathered else ():
             comparisons += compare(scores[name], scores[control], resampling, seed)
     panels = judge_panels({name: [p] for name, p in models.items()}, scored, pairs, resampling, seed)
@@ -83,6 +109,7 @@ def evaluate(
         },
         panels=panels.models,
         panel_comparisons=panels.comparisons,
+        decisions=decisions,
     )
 
 
@@ -172,9 +199,19 @@ def _bounds(
     return bounds
 
 
-def _model_task(predictions: Predictions[Any], scored: Scored, bound: OracleBound, resampling: Resampling) -> ModelTask:
+def _model_task(
+    predictions: Predictions[Any],
+    scored: Scored,
+    bound: OracleBound,
+    alerts: Judged,
+    tied: Int | None,
+    thresholds: Thresholds,
+    counts: TaskCounts,
+    resampling: Resampling,
+    seed: int,
+) -> ModelTask:
     y, p, rows = scored.y, scored.p, scored.rows
-    drawn = curves(y, p, scored.fold, resampling.subject[rows], tied_rows(predictions, rows, y, p))
+    drawn = curves(y, p, scored.fold, resampling.subject[rows], tied, alerts.shown())
     return ModelTask(
         metrics=scored.metrics,
         patterns=pattern_rows(predictions, rows, y, p, resampling),
@@ -184,6 +221,7 @@ def _model_task(predictions: Predictions[Any], scored: Scored, bound: OracleBoun
         calibration=drawn.calibration,
         oracle=bound,
         coarse=is_coarse(predictions, scored),
+        decided=decided(predictions, scored, alerts, tied, drawn, counts, thresholds, resampling, seed),
     )
 
 

@@ -10,9 +10,12 @@ import json
 import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mmnar.predictions import OUT_OF_FOLD
+
+if TYPE_CHECKING:
+    from mmnar.evaluation.decided import Decided, TaskDecisions
 
 DIGITS: Final = 4
 """Decimals of a metric that is saved or shown."""
@@ -102,6 +105,10 @@ class Curve:
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
 
+    def rounded(self, digits: int) -> Curve:
+        """With so many decimals."""
+        return Curve(*(tuple(round(v, digits) for v in of) for of in (self.x, self.y, self.low, self.high)))
+
 
 @dataclass(frozen=True)
 class OracleBound:
@@ -132,20 +139,27 @@ class ModelTask:
     calibration: Curve | None = None
     oracle: OracleBound | None = None
     coarse: bool = False
+    decided: Decided | None = None
 
     def disclosed(self) -> ModelTask:
         """With the digits that may be shown."""
-        oracle = self.oracle
+        oracle, few_unasked = self.oracle, self.decided is not None and self.decided.coarse
         if oracle is not None:
             digits = decimals("auroc", self.coarse)
             gain = None if oracle.reported_gain is None else round(oracle.reported_gain, digits)
             oracle = replace(oracle, bound=oracle.bound.rounded(digits), reported_gain=gain)
+        # corners are shares of all with, or without the event: of many decimals only one number of either fits
+        curves = [of and of.rounded(COARSE if few_unasked else DIGITS) for of in (self.roc, self.pr, self.calibration)]
         return replace(
             self,
             metrics=disclosed_metrics(self.metrics, self.coarse),
             patterns=tuple(row.disclosed(self.coarse) for row in self.patterns),
             subgroups={name: tuple(r.disclosed(self.coarse) for r in rows) for name, rows in self.subgroups.items()},
+            roc=curves[0],
+            pr=curves[1],
+            calibration=curves[2],
             oracle=oracle,
+            decided=None if self.decided is None else self.decided.disclosed(),
         )
 
 
@@ -197,10 +211,12 @@ class Result:
     ``metrics`` names: auroc, auprc, brier, log_loss, ece, auroc_within_pattern, auroc_between_pattern,
     pattern_pair_share, and for simulated data auroc_gap_to_bayes, kl_to_bayes, brier_to_bayes.
     A rectified model appears as ``<model>+rectifier``. Tasks of a panel of several are compared as a panel alone.
+    What a model's risks are worth at thresholds is in ``ModelTask.decided``.
 
     Args:
         panels: panel → model → numbers, of panels in ``provenance["panels"]``.
         panel_comparisons: ``task`` is the panel's name; corrected over models and panels for each metric.
+        decisions: task → its thresholds, and what needs no model.
     """
 
     tasks: dict[str, dict[str, ModelTask]]
@@ -209,6 +225,7 @@ class Result:
     provenance: dict[str, Any] = field(default_factory=dict)
     panels: dict[str, dict[str, PanelModel]] = field(default_factory=dict)
     panel_comparisons: tuple[Comparison, ...] = ()
+    decisions: dict[str, TaskDecisions] = field(default_factory=dict)
 
     @property
     def gathered(self) -> dict[str, tuple[str, ...]]:
@@ -233,6 +250,7 @@ class Result:
             ),
             panels={name: {m: of.disclosed() for m, of in models.items()} for name, models in self.panels.items()},
             panel_comparisons=tuple(disclosed_of_panel(c, self.panels) for c in self.panel_comparisons),
+            decisions={task: of.disclosed() for task, of in self.decisions.items()},
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -251,6 +269,7 @@ class Result:
             "comparisons": [asdict(c) for c in self.comparisons],
             "panels": {name: {m: asdict(of) for m, of in models.items()} for name, models in self.panels.items()},
             "panel_comparisons": [asdict(c) for c in self.panel_comparisons],
+            "decisions": {task: asdict(of) for task, of in self.decisions.items()},
             "details": {
                 task: {
                     model: {k: v for k, v in asdict(entry).items() if k != "metrics"} for model, entry in models.items()

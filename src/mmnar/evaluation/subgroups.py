@@ -23,12 +23,19 @@ def subgroup_rows(
     """attribute -> one row per value among (n,) rows; patients without a value are the group "unknown"."""
     fold = predictions.fold[rows]
     tables = {}
-    for attribute in predictions.attributes:
-        group, names = _values(predictions, attribute)
-        grouping = Grouping.of(names, group, predictions.subject_id, rows, y, "other values")
-        tied = same_within(p, group[rows], fold)
+    for attribute, grouping in subgroupings(predictions, rows, y).items():
+        tied = same_within(p, _values(predictions, attribute)[0][rows], fold)
         tables[attribute] = group_rows(grouping, rows, y, p, fold, resampling, tied)
     return tables
+
+
+def subgroupings(predictions: Predictions[Any], rows: Int, y: Float) -> dict[str, Grouping]:
+    """attribute -> which row of its table each of (n,) rows is in."""
+    found = {}
+    for attribute in predictions.attributes:
+        group, names = _values(predictions, attribute)
+        found[attribute] = Grouping.of(names, group, predictions.subject_id, rows, y, "other values")
+    return found
 
 
 def tied_rows(predictions: Predictions[Any], rows: Int, y: Float, p: Float) -> Int | None:

@@ -88,6 +88,24 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{number(100 * share, digits)} %"
 
 
+def threshold_text(risk: float) -> str:
+    """A risk as the threshold of an alert, with as many digits as it has, four at most.
+
+    >>> threshold_text(0.1), threshold_text(0.075), threshold_text(0.1234)
+    ('10 %', '7.5 %', '12.34 %')
+    """
+    return f"{round(100 * risk, 2):g} %"
+
+
+def per_100(share: Estimate) -> str:
+    """A share as so many of 100, with its interval.
+
+    >>> per_100(Estimate(0.0953, 0.08, 0.112))
+    '9.5 (8.0 to 11.2)'
+    """
+    return _interval(share, 1, 100, "")
+
+
 def percent_interval(estimate: Estimate, digits: int = 1) -> str:
     """A share with its interval in percent.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ def build_report(
     resamples: int = 1000,
     title: str = "",
     predictions: Path | None = None,
+    thresholds: Mapping[str, Sequence[float]] | None = None,
 ) -> Path:
     """Judge runs on the same patients and write the report.
 
@@ -41,6 +42,7 @@ def build_report(
         store: Where the runs' store lies now, if it has moved since training.
         predictions: Also write every model's risks there, patient by patient. Not into the report's folder unless it is
             asked for: a report may be passed on, a patient's row may not.
+        thresholds: Task → risks at which its alerts are judged, the main one first.
 
     Returns:
         Path of report.html.
@@ -53,7 +55,7 @@ def build_report(
         raise ConfigError("runs", "at least one run folder", "none", "name the folders that `mmnar train` wrote")
     stores = [open_store(on)] if on else [store_of(run, store) for run in runs]
     data = stores[0]
-    result = evaluate_runs(runs, on=on, store=store, resamples=resamples)
+    result = evaluate_runs(runs, on=on, store=store, resamples=resamples, thresholds=thresholds)
     inputs = ReportInputs(
         title or f"Risk report: {source_of(data.manifest)}" + (" (external validation)" if on else ""),
         StoreFacts(data.manifest, availability(data), informativeness(data)),

@@ -16,6 +16,7 @@ from mmnar.report.inputs import ReportInputs, RunRecord
 from mmnar.report.parts.availability import availability
 from mmnar.report.parts.cohort import asked_of_the_scored, cohort, source_of
 from mmnar.report.parts.curves import curves
+from mmnar.report.parts.decisions import alerts, calibration, groups, has_decisions, has_fairness
 from mmnar.report.parts.groups import by_pattern, by_subgroup
 from mmnar.report.parts.missingness import missingness
 from mmnar.report.parts.models import cards, data, rectifiers, settings, training
@@ -102,9 +103,12 @@ def _parts(inputs: ReportInputs, shown: dict[str, Any]) -> list[tuple[str, Itera
         ("Is missingness informative?", missingness(signal) if signal else (), signal is not None),
         ("Performance", performance(result), bool(tasks)),
         ("Comparisons with controls", comparisons(result), bool(result.comparisons)),
+        ("Alerts at thresholds", alerts(result, manifest), has_decisions(result)),
+        ("Do risks mean what they say?", calibration(result, manifest), has_decisions(result)),
         ("Discrimination and calibration curves", curves(result), drawn),
         ("Observation patterns", by_pattern(result, atlas), by_patterns),
         ("Subgroups", by_subgroup(result), any(m.subgroups for m in entries)),
+        ("Alerts by group", groups(result, manifest), has_fairness(result)),
         ("Pattern calibration offsets", rectifiers(runs, result, atlas), any(r["rectifier"] for r in runs)),
         ("Distance to the exact Bayes risk", exact_risks(result), bool(metrics & set(TO_BAYES))),
         ("Training", training(runs), any(r["history"] for r in runs)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,35 +12,91 @@ from numpy.typing import NDArray
 from mmnar.cohort.split import Split
 from mmnar.dataset.store import PatientDataset, open_store, secret_of
 from mmnar.errors import ConfigError, StoreError
-from mmnar.evaluation.evaluate import evaluate
+from mmnar.evaluation.evaluate import RECTIFIED, evaluate
 from mmnar.evaluation.export import write_full, write_labels, write_predictions, write_splits
 from mmnar.evaluation.result import Result
+from mmnar.evaluation.thresholds import (
+    Thresholds,
+    check_tasks,
+    learned_rate,
+    of_rate,
+    per_hundred,
+    stated,
+    usual,
+)
 from mmnar.lock import fresh_folder
-from mmnar.predictions import Predictions
+from mmnar.predictions import OUT_OF_FOLD, Predictions
 from mmnar.roles import Test, key_mark
 from mmnar.workflow.run import Run
 
 
 def evaluate_runs(
-    runs: Sequence[Run], *, on: Path | None = None, store: Path | None = None, resamples: int = 1000, seed: int = 0
+    runs: Sequence[Run],
+    *,
+    on: Path | None = None,
+    store: Path | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    thresholds: Mapping[str, Sequence[float]] | None = None,
 ) -> Result:
     """Judge runs on the same patients: their own test fold, or every patient of another store.
 
     Args:
         on: Another store of the same schema (external validation); nothing is fitted on it.
         store: Where the runs' store lies now, if it has moved since: it tells whether somebody was fitted on.
+        thresholds: Task → risks at which its alerts are judged, the main one first; default: by the outcome rate among
+            the patients learned from (``thresholds_of``).
 
     Raises:
         SchemaError: The runs were scored on different samples, or the other store has another schema.
         LeakageError: A scored subject was seen in fitting.
         StoreError: Whether one was cannot be told: the runs' store is not there.
-        ConfigError: No runs.
+        ConfigError: No runs, thresholds of an unknown task, or outside (0, 1).
     """
     if not runs:
         raise ConfigError("runs", "at least one run folder", "none", "name the folders that `mmnar train` wrote")
+    at = thresholds_of(runs, thresholds or {}, out_of_fold_too=on is not None)
     scored = [p for run in runs for p in scored_predictions(run, on, store)]
     controls = [run.name for run in runs if run.record["card"]["control"]]
-    return evaluate(*scored, controls=controls, resamples=resamples, seed=seed)
+    return evaluate(*scored, controls=controls, resamples=resamples, seed=seed, thresholds=at)
+
+
+def thresholds_of(
+    runs: Sequence[Run], wanted: Mapping[str, Sequence[float]], out_of_fold_too: bool = False
+) -> dict[str, Thresholds]:
+    """Where the risks of each task are judged, from what was known before the scored patients were looked at.
+
+    Stated ones, or round risks about the outcome rate among the patients learned from; and of every model the risks
+    that 5, 10 and 20 of 100 of those patients reached out of fold. Where these risks are themselves what is judged,
+    there are no such thresholds, and without stated ones they are the same for every task.
+
+    Args:
+        wanted: Task → stated thresholds, the main one first.
+        out_of_fold_too: Others are judged, whatever a run was judged on.
+
+    Raises:
+        ConfigError: Thresholds of an unknown task, or outside (0, 1).
+    """
+    check_tasks(wanted, runs[0].test.tasks)
+    apart = [run for run in runs if out_of_fold_too or run.test.provenance.get("validation") != OUT_OF_FOLD]
+    learned = {run.name: (run.calibration(), run.rectifier()) for run in apart}
+    found = {}
+    for task in runs[0].test.tasks:
+        known = [of for of, _ in learned.values() if of is not None]
+        rate = next((r for r in (learned_rate(of, task) for of in known) if r is not None), None)
+        if task in wanted:
+            at = stated(wanted[task], task)
+        else:
+            at = usual() if rate is None else of_rate(rate, "by the outcome rate among the patients learned from")
+        per_100 = {}
+        for name, (of, rectifier) in learned.items():
+            if of is not None:
+                per_100[name] = per_hundred(of, task)
+            if of is not None and rectifier is not None:
+                # offsets hardly move a quantile of the risks that they were fitted on
+                per_100[name + RECTIFIED] = per_hundred(of.with_proba(rectifier.risks(of)), task)
+        found[task] = replace(at, per_100=per_100)
+    return found
 
 
 def scored_predictions(run: Run, on: Path | None = None, store: Path | None = None) -> list[Predictions[Test]]:

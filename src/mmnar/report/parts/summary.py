@@ -10,6 +10,7 @@ from mmnar.privacy import FEW_OUTCOMES
 from mmnar.render.blocks import Block, Heading, Listing, Paragraph
 from mmnar.render.wording import RECTIFIED, asked, count, favours_model, interval, number, p_value, percent, survives
 from mmnar.report.parts.cohort import questions_of
+from mmnar.report.parts.worth import alert_sentences
 
 Pair = tuple[str, str | None]
 LEANS: Final = (
@@ -77,6 +78,7 @@ def summarise(result: Result, task: str) -> list[str]:
     sentences += _against_controls([c for c in result.comparisons if c.task == task and c.metric == "auroc"], best)
     sentences += _within_pattern(entry)
     sentences += _calibration(entry)
+    sentences += alert_sentences(result, task, best)
     return sentences + _with_rectifier(models, best)
 
 

@@ -1,0 +1,96 @@
+"""Every figure of what the models of a task are worth as decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmnar.evaluation.curves import Curves, row_means
+from mmnar.evaluation.decided import Decided, Fairness, TaskDecisions
+from mmnar.evaluation.decisions import Judged, differences, everyone, judged_alerts, points
+from mmnar.evaluation.fairness import fairness
+from mmnar.evaluation.intervals import Resampling
+from mmnar.evaluation.recalibration import calibrated, refused
+from mmnar.evaluation.result import TaskCounts
+from mmnar.evaluation.scored import Scored
+from mmnar.evaluation.subgroups import subgroupings
+from mmnar.evaluation.thresholds import Thresholds
+from mmnar.predictions import Predictions
+from mmnar.privacy import FEW, FEW_OUTCOMES, UNASKED
+
+Int = NDArray[np.int64]
+
+LEAST_PIECES: Final = 3
+"""A line through two groups of patients is their two rates."""
+FEW_RISKS: Final = "withheld: the risks part the patients into too few groups with ten outcomes of either kind"
+
+
+def no_decisions(scored: Scored, counts: TaskCounts) -> str:
+    """Why a task's risks are not judged as decisions, or ""."""
+    return scored.refused or (counts.reason if counts.reason in (FEW, FEW_OUTCOMES) else "")
+
+
+def alerts_of(scored: Scored, row: Int | None, thresholds: Thresholds, resampling: Resampling) -> Judged:
+    """A model's alerts at every threshold; ``row``: of the table of which its risk is only a name."""
+    return judged_alerts(scored.model, scored.y, scored.p, scored.rows, thresholds, resampling, row)
+
+
+def decided(
+    predictions: Predictions[Any],
+    scored: Scored,
+    judged: Judged,
+    row: Int | None,
+    drawn: Curves,
+    counts: TaskCounts,
+    thresholds: Thresholds,
+    resampling: Resampling,
+    seed: int,
+) -> Decided:
+    """One model on one task."""
+    reason = no_decisions(scored, counts)
+    if reason:
+        return Decided(reason=reason)
+    p = scored.p if row is None else row_means(scored.p, row)
+    few = drawn.roc is None or len(drawn.roc.x) - 1 < LEAST_PIECES
+    return Decided(
+        points=points(judged),
+        calibrated=refused(FEW_RISKS) if few else calibrated(scored.y, p, scored.rows, resampling),
+        risks=drawn.risks,
+        fairness=_groups(predictions, scored, judged, thresholds.main, resampling, seed),
+        coarse=counts.reason == UNASKED,
+    )
+
+
+def _groups(
+    predictions: Predictions[Any], scored: Scored, judged: Judged, main: float, resampling: Resampling, seed: int
+) -> dict[str, Fairness]:
+    if judged.at(main) is None:
+        why = next(w for t, w in zip(judged.alerts.thresholds, judged.reasons, strict=True) if t == main)
+        return {attribute: Fairness(main, reason=why) for attribute in predictions.attributes}
+    groupings = subgroupings(predictions, scored.rows, scored.y)
+    return fairness(groupings, scored.y, scored.p >= main, scored.rows, main, resampling, seed)
+
+
+def task_decisions(
+    judged: Mapping[str, Judged],
+    controls: Sequence[str],
+    compared: Sequence[str],
+    thresholds: Thresholds,
+    counts: TaskCounts,
+    reason: str,
+) -> TaskDecisions:
+    """What a task's models have in common, and how they compare."""
+    said = TaskDecisions(thresholds.main, thresholds.stated, thresholds.source, coarse=counts.reason == UNASKED)
+    if reason:
+        return said
+    return TaskDecisions(
+        said.main,
+        said.stated,
+        said.source,
+        everyone(next(iter(judged.values()))),
+        differences(judged, controls, compared, thresholds.stated),
+        said.coarse,
+    )
