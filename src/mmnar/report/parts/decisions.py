@@ -52,11 +52,17 @@ AGAINST: Final = {EVERYONE: "alert everyone", NOBODY: "alert nobody"}
 
 def has_decisions(result: Result) -> bool:
     """Whether any model was judged so."""
-    return any(_decided(result, task) for task in result.tasks)
+    return any(_decided(result, task) for task in _alone(result))
 
 
 def has_fairness(result: Result) -> bool:
-    return any(of.fairness for task in result.tasks for of in _decided(result, task).values())
+    return any(of.fairness for task in _alone(result) for of in _decided(result, task).values())
+
+
+def _alone(result: Result) -> list[str]:
+    """Tasks that are no part of a panel of several: each of those has its figures in result.json."""
+    gathered = {task for tasks in result.gathered.values() for task in tasks}
+    return [task for task in result.tasks if task not in gathered]
 
 
 def _decided(result: Result, task: str) -> dict[str, Decided]:
@@ -87,7 +93,7 @@ def alerts(result: Result, manifest: Mapping[str, Any]) -> Iterator[Block]:
     """Decision curves, tables of thresholds, paired differences of net benefit."""
     yield Paragraph(ALERTS)
     looks = line_looks(result)
-    for task in result.tasks:
+    for task in _alone(result):
         yield from _headed(result, manifest, task)
         decided, said = _decided(result, task), result.decisions.get(task)
         if not decided or said is None:
@@ -246,7 +252,7 @@ def _model_name(name: str) -> str:
 def calibration(result: Result, manifest: Mapping[str, Any]) -> Iterator[Block]:
     """Slope, intercept, observed over expected, distances; the smooth curves; where the risks lie."""
     yield Paragraph(CALIBRATED)
-    for task in result.tasks:
+    for task in _alone(result):
         yield from _headed(result, manifest, task)
         decided = _decided(result, task)
         if not decided:
@@ -323,7 +329,7 @@ def _smooth_curves(result: Result, task: str, decided: Mapping[str, Decided]) ->
 def groups(result: Result, manifest: Mapping[str, Any]) -> Iterator[Block]:
     """Who is found, missed and alerted for nothing, group by group."""
     yield Paragraph(FAIR)
-    for task in result.tasks:
+    for task in _alone(result):
         yield from _headed(result, manifest, task)
         decided = {n: of for n, of in _decided(result, task).items() if of.fairness and not is_rectified(n)}
         for i, (name, of) in enumerate(decided.items()):
