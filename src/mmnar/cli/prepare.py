@@ -124,6 +124,47 @@ def mimic_iv(
 
 @prepare.command
 @writes_out
+def carebench(
+    *,
+    root: Path,
+    out: Path,
+    notes: Path | None = None,
+    cxr: Path | None = None,
+    matched: bool = False,
+    image_side: int = 224,
+    truth: Path | None = None,
+    like: Path | None = None,
+) -> None:
+    """MIMIC-IV as the benchmark CareBench asks it, 48 h after unit admission: 25 phenotypes, death in hospital, and
+    seven classes of the length of the unit stay, from 27 charted features and the latest AP film.
+
+    Args:
+        root: Folder with hosp and icu; .csv, .csv.gz or .parquet. Never written to.
+        out: The store to write; an older store there is replaced only when the new one is whole.
+        notes: Folder of MIMIC-IV-Note: stays without a discharge summary are left out, as in the paper. No note is an
+            input.
+        cxr: Folder of MIMIC-CXR-JPG: the latest AP film from 24 h before unit admission to the question.
+        matched: Only stays with such a film; without it all of the base cohort, film or not.
+        image_side: Pixels of the square that films are stored as.
+        truth: Exact risks of a simulated tree, by stay_id and task, kept apart in the store; never an input.
+        like: A run: its features, units and options, so that `mmnar evaluate RUN --on` the store can judge it.
+    """
+    from mmnar.dataset.store import claim_store
+    from mmnar.workflow import doors
+
+    recipe = _recipe(like, "carebench", {"--matched": matched, "--image-side": image_side != 224})
+    claim_store(out)
+    if recipe:
+        matched = recipe.options["matched"]
+    records = doors.carebench(root, out / "events", notes=notes, cxr=cxr, matched=matched, side=image_side)
+    print(f"MIMIC-IV {records.extract.version}: {records.extract.stays.height:,} unit stays", flush=True)
+    if truth is not None:
+        records = replace(records, extract=replace(records.extract, truth=_risks(truth)))
+    _write(records, out, recipe)
+
+
+@prepare.command
+@writes_out
 def physionet2012(*, root: Path, out: Path, bin_hours: float = 0.0, like: Path | None = None) -> None:
     """PhysioNet/CinC Challenge 2012: in-hospital death asked 48 h after unit admission.
 

@@ -95,7 +95,7 @@ def mimic_iv_questions(mortality_at: int = 48, planned: bool = True) -> tuple[Qu
             at,
             # of whom no discharge is known yet is still there; cohorts with answers have none such
             (Criterion(f"alive and in hospital at {mortality_at} h", (at < _DISCHARGE).fill_null(True) & still_alive),),
-            _dies_in_hospital,
+            dies_in_hospital,
         ),
     )
 
@@ -125,7 +125,7 @@ def _back_in_unit(future: FutureEvents) -> pl.DataFrame:
     return _yes(future.frame.filter(stay & _soon(90)))
 
 
-def _dies_in_hospital(future: FutureEvents) -> pl.DataFrame:
+def dies_in_hospital(future: FutureEvents) -> pl.DataFrame:
     """True: expired at the discharge of the index admission. Null: what is recorded of it is nothing or contradicts."""
     code, died = pl.col("code"), pl.col("code") == "HOSPITAL_DISCHARGE//EXPIRED"
     unknown = code == "HOSPITAL_DISCHARGE//UNKNOWN"

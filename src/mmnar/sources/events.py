@@ -7,8 +7,8 @@ neither type can be made in another way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
@@ -32,6 +32,9 @@ EVENT_SCHEMA: Final[dict[str, pl.DataType]] = {
 ``source``: the raw table it came from."""
 
 _DOOR = object()  # held by Events.before / Events.after alone
+
+Derivation = Callable[[pl.DataFrame], pl.DataFrame]
+"""Rows known at prediction time (as in ``PastEvents``) → further rows of the same columns, made of these alone."""
 
 
 Scope = Literal["stay", "subject"]
@@ -60,6 +63,8 @@ class Events:
             ``available_time`` is never before ``time`` unless the code's availability rule says so, which the source
             must have applied already.
         scope: Whose events a sample may read.
+        derive: What is computed of several events, of those known at prediction time: computed before, a sum would
+            tell of a row that was entered after the question.
 
     Raises:
         SchemaError: A column is missing, has another dtype, or holds a null where none may be.
@@ -67,6 +72,7 @@ class Events:
 
     frame: pl.DataFrame
     scope: Scope = "stay"
+    derive: Derivation | None = None
 
     def __post_init__(self) -> None:
         got = dict(self.frame.schema)
@@ -102,6 +108,8 @@ class Events:
             .with_columns(recent=(pl.col("time") >= pl.col("since")).fill_null(True))
             .drop("since")
         )
+        if self.derive is not None:
+            frame = pl.concat([frame, self.derive(frame)])
         return PastEvents(frame, samples["sample"], _door=_DOOR)
 
     def after(self, samples: pl.DataFrame) -> FutureEvents:
@@ -122,6 +130,24 @@ class Events:
         )
         frame = self.frame.join(keys, on="subject_id", how="inner").filter(pl.col("time") > pl.col("prediction_time"))
         return FutureEvents(frame, samples["sample"], _door=_DOOR)
+
+
+@dataclass(frozen=True)
+class Deriving:
+    """An event source whose inputs have further events, computed of those known at prediction time.
+
+    Args:
+        source: Where the events are.
+        derive: See ``Events``.
+    """
+
+    source: EventSource
+    derive: Derivation
+
+    def parts(self, samples: pl.DataFrame) -> Iterator[tuple[Events, pl.DataFrame]]:
+        """The parts of ``source``."""
+        for events, part in self.source.parts(samples):
+            yield replace(events, derive=self.derive), part
 
 
 def _only_through_the_door(door: object, name: str, method: str) -> None:

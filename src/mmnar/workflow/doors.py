@@ -7,20 +7,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import polars as pl
 
 from mmnar.cohort.build import Cohort, Criterion, Question, build_cohort
 from mmnar.dataset.prepare import store_cohort
 from mmnar.dataset.recipe import HASHING, Recipe, recipe_of
+from mmnar.errors import ConfigError
+from mmnar.images.places import ImageFolder
 from mmnar.notes.encoder import TextEncoder, text_encoder
+from mmnar.privacy import counted
 from mmnar.schema import Panel
 from mmnar.sources.events import Extract, TextRule
 from mmnar.sources.meds.labels import Labels
 from mmnar.sources.table.spec import TableSpec
 
 Structured = Literal["aggregates", "series"]
+SMALLEST_SIDE: Final = 32
+"""Pixels: an image network halves the sides five times."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +185,53 @@ def mimic_iv(
     return Records("mimic-iv", options, extract, cohort, bin_hours, encoder if notes else HASHING)
 
 
+def carebench(
+    root: Path,
+    work: Path,
+    *,
+    notes: Path | None = None,
+    cxr: Path | None = None,
+    matched: bool = False,
+    side: int = 224,
+    answered: bool = True,
+) -> Records:
+    """MIMIC-IV as CareBench asks it.
+
+    Args:
+        notes: Who has a discharge summary.
+        matched: Stays with an AP film alone; a film whose file is not there is none.
+        side: Pixels of the stored square.
+        answered: False = billing codes need not be there.
+
+    Raises:
+        ConfigError: ``matched`` without films, or a side below 32.
+    """
+    from mmnar.cohort.carebench import carebench_criteria, carebench_panels, carebench_questions
+    from mmnar.sources.mimic_iv.carebench import read_carebench
+
+    if matched and cxr is None:
+        raise ConfigError("--matched", "films to match", "no --cxr", "add --cxr, or leave --matched out")
+    if side < SMALLEST_SIDE:
+        raise ConfigError("--image-side", f"{SMALLEST_SIDE} pixels or more", str(side), "64 is small, 224 the paper's")
+    extract = read_carebench(root, work=work, notes=notes, cxr=cxr, side=side, answered=answered)
+    if matched and cxr is not None:
+        extract = _with_files(extract, cxr)
+    criteria = carebench_criteria(notes=notes is not None, matched=matched)
+    asked = _asked(criteria, carebench_questions(), carebench_panels())
+    return Records("carebench", {"matched": matched}, extract, asked)
+
+
+def _with_files(extract: Extract, cxr: Path) -> Extract:
+    """Films whose files are not there are none."""
+    films = extract.stays["film"]
+    folder = ImageFolder(cxr)
+    there = films.map_elements(lambda path: folder.find(path) is not None, return_dtype=pl.Boolean)
+    absent = int((~there).sum())
+    note = (f"films: {counted(absent)} unit stays whose latest AP film has no file: taken as without a film",)
+    stays = extract.stays.with_columns(film=films.set(~there.fill_null(True), None))
+    return replace(extract, stays=stays, warnings=(*extract.warnings, *note * (absent > 0)))
+
+
 def _asked(
     criteria: tuple[Criterion, ...], questions: tuple[Question, ...], panels: tuple[Panel, ...] = ()
 ) -> Callable[[Extract, bool], Cohort]:
@@ -247,6 +299,8 @@ def again(
             bin_hours=recipe.bin_hours,
             **options,
         )
+    if recipe.door == "carebench":
+        return carebench(root, work, cxr=cxr, answered=False, **options)
     if recipe.door == "physionet2012":
         return physionet2012(root, bin_hours=recipe.bin_hours, answered=False)
     return eicu(root, work, **options)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -30,6 +30,9 @@ from mmnar.sources.table.spec import TableSpec
 from mmnar.workflow import doors
 from mmnar.workflow.doors import Records
 from mmnar.workflow.run import Run
+
+_BESIDE: Final = {"mimic-iv": ("notes", "cxr", "embeddings"), "carebench": ("cxr",)}
+"""Door → what may be given beside its records. Notes tell CareBench who is documented: hindsight."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,9 @@ def _records(
 ) -> tuple[Records, pl.DataFrame | None]:
     """What was read, and moments of the user's own."""
     wanted = {"table": "--table", "meds": "--events"}.get(recipe.door, "--root")
-    extra = [f"--{name}" for name, path in beside.items() if path is not None]
-    if extra and recipe.door != "mimic-iv":
+    takes = _BESIDE.get(recipe.door, ())
+    extra = [f"--{name}" for name, path in beside.items() if path is not None and name not in takes]
+    if extra:
         raise ConfigError(", ".join(extra), "a run on MIMIC-IV", f"one on '{recipe.door}'", "leave them out")
     place = given[wanted]
     if place is None or sum(path is not None for path in given.values()) != 1:

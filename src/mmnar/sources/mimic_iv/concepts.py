@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, get_args
 
 import polars as pl
@@ -30,6 +30,8 @@ class Concept:
         aggregations: Of the features made of it.
         description: In words.
         names: For classes of drugs: parts of lower-case drug names.
+        words: Text of an item (``in_words``) → the number it stands for; it goes before a number beside it.
+        worded: Whether its items are told in words alone.
     """
 
     code: str
@@ -42,6 +44,8 @@ class Concept:
     high: float | None = None
     fraction: bool = False
     names: str = ""
+    words: Mapping[str, float] = field(default_factory=dict)
+    worded: bool = False
 
 
 def concepts(name: str, prefix: str = "") -> tuple[Concept, ...]:
@@ -66,13 +70,29 @@ def _concept(row: Mapping[str, str], prefix: str) -> Concept:
         high=float(row["high"]) if row.get("high") else None,
         fraction=row.get("form", "") == "fraction",
         names="|".join(re.escape(n) for n in row.get("names", "").split(";") if n),
+        words=dict(_word(cell) for cell in row.get("words", "").split(";") if cell),
+        worded=row.get("form", "") == "words",
     )
+
+
+def _word(cell: str) -> tuple[str, float]:
+    """
+    >>> _word("PVC's"), _word("No Response-ETT=0")
+    (("pvc's", 1.0), ('no response-ett', 0.0))
+    """
+    text, _, number = cell.partition("=")
+    return " ".join(text.lower().split()), float(number or 1)
+
+
+def in_words(column: str) -> pl.Expr:
+    """Text as ``Concept.words`` has it: in small letters, with single blanks."""
+    return pl.col(column).str.to_lowercase().str.strip_chars().str.replace_all(r"\s+", " ")
 
 
 def conversions(table: tuple[Concept, ...]) -> pl.DataFrame:
     """``itemid, unit_found, code, factor, offset, fraction``: every unit that each item may come in."""
     rows = []
-    for concept in table:
+    for concept in (c for c in table if not c.worded):
         ways = ways_to(concept.unit, concept.also)
         for item, own in concept.items.items():
             found = ways | {"": ways[spelled(own)]}
@@ -87,6 +107,13 @@ def coded(table: tuple[Concept, ...]) -> pl.DataFrame:
     """``itemid, code``."""
     rows = [(item, concept.code) for concept in table for item in concept.items]
     return pl.DataFrame(rows, {"itemid": pl.Int64, "code": pl.String}, orient="row")
+
+
+def told_in_words(table: tuple[Concept, ...]) -> pl.DataFrame:
+    """``itemid, word, code, number``: every text that stands for a number."""
+    rows = [(item, word, c.code, number) for c in table for item in c.items for word, number in c.words.items()]
+    schema = {"itemid": pl.Int64, "word": pl.String, "code": pl.String, "number": pl.Float64}
+    return pl.DataFrame(rows, schema, orient="row")
 
 
 def feature_name(code: str) -> str:

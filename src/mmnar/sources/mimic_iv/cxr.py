@@ -29,6 +29,13 @@ from mmnar.sources.reading.raw import DataRoot
 
 METADATA: Final = "mimic-cxr-2.0.0-metadata"
 CODES: Final = ("CXR//AP", "CXR//PA")
+BEDSIDE: Final = ("AP", "AP SUPINE", "AP ERECT", "AP SEMI ERECT")
+"""View positions, in capitals, of frontal films taken from the front."""
+_OTHERS: Final = (
+    *("PA", "LATERAL", "LL", "L", "RL", "LAO", "RAO", "LPO", "RPO", "XTABLE LATERAL", "SWIMMERS"),
+    *("AP AXIAL", "AP LLD", "AP RLD", "PA LLD", "PA RLD"),
+)
+"""View positions that are known and no such film: from behind, from the side, oblique, tilted, lying on one side."""
 
 _COLUMNS: Final[dict[str, pl.DataType]] = {
     "dicom_id": pl.String(),
@@ -57,13 +64,26 @@ def cxr_events(root: Path | DataRoot, subjects: pl.Series) -> tuple[pl.DataFrame
     """
     dropped: Counter[str] = Counter()
     metadata = _metadata(root).filter(pl.col("subject_id").is_in(subjects.unique().implode()))
-    images = _one_per_study(_timed(_frontal(metadata, dropped), dropped), dropped)
-    subject = pl.col("subject_id").cast(pl.String)
-    path = pl.concat_str(
-        *(pl.lit("files/p"), subject.str.head(2), pl.lit("/p"), subject, pl.lit("/s"), pl.col("study_id")),
-        *(pl.lit("/"), pl.col("dicom_id"), pl.lit(".jpg")),
-    )
-    return _events(images, path), _notes(dropped)
+    images = _one_per_study(_timed(_frontal(_named(metadata, dropped), dropped), dropped), dropped)
+    return _events(images, _path()), _notes(dropped)
+
+
+def bedside_events(root: Path | DataRoot, subjects: pl.Series) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """One event per AP film of these subjects: every film, so that a later one of a study hides none.
+
+    Args:
+        root, subjects: As in ``cxr_events``.
+
+    Returns:
+        As of ``cxr_events``; no event at all where there is no such film.
+
+    Raises:
+        SourceError: As ``cxr_events``.
+    """
+    dropped: Counter[str] = Counter()
+    metadata = _metadata(root).filter(pl.col("subject_id").is_in(subjects.unique().implode()))
+    images = _timed(_bedside(_named(metadata, dropped), dropped), dropped).sort("subject_id", "time", "dicom_id")
+    return _events(images, _path()), _notes(dropped)
 
 
 def cxr_embedding_events(root: Path | DataRoot, index: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
@@ -91,7 +111,7 @@ def cxr_embedding_events(root: Path | DataRoot, index: pl.DataFrame) -> tuple[pl
     dropped["embeddings whose folders name another subject or study than the metadata"] += (
         known.height - agreeing.height
     )
-    images = _one_per_study(_timed(_frontal(agreeing, dropped), dropped), dropped)
+    images = _one_per_study(_timed(_frontal(_named(agreeing, dropped), dropped), dropped), dropped)
     return _events(images, pl.col("row").cast(pl.String)), _notes(dropped)
 
 
@@ -103,8 +123,17 @@ def _metadata(root: Path | DataRoot) -> pl.DataFrame:
     return frame
 
 
-def _frontal(metadata: pl.DataFrame, dropped: Counter[str]) -> pl.DataFrame:
-    """Images whose ids make a path and whose view is AP or PA."""
+def _path() -> pl.Expr:
+    """Where an image lies, relative to the folder."""
+    subject = pl.col("subject_id").cast(pl.String)
+    return pl.concat_str(
+        *(pl.lit("files/p"), subject.str.head(2), pl.lit("/p"), subject, pl.lit("/s"), pl.col("study_id")),
+        *(pl.lit("/"), pl.col("dicom_id"), pl.lit(".jpg")),
+    )
+
+
+def _named(metadata: pl.DataFrame, dropped: Counter[str]) -> pl.DataFrame:
+    """Images whose ids make a path."""
     named = metadata.filter(
         pl.col("subject_id").is_not_null()
         & pl.col("study_id").is_not_null()
@@ -113,12 +142,29 @@ def _frontal(metadata: pl.DataFrame, dropped: Counter[str]) -> pl.DataFrame:
     dropped["images without subject_id, study_id or a dicom_id that can be a file's name"] += (
         metadata.height - named.height
     )
+    return named
+
+
+def _frontal(named: pl.DataFrame, dropped: Counter[str]) -> pl.DataFrame:
+    """Images whose view is AP or PA."""
     view = pl.col("viewposition").str.to_uppercase()
     frontal = named.with_columns(code=pl.lit("CXR//") + view).filter(pl.col("code").is_in(CODES))
     blank = named["viewposition"].null_count()
     dropped["images without a view position"] += blank
     dropped["images that are not frontal (neither AP nor PA)"] += named.height - frontal.height - blank
     return frontal
+
+
+def _bedside(named: pl.DataFrame, dropped: Counter[str]) -> pl.DataFrame:
+    """Images whose view is AP, by any of its names."""
+    spelled = pl.col("viewposition").str.to_uppercase().str.replace_all(r"[\s_-]+", " ").str.strip_chars()
+    named = named.with_columns(view=spelled)
+    dropped["images without a view position"] += named["view"].null_count()
+    dropped["images of another view than AP"] += int(named["view"].is_in(_OTHERS).sum())
+    taken = named["view"].is_in(BEDSIDE)
+    unknown = named["view"].is_not_null() & ~named["view"].is_in(_OTHERS) & ~taken
+    dropped["images of a view whose name nobody knows"] += int(unknown.fill_null(False).sum())
+    return named.filter(taken.fill_null(False)).with_columns(code=pl.lit("CXR//AP"))
 
 
 def _timed(images: pl.DataFrame, dropped: Counter[str]) -> pl.DataFrame:

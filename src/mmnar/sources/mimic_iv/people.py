@@ -269,19 +269,23 @@ def admission_events(register: Register, stays: pl.DataFrame) -> pl.DataFrame:
 def outcome_events(register: Register, stays: pl.DataFrame) -> pl.DataFrame:
     """Birth, admissions, discharges and death, each at its own time. No rule reads them."""
     admissions, lives = register.admissions, register.lives
-    status = pl.when("died").then(pl.lit("HOSPITAL_DISCHARGE//EXPIRED")).otherwise(pl.lit("HOSPITAL_DISCHARGE//ALIVE"))
-    status = pl.when(pl.col("died").is_not_null()).then(status).otherwise(pl.lit("HOSPITAL_DISCHARGE//UNKNOWN"))
     kind = pl.col("admission_type")
     return pl.concat(
         [
             _at(lives, "patients", "born", pl.lit("MEDS_BIRTH")),
             _at(lives, "patients", "ended", pl.lit("MEDS_DEATH")),
             _at(admissions, "admissions", "admittime", pl.lit("HOSPITAL_ADMISSION"), text=kind),
-            _at(admissions, "admissions", "dischtime", status),
+            _at(admissions, "admissions", "dischtime", discharged_as()),
             _at(stays, "icustays", "intime", pl.lit("ICU_ADMISSION")),
             _at(stays, "icustays", "outtime", pl.lit("ICU_DISCHARGE")),
         ]
     )
+
+
+def discharged_as() -> pl.Expr:
+    """Code of the end of an admission, by ``died``."""
+    status = pl.when("died").then(pl.lit("HOSPITAL_DISCHARGE//EXPIRED")).otherwise(pl.lit("HOSPITAL_DISCHARGE//ALIVE"))
+    return pl.when(pl.col("died").is_not_null()).then(status).otherwise(pl.lit("HOSPITAL_DISCHARGE//UNKNOWN"))
 
 
 def _where(column: str, code: str) -> pl.Expr:

@@ -14,9 +14,10 @@ from mmnar.errors import SourceError
 from mmnar.sources.events import Extract, Rule
 from mmnar.sources.mimic_iv import concepts as codes
 from mmnar.sources.mimic_iv import history, notes, people, xray
+from mmnar.sources.mimic_iv.concepts import Concept
 from mmnar.sources.mimic_iv.register import Register
 from mmnar.sources.mimic_iv.release import release_of
-from mmnar.sources.mimic_iv.tables import STREAMED, read_concepts
+from mmnar.sources.mimic_iv.tables import STREAMED, Streamed, read_concepts
 from mmnar.sources.mimic_iv.xray import Embeddings
 from mmnar.sources.reading.cells import ABSENT_TEXT
 from mmnar.sources.reading.code_tables import digest
@@ -59,15 +60,8 @@ def read_mimic_iv(
         SourceError: ``patients``, ``admissions`` or ``icustays`` is absent; a table is damaged or lacks a column;
             ``hosp`` and ``icu`` are of different releases; embeddings are given without the images' times.
     """
-    ledger = Ledger(work / "dropped")
-    data = _opened(Path(root), ledger)
-    small = people.read_small(data)
-    version = release_of(Path(root), small) + (" simulated" if data.simulated else "")
-    register, stays = people.admit(small, ledger)
-    if stays.is_empty():
-        raise SourceError("table 'icustays'", "a unit stay of a known admission", "none", "check the data root")
-    writer = EventWriter(work / "meds", stays["subject_id"].unique().sort(), "subject")
-    build = _Build(register, stays, writer, structured, data.fingerprint())
+    data, version, build = opened(Path(root), work, structured)
+    register, stays = build.register, build.stays
     build.small(data)
     for table in STREAMED:
         build.streamed(data, table)
@@ -78,7 +72,7 @@ def read_mimic_iv(
         roots.append(build.xrays(cxr, embeddings))
     elif embeddings is not None:
         raise SourceError("embeddings of X-rays", "the folder of MIMIC-CXR-JPG, which has the times", "none", "give it")
-    events = writer.finish("MIMIC-IV", version, build.descriptions)
+    events = build.writer.finish("MIMIC-IV", version, build.descriptions)
     return Extract(
         name="mimic-iv",
         version=version,
@@ -86,13 +80,33 @@ def read_mimic_iv(
         stays=stays.select(_STAY_COLUMNS),
         rules=tuple(build.rules),
         attributes=people.ATTRIBUTES,
-        fingerprint=_hashed(*(r.fingerprint() for r in roots), embeddings.fingerprint if embeddings else ""),
+        fingerprint=hashed(*(r.fingerprint() for r in roots), embeddings.fingerprint if embeddings else ""),
         warnings=(*(w for r in roots for w in r.warnings), *register.ledger.notes, *events.notes, *build.dropped),
         details={"structured": structured, "tables": build.read},
     )
 
 
-def _opened(root: Path, ledger: Ledger) -> DataRoot:
+def opened(root: Path, work: Path, structured: Structured) -> tuple[DataRoot, str, Build]:
+    """The release's tables, which release it is, and a build with its small tables read.
+
+    Args:
+        work: Folder for what is built.
+
+    Raises:
+        SourceError: See ``read_mimic_iv``.
+    """
+    ledger = Ledger(work / "dropped")
+    data = _tables(root, ledger)
+    small = people.read_small(data)
+    version = release_of(root, small) + (" simulated" if data.simulated else "")
+    register, stays = people.admit(small, ledger)
+    if stays.is_empty():
+        raise SourceError("table 'icustays'", "a unit stay of a known admission", "none", "check the data root")
+    writer = EventWriter(work / "meds", stays["subject_id"].unique().sort(), "subject")
+    return data, version, Build(register, stays, writer, structured, data.fingerprint())
+
+
+def _tables(root: Path, ledger: Ledger) -> DataRoot:
     absent = [module for module in ("hosp", "icu") if not (root / module).is_dir()]
     if absent:
         raise SourceError(
@@ -111,7 +125,7 @@ _STAY_COLUMNS: Final = (
 
 
 @dataclass
-class _Build:
+class Build:
     """What has been read so far: events in the writer, rules and descriptions in the order of the tables.
 
     ``joined_with``: fingerprint of the small tables that the rows of the large ones are joined with.
@@ -153,17 +167,29 @@ class _Build:
             self.descriptions |= history.OMR_DESCRIPTIONS
             self.read.append("omr")
         self.writer.table(
-            "small", _hashed(_FORM, data.fingerprint(), digest("mimic_iv_icd", "mimic_iv_icd9_zeros")), events
+            "small", hashed(_FORM, data.fingerprint(), digest("mimic_iv_icd", "mimic_iv_icd9_zeros")), events
         )
 
     def streamed(self, data: DataRoot, table: str) -> None:
-        """One large table of ``STREAMED``, unless an earlier run has it."""
+        """One large table of ``STREAMED``, if it is there."""
         if not data.has(table):
             # for the warning
             data.chunks(table, {}, required=False)
             return
-        spec, known = STREAMED[table], read_concepts(table)
-        fingerprint = _hashed(_FORM, data.identity(table), digest(f"mimic_iv_{spec.code_tables}"), self.joined_with)
+        known = read_concepts(table)
+        self.stream(data, table, STREAMED[table], known)
+        aggregates = self.structured == "aggregates"
+        self.rules += codes.aggregate_rules(known, table) if aggregates else codes.series_rules(known)
+
+    def stream(self, data: DataRoot, table: str, spec: Streamed, known: tuple[Concept, ...]) -> None:
+        """Events of a large table, unless an earlier run has them.
+
+        Raises:
+            SourceError: It is absent or damaged.
+        """
+        if not data.has(table):
+            data.chunks(table, {})
+        fingerprint = hashed(_FORM, data.identity(table), digest(f"mimic_iv_{spec.code_tables}"), self.joined_with)
 
         def frames() -> Iterator[pl.DataFrame]:
             self.register.ledger.begin(table)
@@ -176,8 +202,6 @@ class _Build:
         self.register.ledger.recall(table, fingerprint)
         self.writer.table(table, fingerprint, frames())
         self.descriptions |= {concept.code: concept.description for concept in known}
-        aggregates = self.structured == "aggregates"
-        self.rules += codes.aggregate_rules(known, table) if aggregates else codes.series_rules(known)
         self.read.append(table)
 
     def notes(self, root: Path) -> DataRoot:
@@ -190,7 +214,7 @@ class _Build:
         for table, rule in notes.RULES.items():
             if not data.has(table):
                 continue
-            fingerprint = _hashed(_FORM, data.identity(table), self.joined_with)
+            fingerprint = hashed(_FORM, data.identity(table), self.joined_with)
             self.register.ledger.recall(table, fingerprint)
             self.writer.table(table, fingerprint, self._note_frames(data, table, fingerprint))
             self.rules.append(rule)
@@ -202,13 +226,24 @@ class _Build:
         """Images or their embeddings."""
         data = DataRoot(root, ledger=self.register.ledger)
         events, dropped = xray.xray_events(self.register, data, embeddings)
-        made_from = _hashed(_FORM, data.fingerprint(), embeddings.fingerprint if embeddings else "", self.joined_with)
+        also = embeddings.fingerprint if embeddings else ""
+        self.films(data, events, dropped, xray.xray_rule(root, embeddings), also)
+        return data
+
+    def films(self, data: DataRoot, events: pl.DataFrame, dropped: tuple[str, ...], rule: Rule, also: str = "") -> None:
+        """Events of X-rays, and the rule that reads them.
+
+        Args:
+            data: Where the events come from.
+            dropped: What was left out, with counts.
+            also: What else they are made of.
+        """
+        made_from = hashed(_FORM, data.fingerprint(), also, self.joined_with)
         self.writer.table(xray.TABLE, made_from, [events])
-        self.rules.append(xray.xray_rule(root, embeddings))
+        self.rules.append(rule)
         self.descriptions |= xray.DESCRIPTIONS
         self.dropped += dropped
         self.read.append(xray.TABLE)
-        return data
 
     def _note_frames(self, data: DataRoot, table: str, fingerprint: str) -> Iterator[pl.DataFrame]:
         self.register.ledger.begin(table)
@@ -219,5 +254,5 @@ class _Build:
         self.register.ledger.close(table, fingerprint)
 
 
-def _hashed(*parts: str) -> str:
+def hashed(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -112,6 +112,30 @@ def _chart(register: Register, table: str, frame: pl.DataFrame, known: tuple[Con
     return as_events(placed, table, pl.col("code"), pl.col("number"))
 
 
+def _chart_in_words(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
+    """Charted items some of whose values are words; a word that the code table does not have is counted."""
+    words = codes.told_in_words(known)
+    rows = register.of_subjects(frame).with_columns(word=codes.in_words("value"))
+    key = ["itemid", "word"]
+    told = register.stored(table, rows.join(words, on=key, how="inner", maintain_order="left"), "charttime")
+    placed = register.place(table, told, pl.col("charttime"), pl.col("storetime"))
+    others = rows.join(words, on=key, how="anti", maintain_order="left")
+    worded = others["itemid"].is_in([item for c in known if c.worded for item in c.items])
+    blank = others["word"].is_null() | (others["word"] == "")
+    register.ledger.drop(table, int((worded & blank).sum()), "rows dropped: no words")
+    register.ledger.drop(table, int((worded & ~blank).sum()), "rows dropped: words not known for the item")
+    numbers = _chart(register, table, others.filter(~worded), known)
+    return pl.concat([as_events(placed, table, pl.col("code"), pl.col("number")), numbers])
+
+
+def _output_by_item(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
+    """Outputs of which two of one amount in one minute stay two, where they are of two items."""
+    rows = _measured(register, table, frame.rename({"value": "number", "valueuom": "unit"}), known)
+    rows = register.stored(table, rows, "charttime")
+    placed = register.place(table, rows, pl.col("charttime"), pl.col("storetime"))
+    return as_events(placed, table, pl.col("code"), pl.col("number"), text=pl.col("itemid"))
+
+
 def _output(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
     rows = _measured(register, table, frame.rename({"value": "number", "valueuom": "unit"}), known)
     rows = register.stored(table, rows, "charttime")
@@ -169,6 +193,19 @@ STREAMED: Final[Mapping[str, Streamed]] = {
         _IDS | {"charttime": TIME, "storetime": TIME, "medication": _S, "event_txt": _S}, "inputs", _given, "EMAR//"
     ),
 }
+
+CAREBENCH: Final[Mapping[str, Streamed]] = {
+    "chartevents": Streamed(
+        _ICU | {"charttime": TIME, "value": _S, "valuenum": _F, "valueuom": _S},
+        "carebench_chart",
+        _chart_in_words,
+        optional=("value",),
+    ),
+    "outputevents": Streamed(
+        _ICU | {"charttime": TIME, "value": _F, "valueuom": _S}, "carebench_outputs", _output_by_item
+    ),
+}
+"""What the features of CareBench are made of."""
 
 
 def read_concepts(table: str) -> tuple[Concept, ...]:
