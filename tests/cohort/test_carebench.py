@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def _known(row: Raw, asked: datetime) -> datetime | None:
 def _rates(urine: dict[datetime, float], weights: list[tuple[datetime, float]], window: int) -> dict[datetime, float]:
     """KDIGO rates of one stay, by the definition, in plain Python."""
     times = sorted(urine)
-    hours = {t: (t - before) / timedelta(hours=1) for before, t in zip(times, times[1:], strict=False)} | {times[0]: 1}
+    hours = {t: (t - before) / timedelta(hours=1) for before, t in pairwise(times)} | {times[0]: 1}
     rates = {}
     for t in times:
         inside = [s for s in times if t - timedelta(hours=window) <= s <= t]
@@ -264,7 +265,7 @@ def test_a_phenotype_is_of_the_index_admission(tmp_path: Path, codes: list[Any],
 
 
 def test_an_exact_code_is_no_prefix(tmp_path: Path) -> None:
-    """4140 itself is coronary disease, so is 41401; 41405 is not in the list: a bypass of another kind."""
+    """4140 itself is coronary disease, so is 41401; 41405 is not in the list: of a bypass graft."""
     for code, expected in (("4140", True), ("41400", True), ("41405", False)):
         codes = rows("diagnoses_icd", (1, 11, "I2510", 10), (2, 20, "I10", 10), (6, 60, code, 9))
         cohort = cohort_of(tmp_path / code, tables() | {"diagnoses_icd": codes}, "cor_ath")
