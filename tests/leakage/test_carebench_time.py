@@ -54,7 +54,7 @@ def charted(stays: pl.DataFrame, items: dict[str, tuple[str, ...]], every: int, 
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A simulated tree whose charts tell what CareBench reads, too."""
     out = tmp_path_factory.mktemp("simulated") / "tree"
-    write_mimic_iv(out, 60, seed=5, images=True)
+    write_mimic_iv(out, 80, seed=5, images=True)
     stays = raw(out / IV / "icu" / "icustays.csv.gz").select("subject_id", "hadm_id", "stay_id", "intime")
     scores = {"220739": ("1", "3", "4"), "223900": ("No Response-ETT", "2", "5"), "223901": ("1", "5", "6")}
     texts = {"220048": RHYTHMS, "224650": ("None", "PVCs", "PACs")}
