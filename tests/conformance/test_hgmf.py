@@ -311,6 +311,21 @@ def test_gradients_reach_the_interactions_through_neighbours() -> None:
     assert gradient.abs().sum() > 0
 
 
+def test_a_patient_is_trained_with_all_neighbours_or_with_none() -> None:
+    b = batch(60)
+    m = seen(b, graph_dropout=0.0).train()
+    full = m(b).logits
+    alone = seen(b, graph_dropout=1.0).train()(b).logits
+    edges = m._fold_edges(b.rows, b.present)
+    apart = ((full - alone).abs() > 1e-4).any(1)
+    assert torch.equal(apart, edges.valid.any(1))
+    mixed = seen(b, graph_dropout=0.5).train()(b).logits
+    with_them, without = (torch.isclose(mixed, one, atol=1e-6).all(1) for one in (full, alone))
+    assert (with_them | without).all()
+    assert 10 < int((with_them & apart).sum()) < int(apart.sum()) - 10
+    assert torch.equal(seen(b, graph_dropout=1.0)(b).logits, seen(b, graph_dropout=0.0)(b).logits)  # at prediction all
+
+
 def test_attention_sums_to_one() -> None:
     """With P the identity and every y alike, each weighted sum is y itself."""
     layer, _, p, others, q, edges = setting()

@@ -247,6 +247,5 @@ def test_overfits_32_patients(name: str) -> None:
     history = train(model, b, b, config, 0, Silent())
     rate = (b.labels * b.label_mask).sum(0) / b.label_mask.sum(0)
     constant = float(mean_label_loss(rate.logit().expand_as(b.labels), b))
-    # at prediction HGMF also sees patients beside, so its training loss counts; all others come to an eighth or less
-    least = min(h[part].get("task", constant) for h in history for part in ("train", "tune"))
-    assert least < constant / 4
+    # as they are scored: a method that reads a bank of training patients finds each of the 32 there, too
+    assert min(h["tune"]["task"] for h in history) < constant / 4

@@ -115,7 +115,9 @@ class CRLMMNAR(Model):
             "modality and another patient's.",
             "h without m is the model's own forward on the reduced pattern (mask, z and gates all see it).",
             "One present modality is hidden per patient and step, the paper hides each (model.holdout=all): fewer rows "
-            "in the contrast, and a cheaper step.",
+            "in the contrast, and a cheaper step. With each, KL to the exact risks is lower by 0.9 ± 2.2 of 51.9 (1e-4 "
+            "nats; 4,000 simulated patients, M = 3, three seeds ± standard error) and by 9.4 ± 8.9 of 72.3 (M = 4): "
+            "benchmarks/choices.py.",
             "L_rec is the mean over hidden entries and features, L_cont the sum over modalities of each one's mean.",
             "Patients who lack m are neither anchors nor negatives for m in the contrast.",
             "Optimiser: batch 256, lr 5e-4 with warm-up and cosine decay over 12 epochs, patience 6. preset=original "

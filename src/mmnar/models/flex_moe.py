@@ -94,15 +94,18 @@ class FlexMoE(Model):
             "In the first phase the patients of each batch come in order of completeness, in two steps; the release "
             "sorts the whole fold, for 5 of 50 epochs.",
             "Balance is of importance and load (Shazeer et al. 2017). Of incomplete patients it is the importance of "
-            "all experts but that of their own combination; the release's is of all but the first.",
+            "all experts but that of their own combination; the release's is importance and load of all but the first.",
             "L_route is of the gate's logits without their noise.",
             "Tokens have no learned positions: those of a modality are told apart by its own linear map.",
             "All tokens are averaged and normalised for the head; the release averages by modality and concatenates.",
             "The attention has a skip connection to its input; the release's adds its output to itself.",
+            "Every layer has experts; of several the release gives them to the first, third, … alone. Dropout, also "
+            "the 0.5 of preset=original, acts in the encoders, too.",
             "Each token is sent to its k experts by plain tensor operations; the release needs FastMoE.",
         ),
         original={
             **PLAIN_TRAINING,
+            "model.dropout": 0.5,
             "model.patches": 16,
             "model.top_k": 4,
             "model.warmup_epochs": 5,

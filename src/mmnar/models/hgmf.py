@@ -48,6 +48,7 @@ class HGMFConfig:
     Args:
         width: D, the width of t and z.
         dropout: Dropout in encoders and after each layer.
+        graph_dropout: Share of a step's patients who are trained without neighbours.
         order: q, the largest subset with an interaction vector; never above 2 with more than four modalities.
         unimodal: R, width of every u^m and rank of the interaction tensors.
         interaction: Width of every g^S, the interaction vectors.
@@ -61,6 +62,7 @@ class HGMFConfig:
 
     width: int = 128
     dropout: float = 0.2
+    graph_dropout: float = 0.5
     order: int = 3
     unimodal: int = 32
     interaction: int = 8
@@ -96,6 +98,11 @@ class HGMF(Model):
             "vectors pass a GELU.",
             "W_{q→p} = P_p [Z_S : S ⊆ q], with an offset of q: a matrix for every pair of types would be too many. For "
             "the same reason a_pq is a_p and a number for every pair.",
+            "In each step half of the patients are trained without neighbours (model.graph_dropout), who are otherwise "
+            "trusted more than they are worth: with all of them the tune log loss of 4,000 simulated patients (M = 4, "
+            "three seeds, ± standard error) is higher by 0.0071 ± 0.0033 and KL to the exact risks by 37 ± 29 of 130 "
+            "(1e-4 nats); with none, in training and at prediction, lower by 0.0010 ± 0.0007 and 16.7 ± 8.1. "
+            "benchmarks/choices.py.",
             "z' has t_i added: without it a patient's own record is only one among its neighbours.",
             "A rare pattern keeps its interaction vectors and takes the type of its largest frequent part.",
         ),
@@ -190,7 +197,7 @@ class HGMF(Model):
 
     def forward(self, batch: PatientBatch) -> Output:
         if self.training:
-            edges = self._fold_edges(batch.rows, batch.present)
+            edges = self._some_alone(self._fold_edges(batch.rows, batch.present))
         else:
             edges = self.search(batch, torch.full_like(batch.rows, -1))
         p = self.type_of(batch.present)
@@ -266,6 +273,11 @@ class HGMF(Model):
         at = torch.searchsorted(self.fold_rows, rows).clamp(max=len(self.fold_rows) - 1)
         valid = self.fold_valid[at] & present.repeat_interleave(self.config.neighbours, dim=1)
         return Edges(self.fold_edges[at], self.fold_near[at], valid)
+
+    def _some_alone(self, edges: Edges) -> Edges:
+        """Without any edge of some patients, drawn anew each step."""
+        kept = torch.rand(len(edges.valid), 1, device=edges.valid.device) >= self.config.graph_dropout
+        return edges._replace(valid=edges.valid & kept)
 
     def _neighbours(self, edges: Edges, layer: int) -> tuple[Tensor, Tensor]:
         """What a layer takes of the neighbours, and their types: (B, J, D), (B, J)."""
