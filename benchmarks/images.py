@@ -15,12 +15,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 from PIL import Image
 
 from mmnar.encoders.image import ImageEncoder
+from mmnar.encoders.settings import Backbone, ImageConfig
 from mmnar.images.pixels import Undecoded, read_images
 from mmnar.images.tfrecord import WIDTH, masked_crc32c, pack_embeddings
 
@@ -72,9 +74,9 @@ def pictures(folder: Path, size: tuple[int, int], n: int) -> list[Path]:
     return [first] * n
 
 
-def step_seconds(backbone: str, n: int) -> float:
+def step_seconds(backbone: Backbone, n: int) -> float:
     """Forward and backward of ``n`` images."""
-    encoder = ImageEncoder(SIDE, 128, backbone=backbone)
+    encoder = ImageEncoder(SIDE, 128, config=ImageConfig(backbone))
     images = torch.randint(0, 256, (n, SIDE, SIDE), dtype=torch.uint8)
     encoder.vectors(images[:1]).sum().backward()  # type: ignore[no-untyped-call]
     start = time.perf_counter()
@@ -105,7 +107,7 @@ def main() -> None:
             rate = decoded_per_second(pictures(root, size, images), workers=2)
             print(f"JPG of {size[0]} x {size[1]} to {SIDE} x {SIDE}: {rate:,.0f} a second (2 threads)")
     print(f"  peak memory: {peak():.2f} GiB")
-    for backbone in ("resnet10", "resnet18", "densenet121"):
+    for backbone in get_args(Backbone):
         print(f"{backbone}: {step_seconds(backbone, batch) / batch:.3f} s per image and step (one thread)")
     print(f"  peak memory: {peak():.2f} GiB")
 

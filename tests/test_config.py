@@ -97,7 +97,8 @@ def test_a_methods_own_keys_are_offered(model: str, word: str, meant: str) -> No
 @pytest.mark.parametrize("name", model_names())
 def test_every_setting_is_listed_with_a_default_that_the_command_takes_and_a_meaning(name: str) -> None:
     own, run = defaults(name), RunConfig()
-    for config in (own, run, run.train, run.split, run.rectifier):
+    inner = [value for value in vars(own).values() if dataclasses.is_dataclass(value)]
+    for config in (own, *inner, run, run.train, run.split, run.rectifier):
         said = meanings(type(config))
         assert set(said) == {f.name for f in dataclasses.fields(config)}
         assert all(len(meaning) > 5 and meaning.endswith(".") for meaning in said.values()), said

@@ -11,6 +11,8 @@ import torch
 from mmnar.cohort.split import Split
 from mmnar.config import TrainConfig
 from mmnar.dataset.preprocess import Preprocessor
+from mmnar.encoders.image import ImageEncoder
+from mmnar.encoders.settings import ImageConfig
 from mmnar.models.base import Model
 from mmnar.models.registry import MODELS, model_class
 from mmnar.ops.losses import masked_label_loss, mean_label_loss
@@ -174,6 +176,24 @@ def test_the_pattern_can_be_appended(name: str) -> None:
     b = mixed()
     counts = [sum(p.numel() for p in seen(name, b, append_pattern=how).parameters()) for how in (False, True)]
     assert counts[0] < counts[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_asked_of_the_image_encoder_is_used_and_each_image_is_encoded_once(name: str) -> None:
+    b = mixed()
+    encoders = [m for m in seen(name, b).modules() if isinstance(m, ImageEncoder)]
+    if not encoders:  # it sees untrained vectors of the content instead
+        assert not hasattr(model_class(name).Config(), "image")
+        return
+    model = seen(name, b, image=ImageConfig("tiny"))
+    encoders = [m for m in model.modules() if isinstance(m, ImageEncoder)]
+    assert [e.config.backbone for e in encoders] == ["tiny"]
+    encoded: list[int] = []
+    encoders[0].backbone.register_forward_hook(lambda _, inputs, __: encoded.append(len(inputs[0])))
+    for training in (False, True):
+        model.train(training)(b)
+        assert sum(encoded) == len(b.modalities["film"].values)
+        encoded.clear()
 
 
 @pytest.mark.parametrize("name", NAMES)

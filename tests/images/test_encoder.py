@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
+from typing import Literal, get_args
 
 import pytest
 import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
+from mmnar.config import override
 from mmnar.encoders import image
-from mmnar.encoders.image import BACKBONES, ImageEncoder, augmented
+from mmnar.encoders.image import PART, ImageEncoder, slightly_changed, strongly_changed
+from mmnar.encoders.settings import Backbone, ImageConfig
 from mmnar.errors import ConfigError, SchemaError
 from mmnar.types import Items
 
 pytest.importorskip("monai")
+
+BACKBONES = get_args(Backbone)
 
 SIDE = 48
 
@@ -32,9 +35,9 @@ def _content(counts: list[int], hours: float = -3.0, side: int = SIDE) -> Items:
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_one_image_trains_every_parameter(backbone: str) -> None:
+def test_one_image_trains_every_parameter(backbone: Backbone) -> None:
     torch.manual_seed(0)
-    encoder = ImageEncoder(32, 6, backbone=backbone).train()
+    encoder = ImageEncoder(32, 6, config=ImageConfig(backbone)).train()
     vectors = encoder(_content([1], -30.0, 32))
     assert vectors.shape == (1, 6)
     (vectors * torch.randn(1, 6)).sum().backward()
@@ -48,9 +51,9 @@ def test_one_image_trains_every_parameter(backbone: str) -> None:
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_an_image_alone_in_company_or_shuffled(backbone: str, training: bool) -> None:
+def test_an_image_alone_in_company_or_shuffled(backbone: Backbone, training: bool) -> None:
     torch.manual_seed(0)
-    encoder = ImageEncoder(SIDE, 6, backbone=backbone, augment=False).train(training)
+    encoder = ImageEncoder(SIDE, 6, config=ImageConfig(backbone, augment="none")).train(training)
     images = _images(5)
     with torch.no_grad():
         together = encoder.vectors(images)
@@ -92,7 +95,9 @@ def test_what_is_no_image_is_refused() -> None:
     with pytest.raises(SchemaError):
         ImageEncoder(16, 4)
     with pytest.raises(ConfigError, match="resnet18"):
-        ImageEncoder(SIDE, 4, backbone="resnet19")
+        override(ImageConfig(), {"backbone": "resnet19"})
+    with pytest.raises(ConfigError, match="1 or 3"):
+        ImageConfig(channels=2)
 
 
 def test_it_learns_what_it_is_shown() -> None:
@@ -114,10 +119,10 @@ def test_it_learns_what_it_is_shown() -> None:
         assert ((encoder.vectors(images)[:, 0] > 0) == side.bool()).float().mean() > 0.95
 
 
-def _fixed(monkeypatch: pytest.MonkeyPatch, turn: float, right: float, down: float, gain: float, more: float) -> None:
+def _fixed(monkeypatch: pytest.MonkeyPatch, *draw: float) -> None:
     """Every draw is this one; -1 and 1 are the extremes."""
-    draws = (torch.tensor([turn, right, down, gain, more]) + 1) / 2
-    monkeypatch.setattr(image.torch, "rand", lambda five, n, device: draws[:, None].expand(five, n))
+    draws = (torch.tensor(draw) + 1) / 2
+    monkeypatch.setattr(image.torch, "rand", lambda many, n, device: draws[:, None].expand(many, n))
 
 
 @pytest.mark.parametrize(("turn", "right", "down"), [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, 0, -1), (0.5, -0.3, 0.8)])
@@ -126,90 +131,115 @@ def test_augmentation_moves_as_scipy_does(
 ) -> None:
     _fixed(monkeypatch, turn, right, down, 0, 0)
     before = _images(1).double() / 255
-    angle = math.radians(7 * turn)
+    expected = _moved_by_scipy(before[0], 7 * turn, 0.05 * right, 0.05 * down)
+    torch.testing.assert_close(slightly_changed(before[:, None])[0, 0], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("draw", [(1, 0, 0, 0), (0, 1, -1, 0), (0, 0, 0, 1), (0, 0, 0, -1), (-0.4, 0.3, 0.7, 0.5)])
+def test_strong_augmentation_moves_as_scipy_does(monkeypatch: pytest.MonkeyPatch, draw: tuple[float, ...]) -> None:
+    _fixed(monkeypatch, *draw)
+    turn, right, down, size = draw
+    before = _images(1).double() / 255
+    expected = _moved_by_scipy(before[0], 45 * turn, 0.15 * right, 0.15 * down, 1 + 0.15 * size)
+    torch.testing.assert_close(strongly_changed(before[:, None])[0, 0], expected, rtol=0, atol=1e-5)
+
+
+def _moved_by_scipy(image: Tensor, degrees: float, right: float, down: float, size: float = 1.0) -> Tensor:
+    angle = math.radians(degrees)
     # from the place in the result to the place in the image, rows and columns
-    matrix = [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]
+    rows = ((math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle)))
+    matrix = [[value / size for value in row] for row in rows]
     centre = (SIDE - 1) / 2
     offset = [
-        centre - row[0] * centre - row[1] * centre + shift * 0.05 * SIDE
+        centre - row[0] * centre - row[1] * centre + shift * SIDE
         for row, shift in zip(matrix, (down, right), strict=True)
     ]
-    expected = ndimage.affine_transform(before[0].numpy(), matrix, offset, order=1, mode="grid-constant")
-    torch.testing.assert_close(augmented(before[:, None])[0, 0], torch.from_numpy(expected), rtol=0, atol=1e-5)
+    return torch.from_numpy(ndimage.affine_transform(image.numpy(), matrix, offset, order=1, mode="grid-constant"))
 
 
 def test_augmentation_of_grey_values(monkeypatch: pytest.MonkeyPatch) -> None:
     _fixed(monkeypatch, 0, 0, 0, 1, -1)
     before = _images(2).double()[:, None] / 255
-    torch.testing.assert_close(augmented(before), (0.5 + (before - 0.5) * 1.15 - 0.05).clamp(0, 1), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        slightly_changed(before), (0.5 + (before - 0.5) * 1.15 - 0.05).clamp(0, 1), rtol=0, atol=1e-6
+    )
 
 
 def test_each_image_has_its_own_draw_and_seeds_repeat_it() -> None:
     before = _images(1).float()[:, None].expand(4, 1, SIDE, SIDE) / 255
     torch.manual_seed(3)
-    first = augmented(before)
+    first = slightly_changed(before)
     assert first.min() >= 0
     assert first.max() <= 1
     assert len({tuple(one.flatten().tolist()) for one in first}) == 4
     torch.manual_seed(3)
-    assert torch.equal(augmented(before), first)
+    assert torch.equal(slightly_changed(before), first)
 
 
-def test_only_training_augments() -> None:
-    encoder = ImageEncoder(SIDE, 4)
+@pytest.mark.parametrize("augment", ["slight", "strong", "none"])
+def test_only_training_augments(augment: Literal["slight", "strong", "none"]) -> None:
+    encoder = ImageEncoder(SIDE, 4, config=ImageConfig("tiny", augment=augment))
     images = _images(2)
     encoder.eval()
     assert torch.equal(encoder.vectors(images), encoder.vectors(images))
     encoder.train()
-    assert not torch.equal(encoder.vectors(images), encoder.vectors(images))
+    assert torch.equal(encoder.vectors(images), encoder.vectors(images)) == (augment == "none")
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
-def test_weights_from_a_local_file(tmp_path: Path, suffix: str) -> None:
-    from safetensors.torch import save_file
-
-    torch.manual_seed(0)
-    trained = ImageEncoder(SIDE, 9)
-    file = tmp_path / f"weights{suffix}"
-    if suffix == ".pt":
-        torch.save(trained.backbone.state_dict(), file)
-    else:
-        save_file(trained.backbone.state_dict(), file)
-    torch.manual_seed(1)
-    fresh = ImageEncoder(SIDE, 4, weights=file)
-    for name, value in fresh.backbone.state_dict().items():
-        if not name.startswith("fc."):
-            assert torch.equal(value, trained.backbone.state_dict()[name]), name
-    assert fresh.backbone.state_dict()["fc.weight"].shape == (4, 512)
+def test_strong_and_slight_are_two() -> None:
+    # the name must reach the function
+    images = _images(1)
+    results = []
+    for augment in ("slight", "strong"):
+        torch.manual_seed(0)
+        encoder = ImageEncoder(SIDE, 4, config=ImageConfig("tiny", augment=augment)).train()  # type: ignore[arg-type]
+        torch.manual_seed(0)
+        results.append(encoder.inputs(images))
+    changed = [slightly_changed, strongly_changed]
+    for result, change in zip(results, changed, strict=True):
+        torch.manual_seed(0)
+        assert torch.equal(result, 4 * change(images[:, None].float() / 255) - 2)
 
 
-class _Run:
-    """Unpickling it makes a folder: code in a file of weights."""
+def test_without_gradients_no_more_than_a_part_is_encoded_at_once() -> None:
+    encoder = ImageEncoder(32, 4, config=ImageConfig("tiny")).eval()
+    images = _images(2 * PART + 3, 32)
+    seen: list[int] = []
+    encoder.backbone.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    whole = encoder.vectors(images)
+    with torch.no_grad():
+        parts = encoder.vectors(images)
+    with torch.inference_mode():
+        encoder.vectors(images[:PART])
+    assert seen == [2 * PART + 3, PART, PART, 3, PART]
+    torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-6)
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = str(folder)
 
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (self.folder,)
+def test_stages_can_be_entered_and_left() -> None:
+    encoder = ImageEncoder(64, 4, config=ImageConfig("tiny")).eval()
+    images = _images(2, 64)
+    maps = encoder.stages(images)
+    assert [tuple(m.shape[1:]) for m in maps] == [(8, 16, 16), (16, 8, 8), (32, 4, 4), (64, 2, 2)]
+    for number, x in enumerate(maps, start=1):
+        assert torch.equal(encoder.from_stage(number, x), encoder.vectors(images))
+    assert torch.equal(encoder.resnet.stage(3, maps[1]), maps[2])
+    half = encoder.from_stage(2, maps[1] / 2)
+    assert not torch.allclose(half, encoder.vectors(images))
+    for wrong in (encoder.stages, encoder.vectors):
+        with pytest.raises(SchemaError):
+            wrong(_images(2, 32))
+    dense = ImageEncoder(32, 4, config=ImageConfig("densenet121"))
+    with pytest.raises(ConfigError, match="densenet121"):
+        dense.stages(_images(2, 32))
+    with pytest.raises(ConfigError, match="densenet121"):
+        dense.from_stage(3, maps[2])
 
 
-def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    from monai.networks.nets.resnet import ResNet
-
-    with pytest.raises(ConfigError, match="a file"):
-        ImageEncoder(SIDE, 4, weights=tmp_path / "absent.pt")
-    (tmp_path / "text.pt").write_text("hello")
-    with pytest.raises(ConfigError, match="state dict"):
-        ImageEncoder(SIDE, 4, weights=tmp_path / "text.pt")
-    torch.save({"conv1.weight": _Run(tmp_path / "trace")}, tmp_path / "pickle.pt")
-    with pytest.raises(ConfigError, match="state dict"):
-        ImageEncoder(SIDE, 4, weights=tmp_path / "pickle.pt")
-    assert not (tmp_path / "trace").exists()
-    layers = ([1, 1, 1, 1], [64, 128, 256, 512])
-    batch = ResNet("basic", *layers, spatial_dims=2, n_input_channels=1, conv1_t_stride=2, bias_downsample=False)
-    torch.save(batch.state_dict(), tmp_path / "batch.pt")
-    with pytest.raises(ConfigError, match="group normalisation"):
-        ImageEncoder(SIDE, 4, weights=tmp_path / "batch.pt")
-    torch.save(ImageEncoder(SIDE, 4, backbone="resnet18").backbone.state_dict(), tmp_path / "other.pt")
-    with pytest.raises(ConfigError, match="backbone"):
-        ImageEncoder(SIDE, 4, weights=tmp_path / "other.pt")
+def test_three_channels_are_centred_and_scaled_as_photographs() -> None:
+    encoder = ImageEncoder(SIDE, 4, config=ImageConfig("tiny", channels=3)).eval()
+    images = _images(2)
+    red, green, blue = encoder.inputs(images).unbind(1)
+    grey = images.double() / 255
+    for got, mean, spread in ((red, 0.485, 0.229), (green, 0.456, 0.224), (blue, 0.406, 0.225)):
+        torch.testing.assert_close(got.double(), (grey - mean) / spread, rtol=1e-5, atol=1e-5)
+    assert encoder.vectors(images).shape == (2, 4)

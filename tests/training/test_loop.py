@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from mmnar.config import TrainConfig
+from mmnar.encoders.settings import ImageConfig
 from mmnar.errors import ConfigError, TrainingError
 from mmnar.models.base import Phase, summed_label_loss
 from mmnar.models.crl_mmnar import CRLMMNAR, CRLMMNARConfig
@@ -63,6 +64,24 @@ def test_resume_gives_the_same_numbers(tmp_path: Path, killed_after: int, schedu
         (h["phase"], h["epoch"], h["tune"], h["train"]) for h in history
     ]
     assert all(torch.equal(a, c) for a, c in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_resume_changes_images_as_it_would_have(tmp_path: Path) -> None:
+    b, config = mixed(60), TrainConfig(min_steps=0, max_epochs=3, batch_size=32, patience=9, checkpoint_seconds=0)
+    image = ImageConfig("tiny", augment="strong")
+    path = tmp_path / "checkpoint.safetensors"
+
+    def fitted(monitor: Silent, checkpoint: Path | None) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        model = ZeroFill(b.schema, ZeroFill.Config(width=8, image=image))
+        train(model, b, b, config, 5, monitor, checkpoint)
+        return model.state_dict()
+
+    whole = fitted(Silent(), None)
+    with pytest.raises(KilledError):
+        fitted(KilledAfter(2), path)
+    resumed = fitted(Silent(), path)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_a_fit_with_a_damaged_checkpoint_begins_again_and_says_so(tmp_path: Path) -> None:

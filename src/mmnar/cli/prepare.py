@@ -63,6 +63,7 @@ def mimic_iv(
     notes: Path | None = None,
     cxr: Path | None = None,
     embeddings: Path | None = None,
+    image_side: int = 224,
     structured: Literal["aggregates", "series"] = "aggregates",
     bin_hours: float = 0.0,
     notes_encoder: str | None = None,
@@ -82,6 +83,7 @@ def mimic_iv(
         cxr: Folder of MIMIC-CXR-JPG: the latest frontal X-ray.
         embeddings: Folder of the released embeddings of those X-rays, taken instead of the images; needs --cxr too, for
             their times.
+        image_side: Pixels of the square that an X-ray is stored as, 32 or more.
         structured: Aggregates over the stay, or series at their own times.
         bin_hours: Series as means over bins of so many hours; 0 = every measurement.
         notes_encoder: What turns notes into vectors: default (a small general model, needs the extra 'notes'), a
@@ -97,8 +99,11 @@ def mimic_iv(
     from mmnar.workflow import doors
 
     other = {"--structured": structured != "aggregates", "--bin-hours": bin_hours != 0}
-    other |= {"--mortality-at": mortality_at != 48, "--no-planned": not planned}
+    other |= {"--mortality-at": mortality_at != 48, "--no-planned": not planned, "--image-side": image_side != 224}
     recipe = _recipe(like, "mimic-iv", other)
+    if image_side < 32 or (image_side != 224 and (cxr is None or embeddings is not None)):
+        fact = f"{image_side}" if image_side < 32 else "no images"
+        raise ConfigError("--image-side", "32 or more, with the images of --cxr", fact, "correct it or leave it out")
     claim_store(out)
     if recipe:
         encoder, bin_hours, asked = recipe.notes, recipe.bin_hours, dict(recipe.options)
@@ -111,6 +116,7 @@ def mimic_iv(
         notes=notes,
         cxr=cxr,
         embeddings=embeddings,
+        image_side=image_side,
         encoder=encoder,
         bin_hours=bin_hours,
         limit=limit,

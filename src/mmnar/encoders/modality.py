@@ -5,21 +5,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mmnar.encoders.image import ImageEncoder
 from mmnar.encoders.series import SeriesEncoder
+from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.encoders.static import StaticEncoder
 from mmnar.encoders.vectors import VectorsEncoder
 from mmnar.schema import ModalitySpec, Schema
 from mmnar.types import Content, PatientBatch
 
 
-def encoder_of(spec: ModalitySpec, width: int, dropout: float = 0.0) -> nn.Module:
-    """Content of ``spec`` → (B, width)."""
+def encoder_of(
+    spec: ModalitySpec, width: int, dropout: float = 0.0, image: ImageConfig = IMAGE, series: SeriesConfig = SERIES
+) -> nn.Module:
+    """Content of ``spec`` → (B, width).
+
+    Args:
+        image, series: How those are encoded.
+    """
     if spec.kind == "series":
         return SeriesEncoder(spec, width, dropout)
     if spec.kind == "image":
-        from mmnar.encoders.image import ImageEncoder  # MONAI takes seconds to import
-
-        return ImageEncoder(spec.shape[0], width, dropout)
+        return ImageEncoder(spec.shape[0], width, dropout, image)
     if spec.kind == "static":
         return StaticEncoder(spec, width, dropout)
     # hashed notes arrive as vectors of the basis that the preprocessor fitted
@@ -37,9 +43,11 @@ def encode_present(encoder: nn.Module, content: Content, present: Tensor, width:
     return encoded.new_zeros(len(present), width).index_copy(0, rows, encoded)  # type: ignore[no-any-return]
 
 
-def encoders_of(schema: Schema, width: int, dropout: float = 0.0) -> nn.ModuleList:
+def encoders_of(
+    schema: Schema, width: int, dropout: float = 0.0, image: ImageConfig = IMAGE, series: SeriesConfig = SERIES
+) -> nn.ModuleList:
     """Enc_m of every modality, in schema order."""
-    return nn.ModuleList(encoder_of(spec, width, dropout) for spec in schema.modalities)
+    return nn.ModuleList(encoder_of(spec, width, dropout, image, series) for spec in schema.modalities)
 
 
 def encode(encoders: nn.ModuleList, batch: PatientBatch, width: int) -> Tensor:

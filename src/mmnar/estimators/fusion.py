@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from mmnar.config import TrainConfig, override, to_plain
 from mmnar.dataset.preprocess import Preprocessor
 from mmnar.dataset.store import Fold
+from mmnar.encoders.weights import identified, load_weights
 from mmnar.errors import RequirementError
 from mmnar.estimators.base import Estimator, Predictor, save_arrays
 from mmnar.models.base import Model
@@ -69,6 +70,8 @@ class FusionEstimator(Estimator):
         preprocessor = Preprocessor.fit(train)
         torch.manual_seed(seed)
         network = self.model_type(train.schema, self.model)
+        load_weights(network)
+        network.config = identified(self.model)  # what is saved with it names no place
         checkpoint = workdir / "checkpoint.safetensors" if workdir else None
         history = loop.train(
             network,

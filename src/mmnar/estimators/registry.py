@@ -160,11 +160,16 @@ def _original(name: str) -> Mapping[str, Any]:
 
 
 def model_settings(recipe: Estimator) -> dict[str, Any]:
-    """The method's resolved configuration as plain JSON; of a stack, that of each member."""
+    """The method's resolved configuration as plain JSON; of a stack, that of each member.
+
+    Raises:
+        ConfigError: A file of weights that is absent, or of another network than the settings say.
+    """
+    from mmnar.encoders.weights import identified
     from mmnar.estimators.stack import Stack
 
     base = getattr(recipe, "base", recipe)
     if isinstance(base, Stack):
         return {"spread": base.spread, "members": {n: model_settings(of) for n, of in base.members.items()}}
-    config = getattr(base, "model", base)
+    config = identified(getattr(base, "model", base))
     return dataclasses.asdict(config) if dataclasses.is_dataclass(config) and not isinstance(config, type) else {}

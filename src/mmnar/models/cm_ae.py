@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.encoders.plain import PlainVectors
+from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.heads import TaskHead
 from mmnar.ops.views import one_of, some_of
@@ -42,6 +43,7 @@ class CMAEConfig:
         finetune: Whether phase 2 trains the encoders and the code too; if not, it fits the head alone on fixed
             features, made without dropout.
         append_pattern: Concatenate δ to what the head sees.
+        image, series: How those are encoded.
     """
 
     width: int = 128
@@ -51,6 +53,8 @@ class CMAEConfig:
     weight_rec: float = 1.0
     finetune: bool = True
     append_pattern: bool = False
+    image: ImageConfig = IMAGE
+    series: SeriesConfig = SERIES
 
 
 class CMAE(Model):
@@ -82,7 +86,7 @@ class CMAE(Model):
         self.c = config
         m, d = len(schema.modalities), config.width
         self.plain = PlainVectors(schema)
-        self.encoders = encoders_of(schema, d, config.dropout)
+        self.encoders = encoders_of(schema, d, config.dropout, config.image, config.series)
         self.shared = nn.Linear(m * d, d)  # all W_m, and b
         self.nonlinearity = nn.Sequential(nn.GELU(), nn.LayerNorm(d), nn.Dropout(config.dropout))  # g
         self.decoders = nn.ModuleList(

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
+from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.contrast import supcon
 from mmnar.ops.heads import TaskHead
@@ -47,6 +48,7 @@ class COMConfig:
         weight_adv, weight_within, weight_across: λ₁, λ₂, λ₃. What only they train (generators, discriminators) learns
             at the optimizer's pace whatever they are; they weigh in what the label loss trains too.
         append_pattern: Concatenate δ to what the head sees.
+        image, series: How those are encoded.
     """
 
     width: int = 128
@@ -60,6 +62,8 @@ class COMConfig:
     weight_within: float = 0.001
     weight_across: float = 0.001
     append_pattern: bool = False
+    image: ImageConfig = IMAGE
+    series: SeriesConfig = SERIES
 
 
 class COM(Model):
@@ -108,7 +112,7 @@ class COM(Model):
         m, d = len(schema.modalities), config.width
         self.c = config
         hidden = [config.hidden] * config.hidden_layers
-        self.encoders = encoders_of(schema, d, config.dropout)
+        self.encoders = encoders_of(schema, d, config.dropout, config.image, config.series)
         self.projections = nn.ModuleList(_mlp(d, *hidden, d) for _ in range(m))
         self.generators = nn.ModuleList(_mlp(d, *hidden, d) for _ in range(m))
         self.discriminators = nn.ModuleList(_mlp(d, *hidden, 1) for _ in range(m))

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
+from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.errors import ConfigError
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.losses import info_nce
@@ -58,6 +59,7 @@ class CRLMMNARConfig:
         weight_rec, weight_miss, weight_cont: λ of the joint schedule (Table 4 lists 0.15 as contrastive default).
         temperature: τ, the temperature of InfoNCE.
         append_pattern: Concatenate δ to what the heads see.
+        image, series: How those are encoded.
     """
 
     width: int = 128
@@ -74,6 +76,8 @@ class CRLMMNARConfig:
     weight_cont: float = 0.15
     temperature: float = 0.1
     append_pattern: bool = False
+    image: ImageConfig = IMAGE
+    series: SeriesConfig = SERIES
 
     def __post_init__(self) -> None:
         if self.blind and self.append_pattern:
@@ -148,7 +152,7 @@ class CRLMMNAR(Model):
         super().__init__(schema, config)
         self.c = config
         m, d, k = len(schema.modalities), config.width, len(schema.tasks)
-        self.encoders = encoders_of(schema, d, config.dropout)
+        self.encoders = encoders_of(schema, d, config.dropout, config.image, config.series)
         if config.sees_pattern:
             self.pattern_encoder = nn.Sequential(
                 nn.Linear(m, config.pattern_hidden), nn.GELU(), nn.Linear(config.pattern_hidden, d)

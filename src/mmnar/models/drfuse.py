@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
+from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.bernoulli import jensen_shannon, pooled_logit
 from mmnar.ops.losses import cross_entropy
@@ -43,6 +44,7 @@ class DrFuseConfig:
         weight_orth: Weight of the cosine of shared and distinct.
         weight_shared, weight_distinct: Weights of the label losses of the tokens' own heads.
         weight_rank: Weight of the ranking of attention weights.
+        image, series: How those are encoded.
     """
 
     width: int = 128
@@ -53,6 +55,8 @@ class DrFuseConfig:
     weight_shared: float = 1.0
     weight_distinct: float = 1.0
     weight_rank: float = 1.0
+    image: ImageConfig = IMAGE
+    series: SeriesConfig = SERIES
 
 
 class DrFuse(Model):
@@ -93,7 +97,8 @@ class DrFuse(Model):
         super().__init__(schema, config)
         m, d, k = len(schema.modalities), config.width, len(schema.tasks)
         self.c = config
-        self.encoders = encoders_of(schema, d, config.dropout)  # the first layer that Sh and Di share
+        # the first layer that Sh and Di share
+        self.encoders = encoders_of(schema, d, config.dropout, config.image, config.series)
         self.shared = nn.ModuleList(_branch(d, config.dropout) for _ in range(m))
         self.distinct = nn.ModuleList(_branch(d, config.dropout) for _ in range(m))
         self.project = nn.Sequential(  # one for all modalities

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
+from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.errors import ConfigError
 from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase
 from mmnar.ops.heads import TaskHead
@@ -49,6 +50,7 @@ class FlexMoEConfig:
         top_k: k, how many experts a token goes to.
         weight_balance, weight_route: λ of each.
         warmup_epochs: Length of the first phase, in which patients come in order of completeness.
+        image, series: How those are encoded.
     """
 
     width: int = 128
@@ -62,6 +64,8 @@ class FlexMoEConfig:
     weight_balance: float = 0.01
     weight_route: float = 0.01
     warmup_epochs: int = 1
+    image: ImageConfig = IMAGE
+    series: SeriesConfig = SERIES
 
     def __post_init__(self) -> None:
         if not 0 < self.top_k < self.experts:
@@ -121,7 +125,7 @@ class FlexMoE(Model):
         super().__init__(schema, config)
         self.c = config
         m, d, p = len(schema.modalities), config.width, config.patches
-        self.encoders = encoders_of(schema, d, config.dropout)
+        self.encoders = encoders_of(schema, d, config.dropout, config.image, config.series)
         self.to_patches = nn.ModuleList(nn.Linear(d, p * d) for _ in range(m))
         self.factorised = m > TABLE_MODALITIES
         # the last factorised row, and the first of the table, are of patients with nothing at all

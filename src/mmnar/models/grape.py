@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.encoders.plain import PlainVectors
+from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.bipartite import BipartiteSage, linear_of_parts, scaled_linear
 from mmnar.ops.heads import TaskHead
@@ -39,6 +40,7 @@ class GRAPEConfig:
         keep: r, the share of observed edges that each training step keeps.
         weight_imp: λ_imp; 0 trains on labels alone, as the released label script does.
         append_pattern: Concatenate δ to the imputed row.
+        image, series: How those are encoded.
     """
 
     width: int = 128
@@ -47,6 +49,8 @@ class GRAPEConfig:
     keep: float = 0.7
     weight_imp: float = 0.3
     append_pattern: bool = False
+    image: ImageConfig = IMAGE
+    series: SeriesConfig = SERIES
 
 
 class GRAPE(Model):
@@ -90,7 +94,7 @@ class GRAPE(Model):
     def __init__(self, schema: Schema, config: GRAPEConfig) -> None:
         super().__init__(schema, config)
         m, d = len(schema.modalities), config.width
-        self.encoders = encoders_of(schema, d, config.dropout)
+        self.encoders = encoders_of(schema, d, config.dropout, config.image, config.series)
         self.register_buffer("columns", torch.eye(m), persistent=False)
         self.graph = BipartiteSage(m, m, d, d, config.layers, pooled=config.layers, normalise=True)
         self.post = nn.Sequential(scaled_linear(d, d), nn.ReLU(), scaled_linear(d, d, "linear"))

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.context import Context, How
 from mmnar.encoders.plain import PlainVectors
+from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.models.base import Model, ModelCard
 from mmnar.ops.grid import Grid, carried, gaps, series_grid
 from mmnar.ops.heads import TaskHead, trunk
@@ -52,6 +53,7 @@ class GRUDConfig:
             ``delta_only``, or not at all (``none``).
         max_steps: Patients with more observation times get hourly bins.
         append_pattern: Concatenate δ to what the head sees.
+        image: How images are encoded.
     """
 
     width: int = 128
@@ -59,6 +61,7 @@ class GRUDConfig:
     static: How = "embeddings"
     max_steps: int = 300
     append_pattern: bool = False
+    image: ImageConfig = IMAGE
 
 
 class GRUD(Model):
@@ -99,7 +102,7 @@ class GRUD(Model):
         self.gates = nn.Linear(d, 2 * d, bias=False)  # U_z, U_r
         self.candidate = nn.Linear(d, d, bias=False)  # U
         self.dropout = nn.Dropout(config.dropout)
-        self.context = Context(schema, "series", config.static, d, config.dropout)
+        self.context = Context(schema, "series", config.static, d, config.dropout, config.image)
         self.trunk = trunk(d + self.context.width, d, config.dropout)
         self.head = TaskHead(schema, d, config.append_pattern)
 
@@ -153,12 +156,15 @@ class GRUDStaticConfig:
         dropout: Dropout of inputs, and before the head.
         static: How the modalities that are not static features enter, as in ``GRUDConfig``.
         append_pattern: Concatenate δ to what the head sees.
+        image, series: How those are encoded.
     """
 
     width: int = 128
     dropout: float = 0.2
     static: How = "embeddings"
     append_pattern: bool = False
+    image: ImageConfig = IMAGE
+    series: SeriesConfig = SERIES
 
 
 class GRUDStatic(Model):
@@ -185,7 +191,7 @@ class GRUDStatic(Model):
         self.features = PlainVectors(schema_of(schema, "static"))
         self.dropout = nn.Dropout(config.dropout)
         self.inputs = nn.Linear(2 * sum(self.features.widths), 2 * d)  # W and V of z and h̃, and their b
-        self.context = Context(schema, "static", config.static, d, config.dropout)
+        self.context = Context(schema, "static", config.static, d, config.dropout, config.image, config.series)
         self.trunk = trunk(d + self.context.width, d, config.dropout)
         self.head = TaskHead(schema, d, config.append_pattern)
 

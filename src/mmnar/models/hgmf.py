@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.encoders.plain import PlainVectors
+from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.grouped import grouped_matmul
 from mmnar.ops.heads import TaskHead
@@ -58,6 +59,7 @@ class HGMFConfig:
         types: The most types; the commonest patterns have one each.
         least: A pattern of fewer training patients has no type and takes that of its largest part.
         append_pattern: Concatenate δ before the head.
+        image, series: How those are encoded.
     """
 
     width: int = 128
@@ -72,6 +74,8 @@ class HGMFConfig:
     types: int = 32
     least: int = 100
     append_pattern: bool = False
+    image: ImageConfig = IMAGE
+    series: SeriesConfig = SERIES
 
 
 class HGMF(Model):
@@ -126,7 +130,7 @@ class HGMF(Model):
     def __init__(self, schema: Schema, config: HGMFConfig) -> None:
         super().__init__(schema, config)
         m, d = len(schema.modalities), config.width
-        self.encoders = encoders_of(schema, d, config.dropout)
+        self.encoders = encoders_of(schema, d, config.dropout, config.image, config.series)
         self.plain = PlainVectors(schema)
         order = config.order if m <= 4 else min(config.order, 2)
         self.t = min(config.types, 2**m)

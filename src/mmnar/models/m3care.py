@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
+from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.heads import TaskHead
 from mmnar.ops.masked import FusionLayer
@@ -39,6 +40,7 @@ class M3CareConfig:
         bank: R, how many training patients stand in for the batch as neighbours at prediction.
         weight_stable: λ, keeps φ_m from inflating or deflating what it projects.
         append_pattern: Concatenate δ to what the head sees.
+        image, series: How those are encoded.
     """
 
     width: int = 128
@@ -47,6 +49,8 @@ class M3CareConfig:
     bank: int = 2048
     weight_stable: float = 1e-8
     append_pattern: bool = False
+    image: ImageConfig = IMAGE
+    series: SeriesConfig = SERIES
 
 
 class M3Care(Model):
@@ -95,7 +99,7 @@ class M3Care(Model):
         super().__init__(schema, config)
         m, d = len(schema.modalities), config.width
         self.width = d
-        self.encoders = encoders_of(schema, d, config.dropout)
+        self.encoders = encoders_of(schema, d, config.dropout, config.image, config.series)
         self.projections = nn.ModuleList(_projection(d) for _ in schema.modalities)  # φ_m
         self.epsilon = nn.Parameter(torch.full((m,), -0.3))
         self.theta = nn.Parameter(torch.zeros(()))

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmnar.encoders.modality import encode, encoders_of
+from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.models.base import Model, ModelCard, Phase, TaskLoss
 from mmnar.ops.heads import TaskHead
 from mmnar.ops.losses import cross_entropy, probabilities
@@ -43,6 +44,7 @@ class MissModalConfig:
         distance: ``moments`` (the equation above) or ``paired`` (mean squared difference of z^A and z of one patient).
         weight_geo, weight_dis, weight_sem: Weights a, b, c of the three constraints.
         append_pattern: Concatenate δ to what the head sees; a view's own subset for a view.
+        image, series: How those are encoded.
     """
 
     width: int = 128
@@ -55,6 +57,8 @@ class MissModalConfig:
     weight_dis: float = 0.1
     weight_sem: float = 0.5
     append_pattern: bool = False
+    image: ImageConfig = IMAGE
+    series: SeriesConfig = SERIES
 
 
 class MissModal(Model):
@@ -86,7 +90,7 @@ class MissModal(Model):
         super().__init__(schema, config)
         self.c = config
         m, d = len(schema.modalities), config.width
-        self.encoders = encoders_of(schema, d, config.dropout)
+        self.encoders = encoders_of(schema, d, config.dropout, config.image, config.series)
         self.project = nn.Parameter(torch.randn(m, d, d) / (m * d) ** 0.5)  # W_m
         self.subset = nn.Sequential(nn.Linear(m, d), nn.GELU(), nn.Linear(d, d))  # u
         self.fusion = nn.Sequential(

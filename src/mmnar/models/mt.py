@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmnar.encoders.modality import encode, encoders_of
+from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.errors import ConfigError
 from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase
 from mmnar.ops.heads import TaskHead
@@ -50,6 +51,7 @@ class MTConfig:
         search_epochs: Length of that phase.
         search_share: Share of the training patients who decide on F and not on the weights during the search.
         append_pattern: Concatenate δ to what the heads see; a view's own subset for a view.
+        image, series: How those are encoded.
 
     Raises:
         ConfigError: A number that does not divide another, no such layer, or F both given and searched.
@@ -68,6 +70,8 @@ class MTConfig:
     search_epochs: int = 20
     search_share: float = 0.2
     append_pattern: bool = False
+    image: ImageConfig = IMAGE
+    series: SeriesConfig = SERIES
 
     def __post_init__(self) -> None:
         for name, part, whole in (("patches", self.patches, self.width), ("heads", self.heads, self.token_width)):
@@ -115,7 +119,7 @@ class MT(Model):
         super().__init__(schema, config)
         self.c = config
         m, d, k = len(schema.modalities), config.token_width, len(schema.tasks)
-        self.encoders = encoders_of(schema, config.width, config.dropout)
+        self.encoders = encoders_of(schema, config.width, config.dropout, config.image, config.series)
         self.slice = nn.Linear(config.width // config.patches, d)
         self.kind = nn.Parameter(torch.randn(m, 1, d) * 0.02)
         self.position = nn.Parameter(torch.randn(config.patches, d) * 0.02)

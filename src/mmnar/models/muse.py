@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
+from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.bipartite import BipartiteSage
 from mmnar.ops.heads import TaskHead
@@ -41,6 +42,7 @@ class MUSEConfig:
         temperature: τ, the temperature of the contrasts.
         weight_uns, weight_sup: Weights of the contrast without and of that with labels.
         append_pattern: Concatenate δ to what the classifier sees.
+        image, series: How those are encoded.
     """
 
     width: int = 128
@@ -50,6 +52,8 @@ class MUSEConfig:
     weight_uns: float = 0.5
     weight_sup: float = 0.5
     append_pattern: bool = False
+    image: ImageConfig = IMAGE
+    series: SeriesConfig = SERIES
 
 
 class MUSE(Model):
@@ -87,7 +91,7 @@ class MUSE(Model):
     def __init__(self, schema: Schema, config: MUSEConfig) -> None:
         super().__init__(schema, config)
         m, d = len(schema.modalities), config.width
-        self.encoders = encoders_of(schema, d, config.dropout)
+        self.encoders = encoders_of(schema, d, config.dropout, config.image, config.series)
         self.edge_dropout = nn.Dropout(config.dropout)
         self.columns = nn.Parameter(torch.randn(m, d))
         # only patients are read after the last layer

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.context import Context, How
 from mmnar.encoders.plain import PlainVectors
+from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.grid import Grid, series_grid
 from mmnar.ops.heads import TaskHead, trunk
@@ -64,6 +65,7 @@ class RaindropConfig:
         weight_graph: λ, the weight of L_r.
         max_steps: Patients with more observation times get hourly bins.
         append_pattern: Concatenate δ to what the head sees.
+        image: How images are encoded.
     """
 
     width: int = 128
@@ -77,6 +79,7 @@ class RaindropConfig:
     weight_graph: float = 0.02
     max_steps: int = 300
     append_pattern: bool = False
+    image: ImageConfig = IMAGE
 
 
 class Raindrop(Model):
@@ -122,7 +125,7 @@ class Raindrop(Model):
         self.graph = SensorGraph([1] * v, c.sensor_width, c.inner, TIME_WIDTH, c.layers, c.prune)
         self.query, self.key = nn.Linear(token, c.inner, bias=False), nn.Linear(token, c.inner, bias=False)
         self.value = nn.Linear(token, c.inner, bias=False)  # W
-        self.context = Context(schema, "series", c.static, c.width, c.dropout)
+        self.context = Context(schema, "series", c.static, c.width, c.dropout, c.image)
         self.trunk = trunk(v * c.inner + self.context.width, c.width, c.dropout)
         self.head = TaskHead(schema, c.width, c.append_pattern)
 
@@ -297,6 +300,7 @@ class RaindropStaticConfig:
         prune: Share of a patient's edges that is removed.
         weight_graph: λ, the weight of L_r.
         append_pattern: Concatenate δ to what the head sees.
+        image, series: How those are encoded.
     """
 
     width: int = 128
@@ -307,6 +311,8 @@ class RaindropStaticConfig:
     prune: float = 0.5
     weight_graph: float = 0.02
     append_pattern: bool = False
+    image: ImageConfig = IMAGE
+    series: SeriesConfig = SERIES
 
 
 class RaindropStatic(Model):
@@ -335,7 +341,7 @@ class RaindropStatic(Model):
         self.features = PlainVectors(schema_of(schema, "static"))
         readings = [length for m in self.features.specs for length in readings_of(m)]
         self.graph = SensorGraph(readings, c.sensor_width, c.inner, 0, 1, c.prune)
-        self.context = Context(schema, "static", c.static, c.width, c.dropout)
+        self.context = Context(schema, "static", c.static, c.width, c.dropout, c.image, c.series)
         self.trunk = trunk(len(readings) * c.sensor_width + self.context.width, c.width, c.dropout)
         self.head = TaskHead(schema, c.width, c.append_pattern)
 

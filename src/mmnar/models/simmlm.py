@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
+from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.heads import TaskHead
 from mmnar.ops.losses import cross_entropy
@@ -39,6 +40,7 @@ class SimMLMConfig:
         weight_mofe: λ, the weight of the ranking loss (paper: 0.1); 0 = without it: its premise fails where absence
             itself informs.
         append_pattern: Concatenate δ to what each expert's head sees.
+        image, series: How those are encoded.
     """
 
     width: int = 128
@@ -47,6 +49,8 @@ class SimMLMConfig:
     weight_fewer: float = 1.0
     weight_mofe: float = 0.1
     append_pattern: bool = False
+    image: ImageConfig = IMAGE
+    series: SeriesConfig = SERIES
 
 
 class SimMLM(Model):
@@ -86,7 +90,7 @@ class SimMLM(Model):
         super().__init__(schema, config)
         self.c = config
         m, d, k = len(schema.modalities), config.width, len(schema.tasks)
-        self.encoders = encoders_of(schema, d, config.dropout)
+        self.encoders = encoders_of(schema, d, config.dropout, config.image, config.series)
         self.experts = nn.ModuleList(
             TaskHead(schema, d, config.append_pattern, hidden=d, dropout=config.dropout) for _ in range(m)
         )

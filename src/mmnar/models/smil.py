@@ -26,6 +26,7 @@ from torch import Tensor, distributed, nn
 
 from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
+from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.errors import SchemaError
 from mmnar.models.base import Forward, Model, ModelCard, Objective, Phase
 from mmnar.ops.clusters import kmeans
@@ -58,6 +59,7 @@ class SMILConfig:
         pretrain_epochs: Length of the first phase.
         pretrain_share: It learns from the patients with the most modalities: as many of these as at least this share of
             the training fold has.
+        image, series: How those are encoded.
     """
 
     width: int = 128
@@ -73,6 +75,8 @@ class SMILConfig:
     samples: int = 10
     pretrain_epochs: int = 4
     pretrain_share: float = 0.25
+    image: ImageConfig = IMAGE
+    series: SeriesConfig = SERIES
 
 
 class SMIL(Model):
@@ -241,7 +245,7 @@ class _Main(nn.Module):
         super().__init__()
         m, d = len(schema.modalities), c.width
         self.width = d
-        self.encoders = encoders_of(schema, d, c.dropout)
+        self.encoders = encoders_of(schema, d, c.dropout, c.image, c.series)
         self.trunk = nn.Sequential(nn.Linear(m * d, d), nn.GELU(), nn.LayerNorm(d))  # g
         self.dropout = nn.Dropout(c.dropout)  # after z_2: masks of their own would set equal views apart
         self.head = TaskHead(schema, d, c.append_pattern)

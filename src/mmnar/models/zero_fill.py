@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mmnar.encoders.modality import encode, encoders_of
+from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.models.base import Model, ModelCard
 from mmnar.ops.heads import trunk
 from mmnar.ops.masked import masked_mean
@@ -34,12 +35,15 @@ class ZeroFillConfig:
         append_pattern: Concatenate δ to the embeddings.
         fill: What stands for an absent modality: ``zero``, or the ``mean`` embedding of the training fold (while
             training, of the batch).
+        image, series: How those are encoded.
     """
 
     width: int = 128
     dropout: float = 0.2
     append_pattern: bool = True
     fill: Literal["zero", "mean"] = "zero"
+    image: ImageConfig = IMAGE
+    series: SeriesConfig = SERIES
 
 
 class ZeroFill(Model):
@@ -57,7 +61,7 @@ class ZeroFill(Model):
         super().__init__(schema, config)
         m, d = len(schema.modalities), config.width
         self.width, self.append_pattern = d, config.append_pattern
-        self.encoders = encoders_of(schema, d, config.dropout)
+        self.encoders = encoders_of(schema, d, config.dropout, config.image, config.series)
         self.trunk = trunk(m * d + m * config.append_pattern, d, config.dropout)
         self.heads = nn.Linear(d, len(schema.tasks))
         self.mean: Tensor | None

@@ -166,6 +166,7 @@ def mimic_iv(
     notes: Path | None = None,
     cxr: Path | None = None,
     embeddings: Path | None = None,
+    image_side: int = 224,
     encoder: str = HASHING,
     structured: Structured = "aggregates",
     bin_hours: float = 0.0,
@@ -179,7 +180,9 @@ def mimic_iv(
     from mmnar.sources.mimic_iv import read_mimic_iv
 
     packed = pack_embeddings(embeddings, work / "embeddings") if embeddings else None
-    extract = read_mimic_iv(root, work=work, notes=notes, cxr=cxr, embeddings=packed, structured=structured)
+    extract = read_mimic_iv(
+        root, work=work, notes=notes, cxr=cxr, embeddings=packed, image_side=image_side, structured=structured
+    )
     options = {"structured": structured, "mortality_at": mortality_at, "planned": planned}
     cohort = _asked(mimic_iv_criteria(limit), mimic_iv_questions(mortality_at, planned))
     return Records("mimic-iv", options, extract, cohort, bin_hours, encoder if notes else HASHING)

@@ -38,6 +38,7 @@ def read_mimic_iv(
     notes: Path | None = None,
     cxr: Path | None = None,
     embeddings: Embeddings | None = None,
+    image_side: int = 224,
     structured: Structured = "aggregates",
 ) -> Extract:
     """Read MIMIC-IV tables into one extract of scope "subject".
@@ -50,6 +51,7 @@ def read_mimic_iv(
         cxr: Folder of MIMIC-CXR-JPG: a modality ``cxr`` of images.
         embeddings: Released embeddings of those images, packed: the modality ``cxr`` holds vectors instead; the
             folder ``cxr`` says which image was taken when.
+        image_side: Pixels of the square that an image is stored as.
         structured: ``"aggregates"``: one static modality ``structured``; ``"series"``: a modality ``structured`` of
             series at their own times and a static one, ``demographics``.
 
@@ -69,7 +71,7 @@ def read_mimic_iv(
     if notes is not None:
         roots.append(build.notes(notes))
     if cxr is not None:
-        roots.append(build.xrays(cxr, embeddings))
+        roots.append(build.xrays(cxr, embeddings, image_side))
     elif embeddings is not None:
         raise SourceError("embeddings of X-rays", "the folder of MIMIC-CXR-JPG, which has the times", "none", "give it")
     events = build.writer.finish("MIMIC-IV", version, build.descriptions)
@@ -222,12 +224,12 @@ class Build:
             self.read.append(table)
         return data
 
-    def xrays(self, root: Path, embeddings: Embeddings | None) -> DataRoot:
+    def xrays(self, root: Path, embeddings: Embeddings | None, side: int) -> DataRoot:
         """Images or their embeddings."""
         data = DataRoot(root, ledger=self.register.ledger)
         events, dropped = xray.xray_events(self.register, data, embeddings)
         also = embeddings.fingerprint if embeddings else ""
-        self.films(data, events, dropped, xray.xray_rule(root, embeddings), also)
+        self.films(data, events, dropped, xray.xray_rule(root, embeddings, side), also)
         return data
 
     def films(self, data: DataRoot, events: pl.DataFrame, dropped: tuple[str, ...], rule: Rule, also: str = "") -> None:

@@ -71,8 +71,12 @@ def _without(absent: int, studies: int) -> tuple[str, ...]:
     return (f"table '{METADATA}': {counted(absent)} studies with a frontal X-ray have no embedding",) * (absent > 0)
 
 
-def xray_rule(root: Path, embeddings: Embeddings | None) -> ImageRule | VectorRule:
+def xray_rule(root: Path, embeddings: Embeddings | None, side: int) -> ImageRule | VectorRule:
+    """
+    Args:
+        side: Pixels of the square that an image is stored as.
+    """
     if embeddings is None:
-        return ImageRule(MODALITY, CODES, root)
+        return ImageRule(MODALITY, CODES, root, side)
     width = int(np.load(embeddings.array, mmap_mode="r").shape[1])
     return VectorRule(MODALITY, CODES, embeddings.array, width)
