@@ -12,7 +12,8 @@ from mmnar.cohort.split import Split
 from mmnar.config import TrainConfig
 from mmnar.dataset.preprocess import Preprocessor
 from mmnar.encoders.image import ImageEncoder
-from mmnar.encoders.settings import ImageConfig
+from mmnar.encoders.series import LSTMEncoder, SeriesEncoder, TransformerEncoder
+from mmnar.encoders.settings import ImageConfig, SeriesConfig
 from mmnar.models.base import Model
 from mmnar.models.registry import MODELS, model_class
 from mmnar.ops.losses import masked_label_loss, mean_label_loss
@@ -194,6 +195,35 @@ def test_what_is_asked_of_the_image_encoder_is_used_and_each_image_is_encoded_on
         model.train(training)(b)
         assert sum(encoded) == len(b.modalities["film"].values)
         encoded.clear()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_asked_of_the_series_encoder_is_used(name: str) -> None:
+    b = mixed()
+    if not any(isinstance(m, SeriesEncoder) for m in seen(name, b).modules()):  # the series is its own substance
+        assert not hasattr(model_class(name).Config(), "series")
+        return
+    for kind, encoder in (("lstm", LSTMEncoder), ("transformer", TransformerEncoder)):
+        model = seen(name, b, series=SeriesConfig(kind, hours=12.0), dropout=0.0)  # type: ignore[arg-type]
+        (one,) = (m for m in model.modules() if isinstance(m, encoder))
+        assert one.steps.config.hours == 12
+        together = model(b).logits
+        alone = torch.cat([model(b.take(torch.tensor([i]))).logits for i in range(6)])
+        assert torch.allclose(alone, together[:6], atol=1e-4)
+        _backward(model.train(), b)
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in one.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_frozen_backbone_gets_no_gradient(name: str) -> None:
+    b = mixed()
+    if not hasattr(model_class(name).Config(), "image"):
+        return
+    model = seen(name, b, image=ImageConfig("tiny", "a file", frozen=True)).train()
+    _backward(model, b)
+    (encoder,) = (m for m in model.modules() if isinstance(m, ImageEncoder))
+    moved = {n for n, p in encoder.backbone.named_parameters() if p.grad is not None}
+    assert moved == {"fc.weight", "fc.bias"}
 
 
 @pytest.mark.parametrize("name", NAMES)

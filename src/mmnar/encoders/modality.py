@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmnar.encoders.image import ImageEncoder
-from mmnar.encoders.series import SeriesEncoder
+from mmnar.encoders.series import LSTMEncoder, SeriesEncoder, TransformerEncoder
 from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.encoders.static import StaticEncoder
 from mmnar.encoders.vectors import VectorsEncoder
@@ -23,7 +23,10 @@ def encoder_of(
         image, series: How those are encoded.
     """
     if spec.kind == "series":
-        return SeriesEncoder(spec, width, dropout)
+        if series.encoder == "set":
+            return SeriesEncoder(spec, width, dropout)
+        kind = LSTMEncoder if series.encoder == "lstm" else TransformerEncoder
+        return kind(spec, width, dropout, series)
     if spec.kind == "image":
         return ImageEncoder(spec.shape[0], width, dropout, image)
     if spec.kind == "static":

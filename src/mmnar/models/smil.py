@@ -177,7 +177,9 @@ class SMIL(Model):
             loss = self.task_loss(forward(batch).logits, chosen)
             yield Objective(loss, {"task": loss.detach()})
             return
-        with torch.autocast(batch.rows.device.type, enabled=False):  # half precision does not survive two derivatives
+        # half precision does not survive two derivatives, and cuDNN's recurrent networks have only one
+        once = torch.backends.cudnn.enabled and self.config.series.encoder != "lstm"
+        with torch.autocast(batch.rows.device.type, enabled=False), torch.backends.cudnn.flags(enabled=once):
             terms = self.meta_losses(batch)
         total = torch.stack([self.loss_weights[name] * term for name, term in terms.items()]).sum()
         yield Objective(total, {name: term.detach() for name, term in terms.items()})
@@ -185,7 +187,7 @@ class SMIL(Model):
     def after_backward(self) -> None:
         """Average the gradients over processes: the meta step goes past the wrapper that would."""
         if "noised" in self.loss_weights and distributed.is_available() and distributed.is_initialized():
-            for p in self.parameters():
+            for p in (p for p in self.parameters() if p.requires_grad):
                 p.grad = torch.zeros_like(p) if p.grad is None else p.grad
                 distributed.all_reduce(p.grad)
                 p.grad /= distributed.get_world_size()
@@ -193,7 +195,7 @@ class SMIL(Model):
     def meta_losses(self, batch: PatientBatch) -> dict[str, Tensor]:
         """Unweighted terms of L; ``task`` is L_tr."""
         losses = {name: batch.pattern.new_zeros(()) for name in self.loss_weights}
-        theta: dict[str, Tensor] = dict(self.main.named_parameters())
+        theta: dict[str, Tensor] = {name: p for name, p in self.main.named_parameters() if p.requires_grad}
         incomplete = _taken(batch, ~batch.present.all(1))
         if len(incomplete):
             logits, _, _ = self.main(incomplete, incomplete.present[None], self.auxiliary, self._draw(len(incomplete)))

@@ -1,4 +1,5 @@
-"""Series of measurements on a grid of each patient's own observation times. Nothing is resampled or imputed."""
+"""Series of measurements on a grid: of each patient's own observation times, where nothing is resampled or imputed, or
+of equal steps before the prediction, where the last value is carried forward."""
 
 from __future__ import annotations
 
@@ -77,6 +78,30 @@ def carried(grid: Grid) -> Tensor:
     """(S, V) the latest observed value at or before each row; 0 before a variable's first."""
     latest = _latest(grid.observed)
     return torch.where(latest >= grid.starts[:, None], grid.values.gather(0, latest.clamp(min=0)), 0.0)
+
+
+def hourly(content: Series, features: int, steps: int, step: float = 1.0) -> tuple[Tensor, Tensor]:
+    """A series in T equal steps that end at the prediction: step t has the measurements after −(T − t)·step hours and
+    up to −(T − t − 1)·step, which is in it.
+
+    Args:
+        features: V.
+        steps: T.
+        step: Hours of each.
+
+    Returns:
+        Values (B, T, V): the last one known within the T steps, 0 where there is none; of normal scores (ADR 9) that is
+        the training median. Nothing from before the first step is known. Flags (B, T, V) bool: measured in this step.
+    """
+    b, cells = len(content), len(content) * steps * features
+    at = torch.ceil(content.hours / step).long() + steps - 1  # (E,)
+    inside = at >= 0
+    cell = ((content.patient * steps + at) * features + content.feature)[inside]
+    place = torch.arange(len(content.hours), device=at.device)[inside]
+    # items are in time order, so that the last of a cell has the highest place; so it has of all steps up to now
+    last = torch.full((cells,), -1, device=at.device).scatter_reduce(0, cell, place, "amax").view(b, steps, features)
+    values = torch.cat([content.values, content.values.new_zeros(1)])
+    return values[last.cummax(1).values], last >= 0
 
 
 def _binned(hours: Tensor, patient: Tensor, patients: int, max_steps: int) -> Tensor:
