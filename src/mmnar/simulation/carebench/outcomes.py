@@ -42,14 +42,14 @@ PHENOTYPES: Final = (
     Phenotype(
         "a_cvd",
         "order",
-        0.20,
+        0.35,
         {"431": "Intracerebral hemorrhage", "43491": "Cerebral artery occlusion, unspecified with cerebral infarction"},
         {"I639": "Cerebral infarction, unspecified"},
     ),
     Phenotype(
         "ami",
         "order",
-        0.25,
+        0.45,
         {"41071": "Subendocardial infarction, initial episode of care"},
         {"I214": "Non-ST elevation (NSTEMI) myocardial infarction"},
     ),
@@ -181,7 +181,7 @@ PHENOTYPES: Final = (
     Phenotype(
         "shock",
         "order",
-        0.15,
+        0.30,
         {"78552": "Septic shock", "78559": "Other shock without mention of trauma"},
         {"R579": "Shock, unspecified", "R6521": "Severe sepsis with septic shock"},
     ),
