@@ -213,6 +213,9 @@ def test_labels_are_those_of_the_tables(tree: Tree) -> None:
     dead = stays.filter(pl.col("deathtime").is_not_null())
     assert dead.filter(pl.col("deathtime") <= asked).is_empty()
     assert (dead["deathtime"] == dead["dischtime"]).all()
+    assert (stays["dischtime"] >= stays["outtime"]).all()
+    # nobody leaves hospital, alive or dead, before all films around the window are taken
+    assert stays.filter(pl.col("dischtime") < pl.col("intime") + 54 * HOUR).is_empty()
     days = (stays["outtime"] - stays["intime"]).dt.total_minutes() / (24 * 60)
     for name, (low, high) in LENGTHS.items():
         inside = (days >= low) & (days < (high or 1e9))
@@ -295,11 +298,13 @@ def test_films_change_and_are_noisier_of_one_race(tree: Tree) -> None:
     off = admitted.drawn.content[:, FILM] - admitted.drawn.latent @ admitted.drawn.world.loadings[FILM].T
     assert 2.5 < off[noisy].std() / off[~np.array(noisy)].std() < 3.5
     labels = pl.read_csv(tree.root / CXR / "mimic-cxr-2.0.0-chexpert.csv.gz", infer_schema_length=None)
-    first = tree.films().filter(ViewPosition="AP").join(labels, "study_id")
-    positive = first.group_by("stay_id").agg(
-        (pl.col("Edema") == 1).any(), still=(pl.col("Edema") == 1).fill_null(False).all()
-    )
-    assert (positive["Edema"].fill_null(False) & ~positive["still"]).sum() > 20
+    front = tree.films().filter(ViewPosition="AP").join(labels, "study_id").with_columns(edema=pl.col("Edema") == 1)
+    front = front.join(tree.truth.select("stay_id", "film", died=f"label:{MORTALITY}"), "stay_id")
+    seen = front.filter(pl.col("dicom_id") == pl.col("film")).select("stay_id", until="hours", now="edema")
+    before = front.join(seen, "stay_id").filter(pl.col("hours") < pl.col("until"))
+    assert (before["edema"].fill_null(False) != before["now"].fill_null(False)).mean() > 0.15
+    after = front.filter(pl.col("hours") == 49).with_columns(pl.col("edema").fill_null(False))
+    assert after.filter("died")["edema"].mean() > 0.7 > 0.4 > after.filter(~pl.col("died"))["edema"].mean()
 
 
 def test_people_without_a_stay_have_films_with_labels(tree: Tree) -> None:
