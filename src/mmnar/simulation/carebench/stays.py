@@ -152,7 +152,7 @@ def _calendar(
     n = len(patient)
     until_unit, until_return = minutes(rng, n, 30, DAY), minutes(rng, n, 60 * DAY, 300 * DAY)
     stays_after, to_ward = minutes(rng, n, 6 * 60, 8 * DAY), minutes(rng, n, 60, 4 * DAY)
-    in_unit = died & (length > 54 * 60) & (rng.random(n) < 0.7)
+    in_unit = died & (rng.random(n) < 0.7)
     again = ~died & (broken == "") & (rng.random(n) < _SECOND_STAYS)
     between, second = minutes(rng, n, 60, 2 * DAY), minutes(rng, n, 2 * DAY, 6 * DAY)
     in_hospital = np.maximum(duration(length), np.where(died, np.timedelta64(54 * 60, "m"), ASKED))
