@@ -126,7 +126,7 @@ def paneled(n: int = 400, seed: int = 0, signal: float = 2.0) -> PatientDataset:
     the samples was not asked; ``signal`` as there."""
     data = population(n, seed, signal)
     rng = np.random.default_rng([seed, 2])
-    severity = np.nan_to_num(data.values["vitals"]).mean(axis=1)
+    severity = np.nan_to_num(np.asarray(data.values["vitals"])).mean(axis=1)
     several = rng.random((n, 3)) < 1 / (1 + np.exp(np.array([0.0, 1.0, 2.0]) - signal * severity[:, None]))
     stay = np.digitize(signal * severity + rng.normal(size=n), [-0.5, 0.8])
     known = np.column_stack([np.ones((n, 4), dtype=bool), np.repeat(rng.random((n, 1)) < 0.9, 3, axis=1)])

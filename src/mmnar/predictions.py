@@ -351,6 +351,20 @@ def concat(parts: Sequence[Predictions[R]]) -> Predictions[R]:
     )
 
 
+def commonly_asked(parts: Sequence[Predictions[R]]) -> list[Predictions[R]]:
+    """The same predictions, where a task of a fold that one of them has nobody asked (its fit had not learned it) is
+    asked of nobody in any. Those of other rows or tasks are left as they are."""
+    first = parts[0]
+    alike = [p for p in parts if p.tasks == first.tasks and np.array_equal(p.fold, first.fold)]
+    if len(alike) < len(parts):
+        return list(parts)
+    mask = np.ones_like(first.label_mask)
+    for fold in np.unique(first.fold):
+        rows = first.fold == fold
+        mask[rows] = np.logical_and.reduce([p.label_mask[rows].any(axis=0) for p in parts])
+    return [replace(p, label_mask=p.label_mask & mask, labels=p.labels & mask) for p in parts]
+
+
 def _refuse_other_shape(first: Predictions[R], other: Predictions[R]) -> None:
     for name in ("role", "tasks", "modalities", "id_space", "key_mark", "panels"):
         if getattr(other, name) != getattr(first, name):

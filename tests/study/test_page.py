@@ -126,7 +126,7 @@ def comparison() -> StudyResult:
             compared("weak", "zero-fill", -0.05, 0.004),
             compared("weak", "pattern-only", -0.02, 0.3),
         ),
-        ranks={"auroc": Ranks(("crl-mmnar", "zero-fill", "weak"), (1.25, 2.0, 2.75), 4, 0.03, 1.0)},
+        ranks={"": {"auroc": Ranks(("crl-mmnar", "zero-fill", "weak"), (1.25, 2.0, 2.75), 4, 0.03, 1.0)}},
         cost={
             "crl-mmnar": Cost(5, 30.0, 60.0, 512.4, 0.123, 12345.0),
             "zero-fill": Cost(5, 10.0, None, None, None, None),
@@ -186,7 +186,7 @@ def test_the_comparison_has_its_numbers_and_marks(comparison: StudyResult) -> No
     assert tables.kinds[paired, "crl-mmnar"] == ["better", "better"]
     assert tables.kinds[paired, "weak"] == ["worse", "num"]
     assert "1 of 2 rows beat every control after correction: crl-mmnar." in page
-    assert "1 ranked patients worse than at least one control: weak." in page
+    assert "1 did worse than at least one control: weak." in page
     # the best control is zero-fill; both deep rows are held against it
     assert "Deep methods minus the best control of each task: −0.050 to 0.050 of AUROC; 1 of 2 differences" in page
 
@@ -215,7 +215,7 @@ def test_names_are_escaped_and_nothing_is_loaded(comparison: StudyResult) -> Non
                 table,
                 tasks={EVIL: {EVIL: numbers(0.8), "b": numbers(0.7)}},
                 comparisons=(replace(compared("b", EVIL, 0.1, 0.01), task=EVIL),),
-                ranks={"auroc": Ranks((EVIL, "b", "c"), (1.0, 2.0, 3.0), 4, 0.03, 1.0)},
+                ranks={"": {"auroc": Ranks((EVIL, "b", "c"), (1.0, 2.0, 3.0), 4, 0.03, 1.0)}},
                 cost={EVIL: table.cost["crl-mmnar"]},
             ),
         ),
@@ -281,7 +281,7 @@ def test_the_forest_places_dots_published_marks_and_exact_risks() -> None:
 
 def test_ranks_of_one_race_join_nobody(comparison: StudyResult) -> None:
     alone = Ranks(("a", "b"), (1.0, 2.0), 1, None, None)
-    page = study_html(replace(comparison, tables=(replace(comparison.tables[0], ranks={"auroc": alone}),)))
+    page = study_html(replace(comparison, tables=(replace(comparison.tables[0], ranks={"": {"auroc": alone}}),)))
     assert "One race alone cannot tell any two apart." in page
     assert 'class="joined"' not in page
 

@@ -27,7 +27,7 @@ from mmnar.evaluation.simulated import simulated_metrics
 from mmnar.evaluation.subgroups import subgroup_rows, tied_rows
 from mmnar.evaluation.thresholds import Thresholds, check_tasks, usual
 from mmnar.ops.threads import one_thread
-from mmnar.predictions import Predictions
+from mmnar.predictions import Predictions, commonly_asked
 from mmnar.privacy import FEW, FEW_OUTCOMES, SMALL_CELL, UNASKED, few
 from mmnar.roles import Test
 
@@ -66,7 +66,7 @@ def evaluate(
             raise ConfigError(
                 "evaluate.controls", "names of evaluated models", f"'{control}'", nearest(control, models)
             )
-    first = predictions[0]
+    first = next(iter(models.values()))
     check_tasks(thresholds or {}, first.tasks)
     resampling = Resampling.draw(first.subject_id, resamples, seed)
     tasks: dict[str, dict[str, ModelTask]] = {}
@@ -154,7 +154,7 @@ def _named(predictions: Sequence[Predictions[Test]]) -> dict[str, Predictions[Te
     if not predictions:
         raise SchemaError("evaluate", "predictions of at least one model", "none", "pass what predict returned")
     models: dict[str, Predictions[Test]] = {}
-    for p in predictions:
+    for p in commonly_asked(predictions):
         name = str(p.provenance.get("model", ""))
         if not name or name in models:
             got = f"'{name}' twice" if name else "no name"
@@ -164,8 +164,8 @@ def _named(predictions: Sequence[Predictions[Test]]) -> dict[str, Predictions[Te
                 f"evaluate: model '{name}'", "test predictions", f"{p.role.name} predictions", "score the test fold"
             )
         p.refuse_overlap()
-        same_sample(predictions[0], p)
         models[name] = p
+        same_sample(next(iter(models.values())), p)
     for name in models:
         if name.endswith(RECTIFIED) and name.removesuffix(RECTIFIED) not in models:
             base = name.removesuffix(RECTIFIED)

@@ -45,6 +45,29 @@ METRICS: Final[dict[str, MetricText]] = {
     ),
     "auroc_gap_to_bayes": MetricText("AUROC gap", 3, "lower", "AUROC of the exact Bayes risk minus the model's."),
     "brier_to_bayes": MetricText("Brier excess", 4, "lower", "Mean squared difference from the exact Bayes risk."),
+    "macro_auroc": MetricText("Mean AUROC", 2, "higher", "AUROC, averaged over the outcomes of a panel."),
+    "macro_auprc": MetricText("Mean AUPRC", 2, "higher", "AUPRC, averaged over the outcomes of a panel."),
+    "macro_f1@.5": MetricText(
+        "Mean F1 at .5", 2, "higher", "F1 of deciding for an outcome from a risk of .5, averaged over outcomes."
+    ),
+    "macro_precision@.5": MetricText(
+        "Mean precision at .5", 2, "higher", "Of whom an outcome was decided from .5, the share that had it; averaged."
+    ),
+    "macro_recall@.5": MetricText(
+        "Mean recall at .5", 2, "higher", "Of whom had an outcome, the share decided for from .5; averaged."
+    ),
+    "macro_specificity@.5": MetricText(
+        "Mean specificity at .5", 2, "higher", "Of whom had not an outcome, the share not decided for; averaged."
+    ),
+    "macro_accuracy@.5": MetricText(
+        "Mean accuracy at .5", 2, "higher", "Share decided rightly from a risk of .5, averaged over outcomes."
+    ),
+    "accuracy": MetricText("Accuracy", 2, "higher", "Share whose outcome is the one with the highest risk."),
+    "macro_f1": MetricText("Macro F1", 2, "higher", "F1 of deciding for the highest risk, averaged over outcomes."),
+    "kappa": MetricText("Kappa", 2, "higher", "Agreement of decision and outcome beyond chance (Cohen)."),
+    "quadratic_kappa": MetricText(
+        "Quadratic kappa", 2, "higher", "Kappa in which far misses, in the panel's order, cost more than near ones."
+    ),
     "kl_to_bayes": MetricText("KL divergence", 4, "lower", "Mean divergence from the exact Bayes risk. 0 is perfect."),
 }
 

@@ -105,7 +105,7 @@ def _in_text(facts: StoreFacts, most: int) -> Iterator[Section]:
     yield Section(title, (having.pattern_table(atlas, most),))
     if signal is not None:
         drawn = (Paragraph(sampled(signal)),) if sampled(signal) else ()
-        yield Section("Is missingness informative?", (tests(signal), verdicts(signal), *drawn, Paragraph(CANNOT_TELL)))
+        yield Section("Is missingness informative?", (tests(signal), *verdicts(signal), *drawn, Paragraph(CANNOT_TELL)))
     if facts.manifest.get("warnings"):
         yield Section("Warnings", (warnings(facts.manifest),))
 

@@ -135,12 +135,14 @@ def with_modalities(dataset: PatientDataset, modalities: tuple[str, ...]) -> Pat
 
 
 def check_folds(dataset: PatientDataset, splits: list[Split], name: str) -> list[str]:
-    """Refuse folds that cannot be trained on; notices about test folds that cannot be scored by themselves.
+    """Refuse folds that cannot be trained on; notices about test folds that cannot be scored by themselves, and about
+    outcomes of panels that a fold leaves out.
 
     Raises:
-        ConfigError: A training or tune fold lacks events or non-events of a task.
+        ConfigError: A training or tune fold lacks events or non-events of a task outside panels.
     """
     notices = []
+    in_panel = {task: panel for panel in dataset.schema.panels for task in panel.tasks}
     for split in splits:
         for role in ("train", "tune", "test"):
             fold = dataset.fold(split, role)
@@ -150,7 +152,10 @@ def check_folds(dataset: PatientDataset, splits: list[Split], name: str) -> list
                     continue
                 where = f"data '{name}', fold {split.fold}, task '{task}'"
                 lacking = "non-events" if y.any() else "events"
-                if role == "test":
+                if role != "test" and task in in_panel:
+                    left = f"panel '{in_panel[task].name}'" if in_panel[task].exclusive else "the outcome"
+                    notices.append(f"{where}: no {lacking} to {role} on; {left} may be left out of the fold")
+                elif role == "test":
                     notices.append(f"{where}: the test fold has no {lacking}; its metrics are refused")
                 else:
                     raise ConfigError(where, f"events and non-events to {role} on", f"no {lacking}", "use fewer folds")

@@ -19,23 +19,31 @@ from mmnar.errors import StoreError
 from mmnar.evaluation.atlas import Atlas, availability
 from mmnar.evaluation.compare import compare, correct, same_sample
 from mmnar.evaluation.embedding import Embedding, embedding_analysis
-from mmnar.evaluation.evaluate import is_coarse, judged
+from mmnar.evaluation.evaluate import is_coarse, judge_panels, judged
 from mmnar.evaluation.intervals import Resampling
 from mmnar.evaluation.metrics import HIGHER_IS_BETTER, METRICS
 from mmnar.evaluation.patterns import pattern_rows
 from mmnar.evaluation.ranks import Ranks, average_ranks
 from mmnar.evaluation.repeated import mean_over_seeds
-from mmnar.evaluation.result import Comparison, Estimate, GroupRow, decimals, disclosed_metrics
+from mmnar.evaluation.result import (
+    Comparison,
+    Estimate,
+    GroupRow,
+    PanelModel,
+    decimals,
+    disclosed_metrics,
+    disclosed_of_panel,
+)
 from mmnar.evaluation.scored import Scored
 from mmnar.files import write_text
-from mmnar.predictions import Predictions, concat
+from mmnar.predictions import Predictions, commonly_asked, concat
 from mmnar.roles import Test
 from mmnar.study.driver import Done, Failure
 from mmnar.study.plan import Cell, split_of
 from mmnar.study.spec import Row
 from mmnar.workflow import Run, open_run, versions
 
-FORMAT: Final = "mmnar.study/2"
+FORMAT: Final = "mmnar.study/3"
 STEPPED: Final = ("auroc", "brier")
 """Metrics that a ladder shows step by step."""
 
@@ -75,15 +83,19 @@ class Table:
 
     Args:
         tasks: task → row → numbers; a row that failed or cannot run there is not in it.
-        comparisons: Every row against every control, corrected per task and metric.
+        comparisons: Every row against every control, corrected per task and metric; not of the tasks of a panel of
+            several, which are compared as one in ``panel_comparisons``.
         ladder: Every row against the row before it, where the layout asks for that.
-        ranks: metric → average ranks over task × fold.
+        ranks: panel → metric → average ranks over its tasks × fold; "" are the tasks outside panels of several.
         cost: row → what its runs took.
         patients, samples: Scored, in the test folds together.
         patterns: task → row → numbers by pattern of the patient, where the layout asks for them.
         embedding: row → what its representation knows of the pattern, likewise.
         bayes: task → metric → what the exact risks score, where they are known.
         atlas: Who has which modality, where the layout asks for that; ``patients`` and ``samples`` are then everyone.
+        panels: panel → row → numbers; which tasks a panel of several gathers is in ``gathered``.
+        panel_comparisons: As ``comparisons``; ``task`` is the panel, corrected over rows and panels for each metric.
+        gathered: panel of several tasks → its tasks.
     """
 
     data: str
@@ -91,7 +103,7 @@ class Table:
     tasks: dict[str, dict[str, RowTask]]
     comparisons: tuple[Comparison, ...]
     ladder: tuple[Comparison, ...]
-    ranks: dict[str, Ranks]
+    ranks: dict[str, dict[str, Ranks]]
     cost: dict[str, Cost]
     patients: int
     samples: int
@@ -99,6 +111,9 @@ class Table:
     embedding: dict[str, Embedding] = field(default_factory=dict)
     bayes: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     atlas: Atlas | None = None
+    panels: dict[str, dict[str, PanelModel]] = field(default_factory=dict)
+    panel_comparisons: tuple[Comparison, ...] = ()
+    gathered: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def disclosed(self) -> Table:
         """With the digits that may be shown."""
@@ -117,6 +132,8 @@ class Table:
                 for task, rows in self.patterns.items()
             },
             bayes={task: disclosed_metrics(of, False) for task, of in self.bayes.items()},
+            panels={name: {r: of.disclosed() for r, of in rows.items()} for name, rows in self.panels.items()},
+            panel_comparisons=tuple(disclosed_of_panel(c, self.panels) for c in self.panel_comparisons),
         )
 
 
@@ -223,6 +240,7 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
     }
     if not by_seed:
         return Table(data, setting, {}, (), (), {}, {}, 0, 0)
+    by_seed = _commonly_asked(by_seed)
     first = next(iter(by_seed.values()))[0]
     for predictions in (p for seeds in by_seed.values() for p in seeds):
         same_sample(first, predictions)
@@ -241,20 +259,38 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
     names = [row.name for row in rows]
     against = [(m, c) for c in spec.controls if c in names for m in names if m not in spec.controls]
     steps = list(zip(names[1:], names, strict=False)) if spec.layout == "ladder" else []
+    gathered = {panel.name: panel.tasks for panel in first.panels if len(panel.tasks) > 1}
+    panels = judge_panels(by_seed, scored, against, resampling, 0)
+    alone = [task for task in first.tasks if not any(task in tasks for tasks in gathered.values())]
+    compared = {task: scored[task] for task in alone}
+    ranked = [metric for metric in spec.metrics if metric in METRICS and len(names) > 1]
     return Table(
         data,
         setting,
         tasks,
-        _compared(scored, against, resampling),
-        _compared(scored, steps, resampling),
-        {metric: _ranked(by_seed, metric) for metric in spec.metrics if metric in METRICS and len(names) > 1},
+        _compared(compared, against, resampling),
+        _compared(compared, steps, resampling),
+        {
+            panel: {metric: _ranked(by_seed, tasks, metric) for metric in ranked}
+            for panel, tasks in {"": alone, **gathered}.items()
+            if tasks
+        },
         {row.name: _cost([runs[c.job] for c in _of(places, row.name)]) for row in rows},
         len(np.unique(first.subject_id)),
         len(first),
         _by_pattern(by_seed, resampling) if spec.layout == "configurations" else {},
         _embeddings(rows, places, runs, whole, deciders) if spec.layout == "embedding" else {},
         bayes,
+        panels=panels.models,
+        panel_comparisons=panels.comparisons,
+        gathered=gathered,
     )
+
+
+def _commonly_asked(by_seed: Mapping[str, Sequence[Predictions[Test]]]) -> dict[str, list[Predictions[Test]]]:
+    """What not every row has learned in a fold counts for none."""
+    every = iter(commonly_asked([p for seeds in by_seed.values() for p in seeds]))
+    return {name: [next(every) for _ in seeds] for name, seeds in by_seed.items()}
 
 
 def _deciders(done: Done, data: str, whole: PatientDataset) -> NDArray[np.uint64]:
@@ -341,16 +377,16 @@ def _compared(
     return correct(found)
 
 
-def _ranked(by_seed: Mapping[str, Sequence[Predictions[Test]]], metric: str) -> Ranks:
+def _ranked(by_seed: Mapping[str, Sequence[Predictions[Test]]], tasks: Sequence[str], metric: str) -> Ranks:
     """Ranks of the mean over seeds of a metric in each fold of each task."""
-    table = {name: np.mean([_blocks(p, metric) for p in seeds], axis=0) for name, seeds in by_seed.items()}
+    table = {name: np.mean([_blocks(p, tasks, metric) for p in seeds], axis=0) for name, seeds in by_seed.items()}
     return average_ranks({k: v.tolist() for k, v in table.items()}, metric in HIGHER_IS_BETTER)
 
 
-def _blocks(predictions: Predictions[Test], metric: str) -> NDArray[np.float64]:
-    """The metric in each fold of each task, (K · folds,)."""
+def _blocks(predictions: Predictions[Test], tasks: Sequence[str], metric: str) -> NDArray[np.float64]:
+    """The metric in each fold of each task, (tasks · folds,)."""
     values = []
-    for task in predictions.tasks:
+    for task in tasks:
         p, y, asked = predictions.task(task)
         for fold in np.unique(predictions.fold):
             mine = asked & (predictions.fold == fold)

@@ -15,6 +15,8 @@ from mmnar.render.svg import share_bar
 from mmnar.render.wording import count, percent
 
 TASKS_A_FIGURE: Final = 3
+FIGURES: Final = 2
+"""Shown unfolded."""
 BEYOND_FIGURE: Final = "The figure shows the most frequent patterns. All are listed in {json}."
 CAPTION: Final = (
     "Outcome rate by observation pattern. A filled dot is a modality that is present. Grey bars are numbers of "
@@ -31,7 +33,7 @@ def availability(atlas: Atlas, json: str) -> Iterator[Block]:
     """Everything an atlas knows; ``json``: the file that has all of it."""
     yield modalities(atlas)
     yield from (breakdown(b, atlas) for b in atlas.breakdowns if b.over_time)
-    yield patterns(atlas)
+    yield from patterns(atlas)
     if len(atlas.patterns) > MAX_PATTERNS:
         yield Paragraph(BEYOND_FIGURE.format(json=json), "note")
     yield Paragraph(HIDDEN, "note")
@@ -85,12 +87,16 @@ def _tinted(share: Estimate) -> Cell:
     return Cell(percent(share.value, 0), tint=round(10 * share.value))
 
 
-def patterns(atlas: Atlas) -> Figure:
-    """Patterns with their outcome rates, drawn and as a table."""
+def patterns(atlas: Atlas) -> Iterator[Block]:
+    """Patterns with their outcome rates, drawn and as a table; of many outcomes the most are folded."""
     names, tasks = [m.name for m in atlas.modalities], list(atlas.outcomes)
     chunks = [tasks[i : i + TASKS_A_FIGURE] for i in range(0, len(tasks), TASKS_A_FIGURE)]
-    pictures = tuple(Picture(pattern_figure(atlas, names, chunk)) for chunk in chunks)
-    return Figure(CAPTION, pictures, numbers=pattern_table(atlas, MAX_PATTERNS))
+    pictures = [Picture(pattern_figure(atlas, names, chunk)) for chunk in chunks]
+    yield Figure(CAPTION, tuple(pictures[:FIGURES]), numbers=pattern_table(atlas, MAX_PATTERNS))
+    if rest := tuple(pictures[FIGURES:]):
+        yield Fold(
+            f"{len(tasks) - FIGURES * TASKS_A_FIGURE} more outcomes by pattern", (Figure("", rest),), look="long"
+        )
 
 
 def pattern_table(atlas: Atlas, most: int) -> Table:

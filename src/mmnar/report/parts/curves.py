@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from mmnar.evaluation.result import Curve, Result
-from mmnar.render.blocks import Block, Figure, Heading, Paragraph, Picture
+from mmnar.render.blocks import Block, Figure, Paragraph, Picture
 from mmnar.render.charts import Line, calibration, legend, precision_recall, roc
 from mmnar.render.svg import BLUE, DASHES, MUTED, ORANGE, PALETTE
+from mmnar.report.parts.panels import by_question
 from mmnar.report.parts.performance import ranked
 from mmnar.report.parts.summary import is_rectified, model_pairs
 
@@ -18,12 +19,14 @@ ROC: Final = "ROC, in steps of at least 10 patients with and 10 without the even
 def curves(result: Result) -> Iterator[Block]:
     """ROC, precision and recall, and calibration of every task."""
     looks = line_looks(result)
-    for task in result.tasks:
-        yield Heading(task)
+
+    def of_task(task: str) -> Iterator[Block]:
         figures = [f for f in (_discrimination(result, task, looks), _calibration(result, task)) if f is not None]
         yield from figures
         if not figures:
             yield Paragraph("Not given: no curve could be drawn for this task.", "note")
+
+    yield from by_question(result.tasks, result.gathered, of_task)
 
 
 def _discrimination(result: Result, task: str, looks: Mapping[str, tuple[str, str]]) -> Figure | None:

@@ -7,11 +7,12 @@ from typing import Final
 
 from mmnar.evaluation.atlas import Atlas, pattern_label
 from mmnar.evaluation.result import GroupRow, Result
-from mmnar.render.blocks import Block, Cell, Fold, Heading, Paragraph, Table, named, table_of
+from mmnar.render.blocks import Block, Cell, Fold, Paragraph, Table, named, table_of
 from mmnar.render.cells import share_cell, short, value_cell, with_mark
 from mmnar.render.marks import interval_mark
 from mmnar.render.svg import shared_limits
 from mmnar.render.wording import group_count
+from mmnar.report.parts.panels import by_question
 from mmnar.report.parts.performance import WITHIN, known, metric_table, ranked
 
 PATTERNS: Final = (
@@ -28,8 +29,9 @@ SUBGROUPS: Final = (
 def by_pattern(result: Result, atlas: Atlas | None) -> Iterator[Block]:
     """AUROC within and between patterns, then each model's numbers in each pattern."""
     yield Paragraph(PATTERNS)
-    for task, models in result.tasks.items():
-        yield Heading(task)
+
+    def of_task(task: str) -> Iterator[Block]:
+        models = result.tasks[task]
         if names := known(models, WITHIN):
             yield metric_table(result, task, names, f"AUROC within and between patterns on {task}.")
         shown = [(model, entry) for model, entry in ranked(models) if entry.patterns]
@@ -37,19 +39,23 @@ def by_pattern(result: Result, atlas: Atlas | None) -> Iterator[Block]:
             table = group_table(f"{model} on {task} by observation pattern.", "Pattern", entry.patterns, atlas)
             yield Fold(f"{model}: each pattern", (table,), open=i == 0)
 
+    yield from by_question(result.tasks, result.gathered, of_task)
+
 
 def by_subgroup(result: Result) -> Iterator[Block]:
     """Each model's numbers in each group of patients."""
     yield Paragraph(SUBGROUPS)
-    for task, models in result.tasks.items():
-        yield Heading(task)
-        shown = [(model, entry) for model, entry in ranked(models) if entry.subgroups]
+
+    def of_task(task: str) -> Iterator[Block]:
+        shown = [(model, entry) for model, entry in ranked(result.tasks[task]) if entry.subgroups]
         for i, (model, entry) in enumerate(shown):
             tables = []
             for attribute, groups in entry.subgroups.items():
                 what = attribute.replace("_", " ")
                 tables.append(group_table(f"{model} on {task} by {what}.", what, groups, None))
             yield Fold(model, tuple(tables), open=i == 0)
+
+    yield from by_question(result.tasks, result.gathered, of_task)
 
 
 def group_table(caption: str, what: str, groups: Sequence[GroupRow], atlas: Atlas | None, digits: int = 2) -> Table:

@@ -10,6 +10,8 @@ from mmnar.render.blocks import Block, Cell, Fold, Listing, Paragraph, Table, na
 from mmnar.render.cells import refused_cell, value_cell
 from mmnar.render.wording import ALPHA, count, number, p_value, percent
 
+UNFOLDED: Final = 6
+"""Tasks of which each is told at once."""
 CANNOT_TELL: Final = (
     "No test can tell whether the pattern stands for what made clinicians look or changes the outcome itself."
 )
@@ -23,7 +25,7 @@ HOW: Final = (
 
 def missingness(signal: Informativeness) -> Iterator[Block]:
     """The verdict of each task, the tests, each modality by itself, and how this was tested."""
-    yield verdicts(signal)
+    yield from verdicts(signal)
     anchor = ""
     if signal.always:
         anchor = f" to {', '.join(signal.always)} ({signal.rule}; {percent(signal.kept)} of samples)"
@@ -33,9 +35,9 @@ def missingness(signal: Informativeness) -> Iterator[Block]:
         "note",
     )
     yield tests(signal)
-    for task, answer in signal.tasks.items():
-        if answer.conditional is not None:
-            yield Fold(f"{task}: each modality by itself", tuple(_each(task, answer)))
+    told = {task: tuple(_each(task, of)) for task, of in signal.tasks.items() if of.conditional is not None}
+    each = [Fold(f"{task}: each modality by itself", blocks) for task, blocks in told.items()]
+    yield from each if len(each) <= UNFOLDED else [Fold("Each modality by itself", tuple(each), look="long")]
     how = HOW.format(permutations=signal.permutations)
     yield Fold("How this was tested", (Paragraph(how + f" {drawn}" if (drawn := sampled(signal)) else how),))
 
@@ -47,8 +49,12 @@ def sampled(signal: Informativeness) -> str:
     return f"{count(signal.subjects_used)} of {count(signal.subjects)} patients were drawn at random for these tests."
 
 
-def verdicts(signal: Informativeness) -> Listing:
-    return Listing(tuple(signal_verdict(task, answer) for task, answer in signal.tasks.items()))
+def verdicts(signal: Informativeness) -> Iterator[Block]:
+    """A sentence for each task; of many tasks the most are folded."""
+    said = tuple(signal_verdict(task, answer) for task, answer in signal.tasks.items())
+    yield Listing(said[:UNFOLDED])
+    if rest := said[UNFOLDED:]:
+        yield Fold(f"{len(rest)} more outcomes", (Listing(rest),), look="long")
 
 
 def tests(signal: Informativeness) -> Table:

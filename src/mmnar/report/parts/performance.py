@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from mmnar.evaluation.result import Comparison, ModelTask, Result
+from mmnar.evaluation.panels import DECIDED, EXCLUSIVE, RANKING
+from mmnar.evaluation.result import Comparison, Estimate, ModelTask, PanelModel, Result
 from mmnar.evaluation.simulated import TO_BAYES
-from mmnar.render.blocks import Block, Cell, Fact, Facts, Fold, Heading, Paragraph, Table, named, table_of
+from mmnar.render.blocks import Block, Cell, Fact, Facts, Fold, Paragraph, Table, named, table_of
 from mmnar.render.cells import value_cell, with_mark
 from mmnar.render.marks import interval_mark
 from mmnar.render.svg import BLUE, ORANGE, shared_limits
 from mmnar.render.wording import RECTIFIED, metric_text, p_value, survives, verdict
+from mmnar.report.parts.panels import SWAPPED, by_question, outcomes_picture, panel_table
 from mmnar.report.parts.summary import is_rectified, model_pairs
 
 HEADLINE: Final = ("auroc", "auprc", "brier", "log_loss", "ece")
+PANEL_METRICS: Final = (*RANKING, *DECIDED, *EXCLUSIVE)
 WITHIN: Final = ("auroc_within_pattern", "auroc_between_pattern", "pattern_pair_share")
 COMPARED: Final = (
     "Each model against a control on the same patients. The p values are corrected with Holm's method, because many "
@@ -28,12 +31,41 @@ def performance(result: Result) -> Iterator[Block]:
         ("Out of fold" if result.out_of_fold else "Test patients only")
         + ". Values with 95 % intervals. A model with the rectifier stands below the model itself."
     )
-    for task, models in result.tasks.items():
+
+    def of_task(task: str) -> Iterator[Block]:
+        models = result.tasks[task]
         extra = {name for m in models.values() for name in m.metrics} - {*HEADLINE, *WITHIN, *TO_BAYES}
         names = [*known(models, HEADLINE), *sorted(extra)]
-        yield Heading(task)
         yield metric_table(result, task, names, f"Performance on {task}.", "auroc")
-    yield meanings(HEADLINE)
+
+    yield from by_question(result.tasks, result.gathered, of_task, lambda panel: _panel(result, panel))
+    shown = {name for panel in result.gathered for of in result.panels[panel].values() for name in of.metrics}
+    yield meanings([*HEADLINE, *(name for name in PANEL_METRICS if name in shown)])
+
+
+def _panel(result: Result, panel: str) -> Iterator[Block]:
+    """A panel's own numbers, and each outcome's AUROC of the best model beside the best control."""
+    rows, tasks = ranked_on_panel(result, panel), result.gathered[panel]
+    yield from panel_table(panel, rows, lambda name: model_cell(name, result))
+    controls = [name for name in rows if name in result.provenance.get("controls", ())]
+    best = next(iter(rows))
+    other = next((name for name in controls if name != best), "")
+
+    def aurocs(name: str) -> dict[str, Estimate]:
+        return {task: result.tasks[task][name].metrics["auroc"] for task in tasks} if name else {}
+
+    yield outcomes_picture(panel, best, aurocs(best), other, aurocs(other))
+
+
+def ranked_on_panel(result: Result, panel: str) -> dict[str, PanelModel]:
+    """Models of a panel by mean AUROC, best first, each followed by its rectified form."""
+    models = result.panels[panel]
+
+    def place(name: str) -> tuple[float, bool]:
+        auroc = models[name.removesuffix(RECTIFIED)].metrics["macro_auroc"].value
+        return (-1.0 if auroc is None else -auroc, is_rectified(name))
+
+    return {name: models[name] for name in sorted(models, key=place)}
 
 
 def exact_risks(result: Result) -> Iterator[Block]:
@@ -42,10 +74,12 @@ def exact_risks(result: Result) -> Iterator[Block]:
         "The data are simulated, so the exact risk of every patient is known. The gap says how much a perfect model "
         "could still gain."
     )
-    for task, models in result.tasks.items():
-        if names := known(models, TO_BAYES):
-            yield Heading(task)
+
+    def of_task(task: str) -> Iterator[Block]:
+        if names := known(result.tasks[task], TO_BAYES):
             yield metric_table(result, task, names, f"Distance to the exact Bayes risk on {task}.", names[0])
+
+    yield from by_question(result.tasks, result.gathered, of_task)
     yield meanings(TO_BAYES)
 
 
@@ -100,11 +134,19 @@ def meanings(names: Sequence[str]) -> Fold:
 def comparisons(result: Result) -> Iterator[Block]:
     """Paired differences from controls, with what may be said after correction."""
     yield Paragraph(COMPARED)
-    for task in result.tasks:
-        chosen = [c for c in result.comparisons if c.task == task]
-        if chosen:
-            yield Heading(task)
-            yield _compared(task, chosen)
+    if result.panel_comparisons:
+        yield Paragraph(SWAPPED, "note")
+
+    def of(name: str, comparisons: Sequence[Comparison]) -> Iterator[Block]:
+        if chosen := [c for c in comparisons if c.task == name]:
+            yield _compared(name, chosen)
+
+    yield from by_question(
+        result.tasks,
+        result.gathered,
+        lambda task: of(task, result.comparisons),
+        lambda panel: of(panel, result.panel_comparisons),
+    )
 
 
 def _compared(task: str, chosen: Sequence[Comparison]) -> Table:

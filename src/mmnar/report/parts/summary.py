@@ -58,12 +58,38 @@ def summary(result: Result, manifest: Mapping[str, Any]) -> Iterator[Block]:
     questions = questions_of(manifest)
     if result.out_of_fold:
         yield Paragraph(OUT_OF_FOLD, "note")
-    for task in result.tasks:
+    inside = {task for tasks in result.gathered.values() for task in tasks}
+    for task in (task for task in result.tasks if task not in inside):
         yield Heading(task)
         if task in questions:
             yield Paragraph(f"Asked: {questions[task]['asked_at']}. Outcome: {questions[task]['outcome']}.", "note")
         yield Listing(tuple(summarise(result, task)))
+    for panel in result.gathered:
+        yield Heading(panel)
+        yield Listing(tuple(_panel_sentences(result, panel)))
     yield Paragraph(LEANS, "note")
+
+
+def _panel_sentences(result: Result, panel: str) -> Iterator[str]:
+    """Sentences about a panel of several outcomes."""
+    models, tasks = result.panels[panel], result.gathered[panel]
+    means = {name: of.metrics["macro_auroc"] for name, of in models.items() if not is_rectified(name)}
+    known = {name: of.value for name, of in means.items() if of.value is not None}
+    yield f"A panel of {len(tasks)} outcomes, of which {len(next(iter(models.values())).counted)} enter its means."
+    if not known:
+        yield f"No mean AUROC can be given: {next(iter(means.values())).reason}."
+        return
+    best = max(known, key=lambda name: known[name])
+    lead = f"{best} had the highest mean AUROC" if len(known) > 1 else "Mean AUROC"
+    yield f"{lead}, {interval(means[best])}."
+    yield from _against_controls(
+        [c for c in result.panel_comparisons if (c.task, c.metric) == (panel, "macro_auroc")], best
+    )
+    of_outcomes = {t: result.tasks[t][best].metrics["auroc"].value for t in models[best].counted}
+    each = {task: value for task, value in of_outcomes.items() if value is not None}
+    if len(each) > 1:
+        low, high = min(each, key=lambda t: each[t]), max(each, key=lambda t: each[t])
+        yield f"By outcome its AUROC ran from {number(each[low])} ({low}) to {number(each[high])} ({high})."
 
 
 def summarise(result: Result, task: str) -> list[str]:
@@ -135,7 +161,8 @@ def _against_controls(comparisons: list[Comparison], best: str) -> list[str]:
 def _one_comparison(c: Comparison) -> str:
     if c.difference.value is None:
         return f"The comparison with the control {c.control} could not be made: {c.difference.reason}."
-    facts = f"difference in AUROC {interval(c.difference, 3)}, Holm-corrected p {_p_phrase(c.p_holm)}"
+    what = "mean AUROC" if c.metric == "macro_auroc" else "AUROC"
+    facts = f"difference in {what} {interval(c.difference, 3)}, Holm-corrected p {_p_phrase(c.p_holm)}"
     if not survives(c):
         return f"Against the control {c.control} no difference was shown: it does not survive correction ({facts})."
     if favours_model(c):

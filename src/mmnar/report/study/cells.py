@@ -50,16 +50,17 @@ def difference_cell(comparison: Comparison | None) -> Cell:
     return Cell(text, verdict, verdict, p, f"{number(value, digits)}*")
 
 
-def unreachable(result: StudyResult, comparisons: Sequence[Comparison]) -> str:
-    """Why no test of one family can survive, or "": resampling gives no p below 2 / (B + 1)."""
-    least = 2 / (result.study["resamples"] + 1)
+def unreachable(result: StudyResult, comparisons: Sequence[Comparison], sides: int = 2) -> str:
+    """Why no test of one family can survive, or "": resampling gives no p below 2 / (B + 1), swapping (``sides`` 1)
+    none below 1 / (B + 1)."""
+    least = sides / (result.study["resamples"] + 1)
     tests = sum(c.p is not None for c in comparisons)
     if not tests or least * tests < ALPHA:
         return ""
     return (
         f"With {some(result.study['resamples'], 'resample')} no p of {some(tests, 'test')} can be below "
-        f"{number(least * tests, 3)} after correction, so no difference of AUROC can survive here, however large. "
-        f"It takes more than {math.ceil(2 * tests / ALPHA) - 1:,} resamples."
+        f"{number(least * tests, 3)} after correction, so no difference of {metric_text(comparisons[0].metric).label} "
+        f"can survive here, however large. It takes more than {math.ceil(sides * tests / ALPHA) - 1:,} resamples."
     )
 
 

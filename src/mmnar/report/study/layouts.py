@@ -142,5 +142,5 @@ def embedding(table: Table) -> Iterator[Block]:
 
 def availability(atlas: Atlas) -> Iterator[Block]:
     """Patterns and their outcome rates, and who has which modality."""
-    yield patterns(atlas)
+    yield from patterns(atlas)
     yield modalities(atlas)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from mmnar.evaluation.panels import RANKING
 from mmnar.evaluation.result import Comparison
-from mmnar.render.blocks import Block, Cell, Heading, Paragraph, named, table_of
-from mmnar.render.wording import favours_model, listed, number, some, survives
+from mmnar.render.blocks import Block, Cell, Fold, Heading, Paragraph, named, table_of
+from mmnar.render.wording import favours_model, listed, metric_text, number, some, survives
+from mmnar.report.parts.panels import SWAPPED, under
 from mmnar.report.study.cells import difference_cell, is_deep, metric_cell, published, tag_of, unreachable
 from mmnar.study.result import STEPPED, StudyResult, Table
 
@@ -25,23 +27,44 @@ STEPS: Final = (
 def against_controls(result: StudyResult, table: Table) -> Iterator[Block]:
     """Rows × controls for each task, and what that comes to in a sentence."""
     chosen = [c for c in table.comparisons if c.metric == "auroc"]
-    if not chosen:
+    if not chosen and not table.panel_comparisons:
         return
     yield Paragraph(HOW, "note")
     if gain := deep_gain(result, table):
         yield Paragraph(gain, "finding")
-    controls = list(dict.fromkeys(c.control for c in chosen))
     for task in table.tasks:
-        of = {(c.model, c.control): c for c in chosen if c.task == task}
-        models = list(dict.fromkeys(model for model, _ in of))
-        yield Heading(task)
-        if warning := unreachable(result, list(of.values())):
-            yield Paragraph(warning, "warning")
-        else:
-            yield Paragraph(beaten(list(of.values())), "finding")
-        body = [[named(m), *(difference_cell(of.get((m, control))) for control in controls)] for m in models]
-        head = ("Row", *(f"minus {control}" for control in controls))
-        yield table_of(f"{task}: difference of AUROC from each control.", head, body)
+        if own := [c for c in chosen if c.task == task]:
+            yield Heading(task)
+            yield from _differences(result, task, own)
+    if table.panel_comparisons:
+        yield Paragraph(SWAPPED, "note")
+    for panel in table.gathered:
+        of_panel = [c for c in table.panel_comparisons if c.task == panel]
+        by_metric: dict[str, list[Block]] = {}
+        for metric in dict.fromkeys(c.metric for c in of_panel):
+            # corrected over panels, too, so what can survive is a matter of all of them
+            family = [c for c in table.panel_comparisons if c.metric == metric]
+            own = [c for c in of_panel if c.metric == metric]
+            heading = f"{panel}: {metric_text(metric).label}"
+            by_metric[metric] = list(under(heading, _differences(result, panel, own, family)))
+        for metric in RANKING:
+            yield from by_metric.pop(metric, ())
+        yield Fold(f"{panel}: metrics of decisions", tuple(b for blocks in by_metric.values() for b in blocks))
+
+
+def _differences(
+    result: StudyResult, name: str, own: Sequence[Comparison], family: Sequence[Comparison] | None = None
+) -> Iterator[Block]:
+    """Rows × controls of one metric of a task or panel."""
+    of = {(c.model, c.control): c for c in own}
+    models, controls = (list(dict.fromkeys(pair[i] for pair in of)) for i in (0, 1))
+    if warning := unreachable(result, list(family or own), sides=1 if family else 2):
+        yield Paragraph(warning, "warning")
+    else:
+        yield Paragraph(beaten(list(own)), "finding")
+    body = [[named(m), *(difference_cell(of.get((m, control))) for control in controls)] for m in models]
+    head = ("Row", *(f"minus {control}" for control in controls))
+    yield table_of(f"{name}: difference of {metric_text(own[0].metric).label} from each control.", head, body)
 
 
 def beaten(comparisons: Sequence[Comparison]) -> str:
@@ -54,7 +77,7 @@ def beaten(comparisons: Sequence[Comparison]) -> str:
     else:
         text = f"No row of {len(models)} beat every control after correction."
     if losses:
-        text += f" {len(losses)} ranked patients worse than at least one control: {listed(losses)}."
+        text += f" {len(losses)} did worse than at least one control: {listed(losses)}."
     return text
 
 

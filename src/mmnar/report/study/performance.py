@@ -8,8 +8,9 @@ from typing import Any, Final
 from mmnar.evaluation.ranks import Ranks
 from mmnar.evaluation.result import Estimate
 from mmnar.render import marks
-from mmnar.render.blocks import Block, Cell, Figure, Heading, Paragraph, Picture, named, table_of
+from mmnar.render.blocks import Block, Cell, Figure, Paragraph, Picture, named, table_of
 from mmnar.render.wording import ALPHA, metric_text, number, p_value, some
+from mmnar.report.parts.panels import by_question, outcomes_picture, panel_table, under
 from mmnar.report.study.cells import digits_of, heading_of, metric_cell, published, tag_of
 from mmnar.study.result import RowTask, StudyResult, Table
 
@@ -29,15 +30,33 @@ def performance(result: StudyResult, table: Table) -> Iterator[Block]:
         yield Paragraph("No row has all of its runs, so there are no numbers.", "warning")
         return
     yield Paragraph(_how(result), "note")
-    for task, rows in table.tasks.items():
-        yield Heading(task)
+
+    def of_task(task: str) -> Iterator[Block]:
         known = published(result, table, task)
         yield _numbers(result, table, task, known)
         if known:
             yield Paragraph(NO_TARGET, "note")
-        aurocs = {name: of.metrics["auroc"] for name, of in rows.items() if "auroc" in of.metrics}
+        aurocs = {name: of.metrics["auroc"] for name, of in table.tasks[task].items() if "auroc" in of.metrics}
         if aurocs:
             yield _forest(result, table, task, aurocs, known)
+
+    yield from by_question(table.tasks, table.gathered, of_task, lambda panel: _panel(result, table, panel))
+
+
+def _panel(result: StudyResult, table: Table, panel: str) -> Iterator[Block]:
+    """A panel's own numbers, and each outcome's AUROC of the best row beside the best control."""
+    rows = table.panels[panel]
+    yield from panel_table(panel, rows, lambda name: named(name, tag_of(result, name)))
+    means = {name: of.metrics["macro_auroc"].value for name, of in rows.items()}
+    order = sorted((name for name in means if means[name] is not None), key=lambda name: -(means[name] or 0.0))
+    if not order:
+        return
+    control = next((name for name in order[1:] if name in result.study["controls"]), "")
+
+    def aurocs(name: str) -> dict[str, Estimate]:
+        return {task: table.tasks[task][name].metrics["auroc"] for task in table.gathered[panel]} if name else {}
+
+    yield outcomes_picture(panel, order[0], aurocs(order[0]), control, aurocs(control))
 
 
 def _how(result: StudyResult) -> str:
@@ -94,10 +113,16 @@ def _forest(
 
 def ranks(table: Table) -> Iterator[Block]:
     """Average ranks per metric with the critical difference."""
-    ranked = {metric: of for metric, of in table.ranks.items() if of.blocks}
-    if not ranked:
-        return
-    yield Paragraph(RANKS_CAVEAT, "note")
+    found = {panel: {m: of for m, of in metrics.items() if of.blocks} for panel, metrics in table.ranks.items()}
+    if any(found.values()):
+        yield Paragraph(RANKS_CAVEAT, "note")
+    for panel, ranked in found.items():
+        if ranked:
+            yield from under(panel, _ranks(ranked)) if panel else _ranks(ranked)
+
+
+def _ranks(ranked: Mapping[str, Ranks]) -> Iterator[Block]:
+    """Of one panel, or of the tasks outside panels."""
     for metric, of in ranked.items():
         label = metric_text(metric).label
         yield Figure(f"{label}: {_ranked_how(of)}", (Picture(marks.critical_difference(label, of)),))
