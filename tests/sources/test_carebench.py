@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
@@ -20,6 +22,7 @@ from mmnar.dataset.prepare import dataset_of
 from mmnar.dataset.recipe import Recipe
 from mmnar.dataset.store import PatientDataset, open_store
 from mmnar.errors import ConfigError, SourceError
+from mmnar.schema import Panel
 from mmnar.sources.events import Extract
 from mmnar.sources.mimic_iv.carebench import FEATURES, read_carebench
 from mmnar.sources.mimic_iv.cxr import METADATA
@@ -320,6 +323,27 @@ def test_without_any_film_the_base_cohort_stands(tmp_path: Path) -> None:
     assert data.schema.modality_names == ("ehr", "cxr")
 
 
+def test_a_film_that_has_no_file_is_none(tmp_path: Path) -> None:
+    films = [film("a", "AP", 3), film("b", "AP", 24 * 61 + 3, subject=2)]
+    _, data = prepared(tmp_path, cxr=album(tmp_path / "cxr", films, without=["a"]))
+    assert shown(data) is None
+    assert data.present[:, 1].tolist() == [False, True]
+    assert "modality 'cxr': fewer than 10 images left out that are not there" in data.manifest["warnings"]
+
+
+def test_films_that_no_metadata_names_are_no_records(tmp_path: Path) -> None:
+    folder = album(tmp_path / "cxr", [film("a", "AP", 3)])
+    (folder / f"{METADATA}.csv").unlink()
+    with pytest.raises(SourceError, match=f"table '{METADATA}'"):
+        prepared(tmp_path, cxr=folder)
+
+
+def test_nobody_with_urine_or_scores(tmp_path: Path) -> None:
+    _, data = prepared(tmp_path, outputs=rows("outputevents", (1, 11, 110, 226559, at(60), None, 9, "mL")))
+    assert series(data, "heart_rate") == [(1, 80)]
+    assert series(data, "urine_output") == []
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     tables = {
@@ -367,6 +391,18 @@ def test_tables_that_it_cannot_do_without(tree: Path, tmp_path: Path, table: str
 
 
 # --- the recipe -------------------------------------------------------------------------------------------------------
+
+
+def test_risks_of_other_questions_are_refused(tree: Path, tmp_path: Path) -> None:
+    records = doors.carebench(tree, tmp_path / "work")
+    risks = pl.DataFrame({"stay_id": [110, 120], "mortality": [0.1, 0.9]})
+    extract = replace(records.extract, truth=risks)
+    mortality, shock = ([q for q in carebench_questions() if q.task.name == name] for name in ("mortality", "shock"))
+    criteria = carebench_criteria(notes=False, matched=False)
+    assert dataset_of(extract, build_cohort(extract, criteria, mortality)).bayes is not None
+    both = build_cohort(extract, criteria, [*mortality, *shock], panels=[Panel("all", ("mortality", "shock"))])
+    with pytest.raises(SourceError, match="truth: expected risks of each task, got none of 'shock'"):
+        dataset_of(extract, both)
 
 
 def test_a_store_of_the_demo_is_made_again_by_its_recipe(tmp_path: Path) -> None:

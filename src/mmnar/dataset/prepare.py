@@ -132,7 +132,7 @@ def dataset_of(extract: Extract, cohort: Cohort, how: Gathering | None = None) -
 
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(f"'{name}'" for name in names[:_SHOWN])
-    return shown + (f" and {len(names) - _SHOWN} more features" if len(names) > _SHOWN else "")
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _ids(samples: pl.DataFrame, column: str) -> NDArray[np.int64]:
@@ -147,6 +147,11 @@ def _bayes(extract: Extract, cohort: Cohort) -> NDArray[np.float64] | None:
     if extract.truth is None:
         return None
     names = [task.name for task in cohort.tasks]
+    lacking = [name for name in names if name not in extract.truth.columns]
+    if lacking:
+        raise SourceError(
+            "truth", "risks of each task", f"none of {_listed(lacking)}", "give that of the same questions"
+        )
     risks = cohort.samples.select("stay_id").join(extract.truth, on="stay_id", how="left", maintain_order="left")
     unknown = sum(risks[name].null_count() for name in names)
     if unknown:

@@ -73,8 +73,9 @@ def _sizes(of: TaskCounts | None) -> list[Cell]:
 
 
 def attrition(manifest: Mapping[str, Any]) -> Flows:
-    """One flow for the cohort, one for each task; steps that leave out few are merged."""
-    flows = attrition_steps(manifest).items()
+    """One flow for the cohort, one for each task not asked of all of it; steps that leave out few are merged."""
+    ruled = {name for name, steps in manifest.get("attrition", {}).items() if name == "cohort" or len(steps) > 1}
+    flows = [(name, steps) for name, steps in attrition_steps(manifest).items() if name in ruled]
     return Flows(tuple(Flow("Cohort" if name == "cohort" else name, _steps(steps)) for name, steps in flows))
 
 
