@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -98,6 +99,10 @@ def test_a_run_is_asked_again(world: Path, stored: Path, store: PatientDataset, 
         assert again[f"{task}.risk"].to_list() == run.test.proba[:, k].tolist(), task
     length = frame.select(pl.sum_horizontal(pl.col(r"^los_.*\.risk$"))).to_series()
     assert length.is_between(1 - 1e-9, 1 + 1e-9).all()
+    # before anything is billed
+    unbilled = tmp_path / "unbilled"
+    shutil.copytree(world / IV, unbilled, ignore=shutil.ignore_patterns("diagnoses_icd*"))
+    assert predict(run, root=unbilled, cxr=world / CXR).frame.equals(frame)
     without = predict(run, root=world / IV).frame
     assert (without["absent"] == "cxr").all()
     cli.prepare.carebench(

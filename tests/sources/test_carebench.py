@@ -109,7 +109,7 @@ def test_rhythms_are_presences_at_their_times(tmp_path: Path) -> None:
     assert series(data, "sinus_tachycardia") == [(4, 1)]
     assert series(data, "ectopy_none") == [(2, 1)]
     assert series(data, "ectopy_pvc") == [(3, 1), (4, 1)]
-    told = [w for w in extract.warnings if "words" in w]
+    told = [w for w in extract.warnings if "chartevents" in w]
     assert told == [
         "table 'chartevents': fewer than 10 rows dropped: no words",
         "table 'chartevents': fewer than 10 rows dropped: words not known for the item",
@@ -220,6 +220,12 @@ def test_rates_of_urine_by_hand(tmp_path: Path) -> None:
     assert series(data, "urine_rate_24h")[0] == (24, 0.7)
     assert series(data, "urine_hours_24h")[-1] == (30, 25)
     assert series(data, "weight") == [(4, 70), (10, 100)]
+
+
+def test_urine_before_the_first_weight_counts_with_that(tmp_path: Path) -> None:
+    chart = charted((224639, 9, "70", 70), (224639, 20, "140", 140))
+    _, data = prepared(tmp_path, chart, emptied(*((226559, h, 70) for h in range(1, 9))))
+    assert series(data, "urine_rate_6h") == [(6, 1), (7, 1), (8, 1)]
 
 
 def test_a_gap_of_urine_has_no_rate_of_six_hours(tmp_path: Path) -> None:
