@@ -231,6 +231,28 @@ def test_rates_by_group_leave_no_small_cell(shared: Shared) -> None:
     assert read >= 4
 
 
+def test_who_is_decided_otherwise_is_no_small_group(shared: Shared) -> None:
+    """With the sizes of the tables, a share of patients is a count: of who has a modality, or of everybody asked."""
+    p: Predictions[Any] = shared.test
+    read = 0
+    for task, models in shared.result["details"].items():
+        asked = p.task(task)[2]
+        for model, found in models.items():
+            of = found["decided"]
+            if of["spread"] is None:
+                continue
+            shares = [(of["spread"]["divided"], asked)]
+            shares += [(h["flipped"], asked & p.present[:, MODALITIES.index(h["modality"])]) for h in of["hidden"]]
+            for share, who in shares:
+                if model.startswith("pattern-only"):
+                    assert share["value"] is None
+                elif share["value"] is not None:
+                    count = round(share["value"] * who.sum())
+                    assert count == 0 or 10 <= count <= who.sum() - 10 or count == who.sum(), (task, model, count)
+                    read += 1
+    assert read >= 3
+
+
 def numbers_that_fit(shares: list[float], digits: int, most: int) -> list[int]:
     """Totals of which every share is a whole number of patients, as far as its decimals tell."""
     v = np.array(shares)

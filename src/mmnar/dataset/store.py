@@ -186,6 +186,14 @@ class Fold(Generic[R]):
         """The same fold with some of the tasks alone; itself where it is all of them."""
         return self if tuple(tasks) == self.schema.task_names else replace(self, dataset=self.dataset.asking(tasks))
 
+    def hiding(self, modality: str) -> Fold[R]:
+        """The same samples where nobody has one modality."""
+        data, at = self.dataset, self.schema.modality_names.index(modality)
+        present = data.present.copy()
+        present[:, at] = False
+        values = {**data.values, modality: blanked(data.values[modality], present[:, at])}
+        return replace(self, dataset=replace(data, values=values, present=present))
+
     def content(self, modality: str) -> Content:
         """What ``dataset.content`` describes, of this fold's samples."""
         return taken(self.dataset.values[modality], self.rows)

@@ -142,11 +142,55 @@ class Fairness:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How far the risks of the fits behind a model lie apart, on the samples it was judged on.
+
+    Args:
+        fits: How many.
+        mean, ninth: Mean and 90 % quantile over samples of the standard deviation of the fits' risks.
+        divided: Share of samples that some fits would alert for, and others not, at the main threshold.
+        otherwise: How often a fit decides otherwise than the model.
+    """
+
+    fits: int
+    mean: Estimate
+    ninth: Estimate
+    divided: Estimate
+    otherwise: Estimate
+
+    def rounded(self, digits: int) -> Spread:
+        """With so many decimals."""
+        names = ("mean", "ninth", "divided", "otherwise")
+        return replace(self, **{k: getattr(self, k).rounded(digits) for k in names})
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What hiding one modality from a model changes; it says what the model leans on, nothing about the patients.
+
+    Args:
+        auroc: Of all samples, hidden less seen.
+        moved: Mean distance between the two risks, of the samples that have the modality.
+        flipped: Share of these whose alert at the main threshold changes.
+    """
+
+    modality: str
+    auroc: Estimate
+    moved: Estimate
+    flipped: Estimate
+
+    def rounded(self, digits: int, coarse: bool) -> Hidden:
+        """With so many decimals; the AUROC, if ``coarse``, with two."""
+        ranks = self.auroc.rounded(COARSE if coarse else digits)
+        return replace(self, auroc=ranks, moved=self.moved.rounded(digits), flipped=self.flipped.rounded(digits))
+
+
+@dataclass(frozen=True)
 class Decided:
     """One model on one task: what its risks are worth as decisions.
 
-    ``reason`` says why there is nothing; ``coarse``: of how few patients the outcome is not known must not follow, so
-    that all figures have two decimals.
+    ``spread`` and ``hidden`` are of a report alone: they need the model again. ``reason`` says why there is nothing;
+    ``coarse``: of how few patients the outcome is not known must not follow, so that all figures have two decimals.
     """
 
     points: tuple[Point, ...] = ()
@@ -155,9 +199,11 @@ class Decided:
     fairness: dict[str, Fairness] = field(default_factory=dict)
     coarse: bool = False
     reason: str = ""
+    spread: Spread | None = None
+    hidden: tuple[Hidden, ...] = ()
 
-    def disclosed(self) -> Decided:
-        """With the digits that may be shown."""
+    def disclosed(self, coarse_ranks: bool) -> Decided:
+        """With the digits that may be shown; ``coarse_ranks``: see ``ModelTask.coarse``."""
         digits = COARSE if self.coarse else DIGITS
         return replace(
             self,
@@ -165,6 +211,8 @@ class Decided:
             calibrated=None if self.calibrated is None else self.calibrated.rounded(digits),
             risks=tuple(b.rounded(digits) for b in self.risks),
             fairness={name: of.rounded(digits) for name, of in self.fairness.items()},
+            spread=None if self.spread is None else self.spread.rounded(digits),
+            hidden=tuple(h.rounded(digits, coarse_ranks) for h in self.hidden),
         )
 
 

@@ -159,7 +159,7 @@ class ModelTask:
             pr=curves[1],
             calibration=curves[2],
             oracle=oracle,
-            decided=None if self.decided is None else self.decided.disclosed(),
+            decided=None if self.decided is None else self.decided.disclosed(self.coarse),
         )
 
 

@@ -22,6 +22,7 @@ from mmnar.report.runs import write_report
 from mmnar.report.written import writing
 from mmnar.roles import Test
 from mmnar.workflow import Run, evaluate_runs, scored_predictions, store_of
+from mmnar.workflow.probe import with_probes
 
 
 def build_report(
@@ -56,6 +57,7 @@ def build_report(
     stores = [open_store(on)] if on else [store_of(run, store) for run in runs]
     data = stores[0]
     result = evaluate_runs(runs, on=on, store=store, resamples=resamples, thresholds=thresholds)
+    result = with_probes(result, runs, on, store)
     inputs = ReportInputs(
         title or f"Risk report: {source_of(data.manifest)}" + (" (external validation)" if on else ""),
         StoreFacts(data.manifest, availability(data), informativeness(data)),

@@ -16,7 +16,15 @@ from mmnar.report.inputs import ReportInputs, RunRecord
 from mmnar.report.parts.availability import availability
 from mmnar.report.parts.cohort import asked_of_the_scored, cohort, source_of
 from mmnar.report.parts.curves import curves
-from mmnar.report.parts.decisions import alerts, calibration, groups, has_decisions, has_fairness
+from mmnar.report.parts.decisions import (
+    alerts,
+    calibration,
+    groups,
+    has_decisions,
+    has_fairness,
+    has_probes,
+    steadiness,
+)
 from mmnar.report.parts.groups import by_pattern, by_subgroup
 from mmnar.report.parts.missingness import missingness
 from mmnar.report.parts.models import cards, data, rectifiers, settings, training
@@ -109,6 +117,7 @@ def _parts(inputs: ReportInputs, shown: dict[str, Any]) -> list[tuple[str, Itera
         ("Observation patterns", by_pattern(result, atlas), by_patterns),
         ("Subgroups", by_subgroup(result), any(m.subgroups for m in entries)),
         ("Alerts by group", groups(result, manifest), has_fairness(result)),
+        ("Are risks steady, and what do they lean on?", steadiness(result, manifest), has_probes(result)),
         ("Pattern calibration offsets", rectifiers(runs, result, atlas), any(r["rectifier"] for r in runs)),
         ("Distance to the exact Bayes risk", exact_risks(result), bool(metrics & set(TO_BAYES))),
         ("Training", training(runs), any(r["history"] for r in runs)),
