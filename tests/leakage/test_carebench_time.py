@@ -146,12 +146,26 @@ def test_noise_after_the_question_moves_no_bit(
     still = pl.col("stay_id").is_in(cohort.samples["stay_id"].cast(pl.String).implode())
     later = pl.when(still).then(time("outtime") + longer).otherwise(time("outtime"))
     changed["icu/icustays"] = stays.with_columns(outtime=later.dt.strftime(FORM))
+    changed["hosp/admissions"] = other_ends(table(tree, "admissions"), cohort)
     metadata = raw(tree / CXR / "mimic-cxr-2.0.0-metadata.csv.gz")
     changed = {str(IV / key): frame for key, frame in changed.items()}
     changed[str(CXR / "mimic-cxr-2.0.0-metadata")] = films(metadata, moments)
     _, other = read(copy_with(tree, tmp_path / "copy", changed), tmp_path / "noisy")
     assert_same_inputs(data, other)
-    assert (data.labels != other.labels).any()
+    assert (data.labels != other.labels).any(axis=0).all()
+
+
+def other_ends(admissions: pl.DataFrame, cohort: Cohort) -> pl.DataFrame:
+    """Of the admissions asked of, half of the dead live and half of the living die; all leave later."""
+    ours = pl.col("hadm_id").is_in(cohort.samples["hadm_id"].cast(pl.String).implode())
+    left = time("dischtime") + pl.when(ours).then(pl.duration(hours=60)).otherwise(pl.duration())
+    turned = ours & pl.Series(RNG.random(admissions.height) < 0.5)
+    dead = (pl.col("hospital_expire_flag") == "1") ^ turned
+    return admissions.with_columns(dischtime=left.dt.strftime(FORM)).with_columns(
+        hospital_expire_flag=dead.cast(pl.Int8).cast(pl.String),
+        deathtime=pl.when(dead).then("dischtime"),
+        discharge_location=pl.when(dead).then(pl.lit("DIED")).otherwise(pl.lit("HOME")),
+    )
 
 
 def films(metadata: pl.DataFrame, moments: pl.DataFrame) -> pl.DataFrame:

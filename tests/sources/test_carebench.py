@@ -13,7 +13,6 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from mmnar import cli
 from mmnar.cohort.build import build_cohort
 from mmnar.cohort.carebench import carebench_criteria, carebench_questions
 from mmnar.dataset.content import ItemArrays, SeriesArrays
@@ -380,6 +379,27 @@ def test_matched_without_films_is_refused(tree: Path, tmp_path: Path) -> None:
         matched(tree, tmp_path / "none", [film("a", "PA", 3)])
 
 
+def test_matched_without_the_files_is_refused(tree: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="the files that its records name, got fewer than half of them"):
+        matched(tree, tmp_path / "lost", [film("a", "AP", 3)], without=["a"])
+
+
+@pytest.mark.parametrize(
+    ("table", "why"),
+    [
+        ("diagnoses_icd", "none after 'documented: the admission has a diagnosis code'"),
+        ("discharge", "none after 'documented: the admission has a discharge summary'"),
+    ],
+)
+def test_a_table_with_a_header_alone_documents_nobody(tree: Path, tmp_path: Path, table: str, why: str) -> None:
+    folder = tree / ("note" if table == "discharge" else "hosp")
+    folder.mkdir(exist_ok=True)
+    (folder / f"{table}.csv").write_text(",".join(COLUMNS[table].split()) + "\n")
+    records = doors.carebench(tree, tmp_path / "work", notes=tree if table == "discharge" else None)
+    with pytest.raises(SourceError, match=why):
+        records.cohort(records.extract, True)
+
+
 def test_sides_too_small_for_a_network_are_refused(tree: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--image-side: expected 32 pixels or more"):
         doors.carebench(tree, tmp_path / "work", side=16)
@@ -413,7 +433,7 @@ def test_risks_of_other_questions_are_refused(tree: Path, tmp_path: Path) -> Non
 
 def test_a_store_of_the_demo_is_made_again_by_its_recipe(tmp_path: Path) -> None:
     demo = open_data("mimic-iv-demo-2.2")
-    cli.prepare.carebench(root=demo, out=tmp_path / "store")
+    doors.write_records(doors.carebench(demo, tmp_path / "work"), tmp_path / "store")
     store = open_store(tmp_path / "store")
     recipe = Recipe.from_dict(store.manifest["recipe"], "store")
     records = doors.again(recipe, demo, tmp_path / "again").following(recipe, tmp_path / "again")

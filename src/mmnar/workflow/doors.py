@@ -14,7 +14,7 @@ import polars as pl
 from mmnar.cohort.build import Cohort, Criterion, Question, build_cohort
 from mmnar.dataset.prepare import store_cohort
 from mmnar.dataset.recipe import HASHING, Recipe, recipe_of
-from mmnar.errors import ConfigError
+from mmnar.errors import ConfigError, SourceError
 from mmnar.images.places import ImageFolder
 from mmnar.notes.encoder import TextEncoder, text_encoder
 from mmnar.privacy import counted
@@ -208,6 +208,7 @@ def carebench(
 
     Raises:
         ConfigError: ``matched`` without films, or a side below 32.
+        SourceError: See ``read_carebench``; or most films that ``matched`` looks for have no file.
     """
     from mmnar.cohort.carebench import carebench_criteria, carebench_panels, carebench_questions
     from mmnar.sources.mimic_iv.carebench import read_carebench
@@ -225,11 +226,18 @@ def carebench(
 
 
 def _with_files(extract: Extract, cxr: Path) -> Extract:
-    """Films whose files are not there are none."""
+    """Films whose files are not there are none.
+
+    Raises:
+        SourceError: Most of them are not.
+    """
     films = extract.stays["film"]
     folder = ImageFolder(cxr)
     there = films.map_elements(lambda path: folder.find(path) is not None, return_dtype=pl.Boolean)
     absent = int((~there).sum())
+    if 2 * absent > len(films.drop_nulls()):
+        fact, remedy = "fewer than half of them", "give the folder that holds 'files', or complete the download"
+        raise SourceError(f"films in '{cxr}'", "the files that its records name", fact, remedy)
     note = (f"films: {counted(absent)} unit stays whose latest AP film has no file: taken as without a film",)
     stays = extract.stays.with_columns(film=films.set(~there.fill_null(True), None))
     return replace(extract, stays=stays, warnings=(*extract.warnings, *note * (absent > 0)))
