@@ -40,9 +40,9 @@ NOISIER_RACE: Final = "BLACK/AFRICAN AMERICAN"
 _PLANNED: Final = ("ELECTIVE", "SURGICAL SAME DAY ADMISSION")
 _UNPLANNED: Final = ("URGENT", "DIRECT EMER.", "OBSERVATION ADMIT")
 _QUARTER: Final = DAY // 4
-_EDGE, _EDGE_OF_SHORT = 0.03, 0.15
-"""Share of stays, and of those left out as too short, that last as long as their class begins with, to the minute; as
-many last a minute less than where it ends."""
+_EDGES: Final = 30
+"""Of so many stays of a class of length one lasts as long as the class begins with, to the minute, and one a minute
+less than where it ends."""
 _ICD10_FROM: Final = np.datetime64("2015-10-01", "us")
 _FIRST_YEARS: Final = ("2008 - 2010", "2011 - 2013", "2014 - 2016", "2017 - 2019")
 
@@ -134,8 +134,8 @@ def _length(drawn: Drawn, broken: NDArray[np.str_], rng: np.random.Generator) ->
     low = np.select([broken == "under 6 h", broken == "under 48 h"], [30, _QUARTER], low)
     high = np.select([broken == "under 6 h", broken == "under 48 h"], [_QUARTER, 2 * DAY], high)
     length = low + np.floor((high - low) * rng.random(n))
-    edge, share = rng.random(n), np.where(high <= 2 * DAY, _EDGE_OF_SHORT, _EDGE)
-    found: Float = np.select([edge < share, edge > 1 - share], [low, high - 1], length)
+    nth = pl.Series(low).to_frame("low").select(pl.int_range(pl.len()).over("low")).to_series().to_numpy() % _EDGES
+    found: Float = np.select([nth == 0, nth == 1], [low, high - 1], length)
     return found
 
 
