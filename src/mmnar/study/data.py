@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -74,6 +75,9 @@ def _make(data: Data, path: Path) -> None:
 
         write_store(path, planted(data.planted["mechanism"], data.planted["patients"], data.planted.get("seed", 0)))
         return
+    if data.carebench:
+        _make_carebench(path, **data.carebench)
+        return
     from mmnar.dataset.prepare import prepare
     from mmnar.simulation.events import read_synthetic
     from mmnar.simulation.population import simulate
@@ -84,6 +88,23 @@ def _make(data: Data, path: Path) -> None:
     except TypeError as error:
         raise ConfigError(f"data '{data.name}', simulated", "arguments of simulate", str(error), "correct it") from None
     prepare(read_synthetic(simulation), synthetic_criteria(), synthetic_questions(), path)
+
+
+def _make_carebench(path: Path, patients: int, seed: int = 0, image_side: int = 32) -> None:
+    """Raw records of the simulated world, which are gone when they are read; their exact risks stay in the store."""
+    import polars as pl
+
+    from mmnar.simulation.carebench.release import write_carebench
+    from mmnar.simulation.mimic_iv.release import CXR, IV, TRUTH
+    from mmnar.workflow import doors
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".tmp-records-", dir=path.parent) as folder:
+        tree = Path(folder) / "tree"
+        write_carebench(tree, patients, seed=seed, images=True, side=image_side)
+        records = doors.carebench(tree / IV, path / "events", cxr=tree / CXR, side=image_side)
+        extract = replace(records.extract, truth=pl.read_parquet(tree / TRUTH))
+        doors.write_records(replace(records, extract=extract), path)
 
 
 def with_subjects(dataset: PatientDataset, subjects: int) -> PatientDataset:

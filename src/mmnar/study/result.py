@@ -44,6 +44,8 @@ from mmnar.study.spec import Row
 from mmnar.workflow import Run, open_run, versions
 
 FORMAT: Final = "mmnar.study/3"
+EXACT: Final = "exact risks"
+"""The row of what nothing can beat but by chance, where it is known."""
 STEPPED: Final = ("auroc", "brier")
 """Metrics that a ladder shows step by step."""
 
@@ -93,7 +95,8 @@ class Table:
         embedding: row → what its representation knows of the pattern, likewise.
         bayes: task → metric → what the exact risks score, where they are known.
         atlas: Who has which modality, where the layout asks for that; ``patients`` and ``samples`` are then everyone.
-        panels: panel → row → numbers; which tasks a panel of several gathers is in ``gathered``.
+        panels: panel → row → numbers, with a row ``EXACT`` where the exact risks are known; which tasks a panel of
+            several gathers is in ``gathered``.
         panel_comparisons: As ``comparisons``; ``task`` is the panel, corrected over rows and panels for each metric.
         gathered: panel of several tasks → its tasks.
     """
@@ -246,6 +249,8 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
         same_sample(first, predictions)
     resampling = Resampling.draw(first.subject_id, spec.resamples, 0)
     scored, tasks, bayes = {}, {}, {}
+    exact = None if first.bayes is None else first.with_proba(first.bayes, model=EXACT)
+    exact_scored: dict[str, dict[str, Scored]] = {}
     for task in first.tasks:
         numbers = {
             name: mean_over_seeds([judged(p, task, resampling) for p in seeds], name) for name, seeds in by_seed.items()
@@ -253,14 +258,17 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
         scored[task] = {name: mean for name, (mean, _) in numbers.items()}
         coarse = {name: is_coarse(seeds[0], numbers[name][0]) for name, seeds in by_seed.items()}
         tasks[task] = {name: RowTask(mean.metrics, spread, coarse[name]) for name, (mean, spread) in numbers.items()}
-        if first.bayes is not None:
-            exact = first.with_proba(first.bayes, model="exact risks")
-            bayes[task] = judged(exact, task, resampling).metrics
+        if exact is not None:
+            exact_scored[task] = {EXACT: judged(exact, task, resampling)}
+            bayes[task] = exact_scored[task][EXACT].metrics
     names = [row.name for row in rows]
     against = [(m, c) for c in spec.controls if c in names for m in names if m not in spec.controls]
     steps = list(zip(names[1:], names, strict=False)) if spec.layout == "ladder" else []
     gathered = {panel.name: panel.tasks for panel in first.panels if len(panel.tasks) > 1}
     panels = judge_panels(by_seed, scored, against, resampling, 0)
+    if exact is not None:
+        of_exact = judge_panels({EXACT: [exact]}, exact_scored, [], resampling, 0).models
+        panels = panels._replace(models={name: {**rows, **of_exact[name]} for name, rows in panels.models.items()})
     alone = [task for task in first.tasks if not any(task in tasks for tasks in gathered.values())]
     compared = {task: scored[task] for task in alone}
     ranked = [metric for metric in spec.metrics if metric in METRICS and len(names) > 1]

@@ -25,7 +25,8 @@ _TOP: Final = (
     *("resamples", "reference", "notes", "demo"),
 )
 _ROW: Final = ("model", "set", "rectified", "modalities")
-_DATA: Final = ("store", "simulated", "planted", "subjects", "split", "reference")
+_MADE: Final = ("simulated", "planted", "carebench")
+_DATA: Final = ("store", *_MADE, "subjects", "split", "reference")
 _SEARCH: Final = ("trials", "fold", "sampler", "space", "spaces", "prune")
 _RANGE: Final = ("low", "high", "log")
 _FIGURE: Final = ("data", "task", "row", "metric", "value", "spread")
@@ -59,6 +60,8 @@ class Data:
         store: Path of a prepared store; may be given on the command line (``--data NAME=PATH``).
         simulated: Arguments of ``mmnar.simulation.population.simulate``.
         planted: ``{"mechanism", "patients", "seed"}`` of ``mmnar.simulation.planted``.
+        carebench: ``{"patients", "seed", "image_side"}``: raw records of the simulated world of CareBench, read as
+            ``mmnar prepare carebench`` reads them, with their exact risks.
         subjects: Keep a stated number of subjects, drawn by the hash of their identifiers.
         split: Overrides of the split, e.g. ``{"by": "set", "held_out": "b"}``; the study's folds are then one.
         reference: What the table of published figures calls it.
@@ -68,6 +71,7 @@ class Data:
     store: str = ""
     simulated: Mapping[str, Any] = field(default_factory=dict)
     planted: Mapping[str, Any] = field(default_factory=dict)
+    carebench: Mapping[str, Any] = field(default_factory=dict)
     subjects: int = 0
     split: Mapping[str, Any] = field(default_factory=dict)
     reference: str = ""
@@ -242,11 +246,11 @@ def _data(name: str, of: Mapping[str, Any], stores: Mapping[str, str]) -> Data:
     what = f"data '{name}'"
     known(what, of, _DATA)
     store = stores.get(name, word(f"{what}, store", of.get("store", "")))
-    made = {k: settings(f"{what}, {k}", of[k]) for k in ("simulated", "planted") if of.get(k) and name not in stores}
+    made = {k: settings(f"{what}, {k}", of[k]) for k in _MADE if of.get(k) and name not in stores}
     if bool(store) + len(made) != 1:
         raise ConfigError(
             what,
-            "one of store, simulated, planted",
+            f"one of store, {', '.join(_MADE)}",
             "several" if store or made else "none",
             f"write it in the study, or pass --data {name}=PATH",
         )
@@ -258,6 +262,10 @@ def _data(name: str, of: Mapping[str, Any], stores: Mapping[str, str]) -> Data:
         word(f"{what}, planted, mechanism", planted.get("mechanism"))
         whole(f"{what}, planted, patients", planted.get("patients"), 1)
         whole(f"{what}, planted, seed", planted.get("seed", 0), 0)
+    if world := made.get("carebench"):
+        known(f"{what}, carebench", world, ("patients", "seed", "image_side"))
+        for key, least in (("patients", 1), ("seed", 0), ("image_side", 8)):
+            whole(f"{what}, carebench, {key}", world.get(key, least), least)
     for key, value in made.get("simulated", {}).items():
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
             raise ConfigError(f"{what}, simulated, {key}", "a number", kind(value), "correct the study")

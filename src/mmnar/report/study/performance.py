@@ -12,7 +12,7 @@ from mmnar.render.blocks import Block, Cell, Figure, Paragraph, Picture, named, 
 from mmnar.render.wording import ALPHA, metric_text, number, p_value, some
 from mmnar.report.parts.panels import by_question, outcomes_picture, panel_table, under
 from mmnar.report.study.cells import digits_of, heading_of, metric_cell, published, tag_of
-from mmnar.study.result import RowTask, StudyResult, Table
+from mmnar.study.result import EXACT, RowTask, StudyResult, Table
 
 NO_TARGET: Final = (
     "Published figures come from another protocol and other patients. They are shown for orientation and are no target."
@@ -48,7 +48,8 @@ def _panel(result: StudyResult, table: Table, panel: str) -> Iterator[Block]:
     rows = table.panels[panel]
     yield from panel_table(panel, rows, lambda name: named(name, tag_of(result, name)))
     means = {name: of.metrics["macro_auroc"].value for name, of in rows.items()}
-    order = sorted((name for name in means if means[name] is not None), key=lambda name: -(means[name] or 0.0))
+    ours = [name for name in means if means[name] is not None and name != EXACT]
+    order = sorted(ours, key=lambda name: -(means[name] or 0.0))
     if not order:
         return
     control = next((name for name in order[1:] if name in result.study["controls"]), "")
