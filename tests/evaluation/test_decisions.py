@@ -142,7 +142,7 @@ def test_thresholds_are_from_what_was_known_before(draw):
     changed = replace(scored, labels=~scored.labels & scored.label_mask)
     first, other = (evaluate(p, resamples=10, thresholds={"death": at}) for p in (scored, changed))
     for result in (first, other):
-        assert result.decisions["death"].stated == (0.04, 0.075, 0.15)
+        assert result.decisions["death"].stated == (0.04, 0.075, 0.125)
         kinds = [(p.kind, p.threshold) for p in result.tasks["death"]["made_up"].decided.points]
         assert kinds == [(p.kind, p.threshold) for p in first.tasks["death"]["made_up"].decided.points]
 

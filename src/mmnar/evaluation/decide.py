@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from mmnar.evaluation.curves import Curves, row_means
 from mmnar.evaluation.decided import Decided, Fairness, TaskDecisions
 from mmnar.evaluation.decisions import Judged, differences, everyone, judged_alerts, points
+from mmnar.evaluation.enough import coefficients, enough
 from mmnar.evaluation.fairness import fairness
 from mmnar.evaluation.intervals import Resampling
 from mmnar.evaluation.recalibration import calibrated, refused
@@ -76,21 +78,25 @@ def _groups(
 
 def task_decisions(
     judged: Mapping[str, Judged],
+    scores: Mapping[str, Scored],
     controls: Sequence[str],
     compared: Sequence[str],
     thresholds: Thresholds,
     counts: TaskCounts,
-    reason: str,
 ) -> TaskDecisions:
     """What a task's models have in common, and how they compare."""
-    said = TaskDecisions(thresholds.main, thresholds.stated, thresholds.source, coarse=counts.reason == UNASKED)
-    if reason:
+    coarse, learned = counts.reason == UNASKED, thresholds.learned
+    said = TaskDecisions(thresholds.main, thresholds.stated, thresholds.source, coarse=coarse, learned=learned)
+    if no_decisions(next(iter(scores.values())), counts):
         return said
-    return TaskDecisions(
-        said.main,
-        said.stated,
-        said.source,
-        everyone(next(iter(judged.values()))),
-        differences(judged, controls, compared, thresholds.stated),
-        said.coarse,
+    said = replace(
+        said,
+        everyone=everyone(next(iter(judged.values()))),
+        differences=differences(judged, controls, compared, thresholds.stated),
     )
+    best = max((s.metrics["auroc"].value or 0.0 for s in scores.values()), default=0.0)
+    if counts.n is None or counts.events is None:
+        return said
+    rate, auroc = counts.events / counts.n, round(best, 2)
+    carried = None if learned is None else coefficients(rate, auroc, learned)
+    return replace(said, enough=enough(rate, auroc, counts.n, learned), coefficients=carried)

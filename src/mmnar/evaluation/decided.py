@@ -217,6 +217,19 @@ class Decided:
 
 
 @dataclass(frozen=True)
+class Enough:
+    """How many samples would make something known that well, and how many there are."""
+
+    what: str
+    needed: int
+    had: int
+
+    @property
+    def suffices(self) -> bool:
+        return self.had >= self.needed
+
+
+@dataclass(frozen=True)
 class TaskDecisions:
     """A task's thresholds, what alerting everyone is worth at each, and paired differences of net benefit.
 
@@ -226,6 +239,9 @@ class TaskDecisions:
         source: Where the thresholds are from.
         everyone: (threshold, net benefit of alerting everyone); alerting nobody is worth 0.
         differences: At the stated thresholds.
+        learned: Samples that were learned from and asked, to the nearest ten.
+        enough: What the samples suffice for, at this outcome rate and the best model's AUROC.
+        coefficients: Of a logistic regression that the samples learned from would carry; None where they are not known.
     """
 
     main: float
@@ -234,6 +250,9 @@ class TaskDecisions:
     everyone: tuple[tuple[float, Estimate], ...] = ()
     differences: tuple[Difference, ...] = ()
     coarse: bool = False
+    learned: int | None = None
+    enough: tuple[Enough, ...] = ()
+    coefficients: int | None = None
 
     def disclosed(self) -> TaskDecisions:
         """With the digits that may be shown."""

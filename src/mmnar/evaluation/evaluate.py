@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mmnar.errors import ConfigError, LeakageError, SchemaError, nearest
 from mmnar.evaluation.compare import compare, correct, same_sample
 from mmnar.evaluation.curves import curves
-from mmnar.evaluation.decide import alerts_of, decided, no_decisions, task_decisions
+from mmnar.evaluation.decide import alerts_of, decided, task_decisions
 from mmnar.evaluation.decided import TaskDecisions
 from mmnar.evaluation.decisions import Judged
 from mmnar.evaluation.intervals import Resampling
@@ -88,8 +88,7 @@ def evaluate(
             name: _model_task(models[name], s, bounds[name], alerts[name], tied[name], at, counts, resampling, seed)
             for name, s in scores.items()
         }
-        reason = no_decisions(next(iter(scores.values())), counts)
-        decisions[task] = task_decisions(alerts, controls, others, at, counts, reason)
+        decisions[task] = task_decisions(alerts, scores, controls, others, at, counts)
         for name, control in pairs if task not in gathered else ():
             comparisons += compare(scores[name], scores[control], resampling, seed)
     panels = judge_panels({name: [p] for name, p in models.items()}, scored, pairs, resampling, seed)

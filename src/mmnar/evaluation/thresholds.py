@@ -11,7 +11,7 @@ import numpy as np
 
 from mmnar.errors import ConfigError, nearest
 from mmnar.predictions import Predictions
-from mmnar.privacy import SMALL_CELL
+from mmnar.privacy import SMALL_CELL, in_tens
 from mmnar.roles import Calibration
 
 LADDER: Final = (
@@ -20,7 +20,7 @@ LADDER: Final = (
 )
 """Round risks, about evenly apart in log odds."""
 SPAN: Final = 4
-"""A decision curve goes from the outcome rate divided by this to the rate times this."""
+"""A decision curve goes from the odds of the outcome divided by this to the odds times this."""
 USUAL: Final = (0.05, 0.1, 0.2)
 """Where nothing was said and no outcome rate is known but that of the patients who are scored."""
 PER_100: Final = (5, 10, 20)
@@ -36,6 +36,7 @@ class Thresholds:
         curve: Of the decision curve, rising.
         source: Where they are from, in words.
         per_100: model → k → the risk that k of 100 patients reached out of fold.
+        learned: Samples that were learned from and asked, to the nearest ten.
     """
 
     main: float
@@ -43,6 +44,7 @@ class Thresholds:
     curve: tuple[float, ...]
     source: str
     per_100: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    learned: int | None = None
 
     def of(self, model: str) -> list[tuple[float, str, int | None]]:
         """(threshold, kind, k) of a model, those first that a table shows; each risk once."""
@@ -74,13 +76,18 @@ def stated(values: Sequence[float], task: str) -> Thresholds:
 
 
 def of_rate(rate: float, source: str) -> Thresholds:
-    """From an outcome rate: the round risks nearest to half of it, itself and twice it; the curve as ``SPAN`` says.
+    """From an outcome rate: the round risks nearest to it, and to half and twice its odds; the curve as ``SPAN`` says.
 
     >>> of_rate(.11, "").stated, of_rate(.11, "").curve[0], of_rate(.11, "").curve[-1]
-    ((0.05, 0.1, 0.2), 0.03, 0.4)
+    ((0.05, 0.1, 0.2), 0.03, 0.3)
     """
-    table = sorted({_nearest_rung(rate * f) for f in (0.5, 1, 2)})
-    return Thresholds(_nearest_rung(rate), tuple(table), _rungs(rate / SPAN, rate * SPAN, table), source)
+
+    def times(factor: float) -> float:
+        odds = factor * rate / (1 - rate)
+        return odds / (1 + odds)
+
+    table = sorted({_nearest_rung(times(factor)) for factor in (0.5, 1, 2)})
+    return Thresholds(_nearest_rung(rate), tuple(table), _rungs(times(1 / SPAN), times(SPAN), table), source)
 
 
 def usual() -> Thresholds:
@@ -103,6 +110,12 @@ def learned_rate(out_of_fold: Predictions[Calibration], task: str) -> float | No
     _, labels, asked = out_of_fold.task(task)
     events = int(labels[asked].sum())
     return events / int(asked.sum()) if min(events, int(asked.sum()) - events) >= SMALL_CELL else None
+
+
+def learned_samples(out_of_fold: Predictions[Calibration], task: str) -> int | None:
+    """How many samples were learned from, to the nearest ten; None where they are few."""
+    asked = int(out_of_fold.task(task)[2].sum())
+    return in_tens(asked) if asked >= SMALL_CELL else None
 
 
 def check_tasks(given: Mapping[str, Any], tasks: Sequence[str]) -> None:

@@ -23,6 +23,8 @@ from mmnar.report.parts.decisions import (
     has_decisions,
     has_fairness,
     has_probes,
+    has_sizes,
+    sizes,
     steadiness,
 )
 from mmnar.report.parts.groups import by_pattern, by_subgroup
@@ -113,6 +115,7 @@ def _parts(inputs: ReportInputs, shown: dict[str, Any]) -> list[tuple[str, Itera
         ("Comparisons with controls", comparisons(result), bool(result.comparisons)),
         ("Alerts at thresholds", alerts(result, manifest), has_decisions(result)),
         ("Do risks mean what they say?", calibration(result, manifest), has_decisions(result)),
+        ("Are there enough patients?", sizes(result), has_sizes(result)),
         ("Discrimination and calibration curves", curves(result), drawn),
         ("Observation patterns", by_pattern(result, atlas), by_patterns),
         ("Subgroups", by_subgroup(result), any(m.subgroups for m in entries)),

@@ -19,6 +19,7 @@ from mmnar.evaluation.thresholds import (
     Thresholds,
     check_tasks,
     learned_rate,
+    learned_samples,
     of_rate,
     per_hundred,
     stated,
@@ -95,7 +96,8 @@ def thresholds_of(
             if of is not None and rectifier is not None:
                 # offsets hardly move a quantile of the risks that they were fitted on
                 per_100[name + RECTIFIED] = per_hundred(of.with_proba(rectifier.risks(of)), task)
-        found[task] = replace(at, per_100=per_100)
+        sizes = [n for n in (learned_samples(of, task) for of in known) if n is not None]
+        found[task] = replace(at, per_100=per_100, learned=max(sizes, default=None))
     return found
 
 

@@ -24,7 +24,7 @@ from mmnar.render.charts import Line, legend
 from mmnar.render.decision_charts import RISK_LEGEND, net_benefit, risk_bars, smooth_calibration
 from mmnar.render.marks import interval_mark
 from mmnar.render.svg import BLUE, MUTED, ORANGE, ends, shared_limits
-from mmnar.render.wording import RECTIFIED, listed, number, p_value, per_100, threshold_text
+from mmnar.render.wording import RECTIFIED, count, listed, number, p_value, per_100, threshold_text
 from mmnar.report.parts.cohort import questions_of
 from mmnar.report.parts.curves import line_looks
 from mmnar.report.parts.performance import model_cell, ranked
@@ -51,6 +51,11 @@ FAIR: Final = (
     "always is; the p value says how often chance alone, dealing the groups out anew, makes one as large. It is "
     "corrected with Holm's method for all rates and attributes of the model on the task. Groups with fewer than 10 "
     "patients with or without an alert, of those with or without the outcome, share a row."
+)
+SIZES: Final = (
+    "Sizes by the formulas of Riley and others, at the outcome rate seen here and the best model's AUROC. For judging: "
+    "how well something is known, as the half width of its 95 % interval. For learning: how many coefficients a "
+    "regression may have, so that it has to be shrunk by a tenth at most."
 )
 STEADY: Final = (
     "The model's own fits, each learned from other patients, give one patient different risks; they share most of "
@@ -260,6 +265,44 @@ def _difference_table(what: str, rows: Sequence[Difference], t: float, limits: t
 
 def _model_name(name: str) -> str:
     return f"{name.removesuffix(RECTIFIED)} with rectifier" if is_rectified(name) else name
+
+
+# --- enough patients --------------------------------------------------------------------------------------------------
+
+
+def has_sizes(result: Result) -> bool:
+    return any(result.decisions[task].enough for task in _alone(result) if task in result.decisions)
+
+
+def sizes(result: Result) -> Iterator[Block]:
+    """How many patients a task has, and what they suffice for."""
+    yield Paragraph(SIZES)
+    body = []
+    for task in _alone(result):
+        said = result.decisions[task]
+        body += [
+            [
+                named(task),
+                Cell(e.what, ""),
+                Cell(f"{e.needed:,}"),
+                Cell(count(e.had)),
+                Cell("enough" if e.suffices else "too few", "sure" if e.suffices else "muted"),
+            ]
+            for e in said.enough
+        ]
+    yield table_of("Samples needed, and there.", ("Task", "To know", "Needed", "There", ""), body)
+    yield Listing(
+        tuple(_carried(task, result.decisions[task]) for task in _alone(result) if result.decisions[task].enough)
+    )
+
+
+def _carried(task: str, said: TaskDecisions) -> str:
+    if said.coefficients is None or said.learned is None:
+        return f"{task}: how many patients were learned from is not known."
+    return (
+        f"{task}: the {count(said.learned)} samples learned from carry a logistic regression of about "
+        f"{said.coefficients:,} coefficients. Trees and networks need more for the same."
+    )
 
 
 # --- calibration ------------------------------------------------------------------------------------------------------
