@@ -10,7 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy.special import expit, softmax
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import mmnar
 from mmnar import cli
@@ -19,7 +23,8 @@ from mmnar.simulation.carebench.law import FILM, LATENTS, Drawn, draw, risks_of
 from mmnar.simulation.carebench.outcomes import LENGTHS, MORTALITY, OUTCOMES, PHENOTYPES
 from mmnar.simulation.carebench.release import ATTRITION, TOLD_BY, write_carebench
 from mmnar.simulation.carebench.stays import NOISIER_RACE, Admitted
-from mmnar.simulation.mimic_iv.release import CXR, IV, NOTES, TRUTH
+from mmnar.simulation.mimic_iv.cxr import WIDTH
+from mmnar.simulation.mimic_iv.release import CXR, EMBEDDINGS, IV, NOTES, TRUTH
 from mmnar.simulation.risks import exact_risks
 
 KINDS = {
@@ -377,6 +382,59 @@ def test_levels_follow_the_contents(tree: Tree) -> None:
         content = pl.DataFrame({"stay_id": tree.admitted.stays.stay_id, "z": severity[:, dimension]})
         both = mean.join(content, "stay_id")
         assert sign * np.corrcoef(both["valuenum"], both["z"])[0, 1] > 0.9, item
+
+
+def _auroc_by_kind(tree: Tree, x: np.ndarray, rows: np.ndarray) -> dict[str, tuple[float, float]]:
+    """Kind → mean AUROC over its phenotypes of a logistic regression out of fold, and of the exact risks."""
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.05))
+    found = {}
+    for kind, columns in KINDS.items():
+        pairs = []
+        for k in columns:
+            y = tree.truth[f"label:{OUTCOMES[k]}"].to_numpy()[rows]
+            score = cross_val_predict(model, x[rows], y, cv=4, method="decision_function")
+            pairs.append((roc_auc_score(y, score), roc_auc_score(y, tree.truth[OUTCOMES[k]].to_numpy()[rows])))
+        found[kind] = (float(np.mean([a for a, _ in pairs])), float(np.mean([b for _, b in pairs])))
+    return found
+
+
+def test_tables_come_near_the_exact_risks_and_films_too(tree: Tree) -> None:
+    """A referee that looks at charts alone, at films alone, and at their sum: what each can and cannot find."""
+    items = [220045, 220210, 220277, 220179, 220180, 223761, 220739, 223900]
+    mean = tree.charted(*items).filter(pl.col("valuenum") < 160)
+    charts = mean.pivot("itemid", index="stay_id", values="valuenum", aggregate_function="mean")
+    hours = pl.col("hours")
+    fast = tree.charted(220045).filter(pl.col("valuenum") < 160).group_by("stay_id")
+    low = tree.charted(220179).group_by("stay_id")
+    fast_at = fast.agg(fast=hours.get(pl.col("valuenum").arg_max()))
+    low_at = low.agg(low=hours.get(pl.col("valuenum").arg_min()))
+    base = tree.stays().select("stay_id", "intime")
+    urine = tree.table("outputevents").join(base, "stay_id").filter(pl.col("charttime") < pl.col("intime") + 48 * HOUR)
+    urine = urine.group_by("stay_id").agg(urine=pl.col("value").sum().log())
+    found = tree.truth.select("stay_id")
+    for part in (charts, fast_at, low_at, urine):
+        found = found.join(part, "stay_id", "left", maintain_order="left")
+    first = (found["low"] > found["fast"]).cast(pl.Float64)
+    table = found.drop("stay_id", "fast", "low").with_columns(first=first)
+    series = table.fill_null(strategy="mean").to_numpy()
+    film = np.zeros((found.height, 5))
+    paths = {p.stem: p for p in (tree.root / EMBEDDINGS).rglob("*.tfrecord")}
+    has = tree.truth["film"].is_not_null().to_numpy()
+    # the packed floats stand at the end, before a checksum of four bytes
+    records = [paths[name].read_bytes()[-4 - 4 * WIDTH : -4] for name in tree.truth["film"].drop_nulls()]
+    vectors = np.array([np.frombuffer(record, "<f4") for record in records])
+    u, s, _ = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
+    film[has] = u[:, :5] * s[:5]
+    everyone = np.arange(len(has))
+    told = _auroc_by_kind(tree, series, everyone)
+    assert told["series"][0] > told["series"][1] - 0.05
+    assert told["order"][0] > told["order"][1] - 0.04
+    assert max(told["film"][0], told["both"][0]) < 0.56
+    told = _auroc_by_kind(tree, film, np.flatnonzero(has))
+    assert told["film"][0] > told["film"][1] - 0.05
+    assert max(told[kind][0] for kind in ("series", "order", "both")) < 0.6
+    told = _auroc_by_kind(tree, np.hstack([series, film]), np.flatnonzero(has))
+    assert told["both"][0] < 0.58 < 0.75 < told["both"][1]
 
 
 def test_sex_tells_nothing(tree: Tree) -> None:
