@@ -115,7 +115,8 @@ def _chart(register: Register, table: str, frame: pl.DataFrame, known: tuple[Con
 def _chart_in_words(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
     """Charted items some of whose values are words; a word that the code table does not have is counted."""
     words = codes.told_in_words(known)
-    rows = register.of_subjects(frame).with_columns(word=codes.in_words("value"))
+    texts = pl.col("itemid").is_in(words["itemid"].unique().implode())
+    rows = register.of_subjects(frame.filter(texts)).with_columns(word=codes.in_words("value"))
     key = ["itemid", "word"]
     told = register.stored(table, rows.join(words, on=key, how="inner", maintain_order="left"), "charttime")
     placed = register.place(table, told, pl.col("charttime"), pl.col("storetime"))
@@ -124,8 +125,10 @@ def _chart_in_words(register: Register, table: str, frame: pl.DataFrame, known: 
     blank = others["word"].is_null() | (others["word"] == "")
     register.ledger.drop(table, int((worded & blank).sum()), "rows dropped: no words")
     register.ledger.drop(table, int((worded & ~blank).sum()), "rows dropped: words not known for the item")
-    numbers = _chart(register, table, others.filter(~worded), known)
-    return pl.concat([as_events(placed, table, pl.col("code"), pl.col("number")), numbers])
+    numbers = pl.concat([frame.filter(~texts), others.filter(~worded).select(frame.columns)])
+    return pl.concat(
+        [as_events(placed, table, pl.col("code"), pl.col("number")), _chart(register, table, numbers, known)]
+    )
 
 
 def _output_by_item(register: Register, table: str, frame: pl.DataFrame, known: tuple[Concept, ...]) -> pl.DataFrame:
