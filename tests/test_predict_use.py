@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from mmnar import cli
+from mmnar.cohort.split import Split
 from mmnar.dataset.recipe import Recipe
 from mmnar.dataset.store import open_store
 from mmnar.errors import ConfigError, SchemaError, SourceError
@@ -165,6 +166,16 @@ def test_a_cell_means_the_same_whatever_other_cells_there_are(tmp_path: Path) ->
     scans = predict(run, table=tmp_path / "scan.csv")  # nobody had one in training
     assert set(scans.frame["absent"]) == {""}
     assert scans.frame["training_patients"].null_count() == 3
+    single = train_run(
+        tmp_path / "store", "logistic-pattern", tmp_path / "single", ("fit=single", "rectifier.rule=none")
+    )
+    counted = predict(single, table=tmp_path / "all.csv").frame  # a run without risks out of fold knows it, too
+    data = open_store(tmp_path / "store")
+    fold = data.fold(Split(**single.record["config"]["split"]), "train")
+    for pattern, n in counted.select("pattern", "training_patients").unique().rows():
+        people = len(np.unique(fold.subject_id[(fold.present == [bit == "1" for bit in pattern]).all(1)]))
+        assert n == (people if people >= 10 else None)
+    assert counted["training_patients"].max() < together["training_patients"].max()
     assert any("'density': fewer than 10 rows pooled" in line and "taken as one" in line for line in scans.warnings)
 
 

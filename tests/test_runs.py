@@ -192,5 +192,5 @@ def test_a_record_of_another_version_says_so(run: Run, tmp_path: Path) -> None:
     folder = shutil.copytree(run.folder, tmp_path / "run")
     record = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**record, "run_version": 1}))
-    with pytest.raises(StoreError, match="run version 4, got 1; train it again"):
+    with pytest.raises(StoreError, match="run version 5, got 1; train it again"):
         open_run(folder)

@@ -131,3 +131,21 @@ def test_a_model_file_cannot_choose_foreign_code(tmp_path: Path) -> None:
     write_sealed(path, {**record, "loader": record["loader"].replace("mmnar.estimators.", "os.path.")})
     with pytest.raises(StoreError, match="do not trust"):
         load_predictor(folder)
+
+
+@pytest.mark.parametrize("name", ["crl-mmnar", "stack"])
+def test_a_fold_is_scored_part_by_part_to_the_same_risks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory must not grow with the records that are scored."""
+    from mmnar.dataset.preprocess import Preprocessor
+    from mmnar.estimators import fusion
+
+    train, tune, test = folds(mixed_population(200))
+    fitted = recipe(name).fit(train, tune)
+    whole = fitted.predict_proba(test)
+    rows: list[int] = []
+    transform = Preprocessor.transform
+    monkeypatch.setattr(Preprocessor, "transform", lambda self, fold: rows.append(len(fold)) or transform(self, fold))
+    monkeypatch.setattr(fusion, "PREDICT_ROWS", 7)
+    assert np.allclose(fitted.predict_proba(test), whole, atol=1e-6)
+    assert max(rows) == 7
+    assert sum(rows) == len(test)

@@ -194,6 +194,11 @@ class Fold(Generic[R]):
         values = {**data.values, modality: blanked(data.values[modality], present[:, at])}
         return replace(self, dataset=replace(data, values=values, present=present))
 
+    def parts(self, rows: int) -> Iterator[Fold[R]]:
+        """The fold in parts of so many samples, in order; none where it is empty."""
+        for start in range(0, len(self), rows):
+            yield self if len(self) <= rows else replace(self, rows=self.rows[start : start + rows])
+
     def content(self, modality: str) -> Content:
         """What ``dataset.content`` describes, of this fold's samples."""
         return taken(self.dataset.values[modality], self.rows)

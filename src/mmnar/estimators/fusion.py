@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from mmnar.ops.losses import probabilities
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
 from mmnar.training import loop
-from mmnar.training.loop import batches_of
 from mmnar.training.monitor import Monitor, Silent
+from mmnar.types import Output
 
 PREDICT_ROWS = 2048
 
@@ -113,17 +114,18 @@ class FusionPredictor(Predictor):
 
     @torch.inference_mode()
     def predict_proba(self, fold: Fold[Any]) -> NDArray[np.float64]:
-        parts = [self.network(b).logits.double() for b in batches_of(self.preprocessor.transform(fold), PREDICT_ROWS)]
+        parts = [output.logits.double() for output in self._outputs(fold)]
         if not parts:
             return np.zeros((0, len(self.schema.tasks)))
         return probabilities(torch.cat(parts), self.schema.exclusive).numpy()
 
     @torch.inference_mode()
     def represent(self, fold: Fold[Any]) -> NDArray[np.float64]:
-        parts = [
-            self.network(b).representation.double() for b in batches_of(self.preprocessor.transform(fold), PREDICT_ROWS)
-        ]
-        return torch.cat(parts).numpy()
+        return torch.cat([output.representation.double() for output in self._outputs(fold)]).numpy()
+
+    def _outputs(self, fold: Fold[Any]) -> Iterator[Output]:
+        """Part by part, so that memory does not grow with the fold."""
+        return (self.network(self.preprocessor.transform(part)) for part in fold.parts(PREDICT_ROWS))
 
     def _state(self, folder: Path) -> dict[str, Any]:
         save_file(

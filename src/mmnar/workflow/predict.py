@@ -23,7 +23,7 @@ from mmnar.estimators.base import Predictor
 from mmnar.files import write_whole
 from mmnar.parquet import save
 from mmnar.predictions import Predictions
-from mmnar.privacy import SMALL_CELL, counted
+from mmnar.privacy import counted
 from mmnar.progress import say
 from mmnar.sources.table.rows import WRITTEN
 from mmnar.sources.table.spec import TableSpec
@@ -68,7 +68,7 @@ def predict(
     there; of each task ``<task>.risk``, ``<task>.low`` and ``<task>.high`` (least and largest of the risk and of those
     of the run's fits, where there are several), ``<task>.rectified`` where the run has a rectifier, all null where the
     door does not ask the task at that moment; ``pattern`` and ``absent`` (names, separated by commas);
-    ``training_patients``: how many with the same pattern the run's risks out of fold are of, null below ten.
+    ``training_patients``: how many with the same pattern the run learned from, null below ten.
 
     Args:
         root: Raw records of the run's door.
@@ -232,13 +232,6 @@ def _as_written(frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
 
 
 def _alike(run: Run, scored: Predictions[Any]) -> list[int | None]:
-    """Patients of each row's pattern among those learned from; None below ten, or where the run does not know."""
-    learned = run.calibration()
-    if learned is None:
-        return [None] * len(scored)
-    people = {
-        tuple(pattern): len(np.unique(learned.subject_id[(learned.present == pattern).all(1)]))
-        for pattern in np.unique(learned.present, axis=0)
-    }
-    counts = [people.get(tuple(row), 0) for row in scored.present]
-    return [n if n >= SMALL_CELL else None for n in counts]
+    """Patients of each row's pattern among those learned from; None below ten."""
+    known = run.record["patterns"]
+    return [known.get("".join("01"[bit] for bit in row)) for row in scored.present.astype(int)]

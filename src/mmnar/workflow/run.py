@@ -16,7 +16,7 @@ from mmnar.posthoc.saved import restore
 from mmnar.predictions import OUT_OF_FOLD, Predictions, load
 from mmnar.roles import Calibration, Test
 
-RUN_VERSION: Final = 4
+RUN_VERSION: Final = 5
 FILES: Final = (
     "predictions/test.parquet",
     "predictions/calibration.parquet",

@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from mmnar.cohort.split import Split
 from mmnar.config import RectifierConfig, RunConfig, to_plain
 from mmnar.dataset.store import Fold, PatientDataset, open_store
@@ -27,6 +29,7 @@ from mmnar.posthoc.base import Correction, corrected_out_of_fold
 from mmnar.posthoc.platt import Platt
 from mmnar.posthoc.rectify import LatticeRectifier, ThresholdRectifier
 from mmnar.predictions import Predictions
+from mmnar.privacy import SMALL_CELL, patients_by_group
 from mmnar.progress import say
 from mmnar.roles import Calibration, Development
 from mmnar.training.monitor import Monitor, Recorder, Silent
@@ -148,7 +151,17 @@ def _fit(
         _write_json(out / "rectifier.json", fitted.to_dict())
     save_predictor(predictor, out / "model")
     weights = {"weights": predictor.weighed()} if isinstance(predictor, StackPredictor) else {}
-    return {**size_of(predictor, test if len(test) else data.fold(split, "development")), **weights}
+    size = size_of(predictor, test if len(test) else data.fold(split, "development"))
+    learned = data.fold(split, "train" if config.fit == "single" else "development")
+    return {**size, **weights, "patterns": _patterns_of(learned)}
+
+
+def _patterns_of(fold: Fold[Any]) -> dict[str, int]:
+    """Observation pattern (e.g. "1011") → how many patients of a fold have it, of patterns that ten or more have."""
+    patterns, group = np.unique(fold.present, axis=0, return_inverse=True)
+    people = patients_by_group(group.reshape(-1), fold.subject_id, len(patterns))
+    named = ("".join("01"[bit] for bit in row) for row in patterns.astype(int))
+    return {name: n for name, n in zip(named, people, strict=True) if n >= SMALL_CELL}
 
 
 def _fitted(
