@@ -169,8 +169,8 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, obj
         model(**settings)
 
 
-def test_late_fusion_is_the_default() -> None:
-    assert int(model().fused_from) == LAYERS + 1
+def test_early_fusion_is_the_default() -> None:
+    assert int(model().fused_from) == 1
 
 
 def test_a_drawn_layer_mixes_to_what_that_layer_gives() -> None:

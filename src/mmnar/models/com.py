@@ -86,8 +86,11 @@ class COM(Model):
             "One hidden layer of D in place of three of 1024, two fusion layers in place of three, of inner width 2D, "
             "normalising first; preset=original restores the numbers of layers and their width.",
             "All three λ are 0.001. The release sets them by data set: 1e-4 each in three of six, 0.01 in one, 0.1 in "
-            "one, mixed in one; preset=original takes 1e-4. On data whose modalities share nothing (planted product) "
-            "0.01 and more draws all views together and the tasks are not learned; 0.001 does not.",
+            "one, mixed in one; preset=original takes 1e-4. So small they hardly act: without them KL to the exact "
+            "risks is lower by 0.8 ± 1.2 of 76.6 (1e-4 nats; 4,000 simulated patients, M = 4, three seeds ± standard "
+            "error), and with 0.01 higher by 3.7 ± 7.5. Where modalities share nothing (planted product) 0.01 keeps "
+            "one seed of three from learning anything: tune log loss higher by 0.12 ± 0.12 of 0.38, without the three "
+            "losses by 0.006 ± 0.004. benchmarks/choices.py.",
             "L_adv, reversed, trains through c the projections and encoders too, not the generators alone.",
             "Negatives are the patients of a batch in one process, also where several devices train.",
         ),
