@@ -21,6 +21,10 @@ BETWEEN: Final = (
     f"withheld: fewer than {SMALL_CELL} patients with or without the event have a risk above it, below it, or between "
     "it and another threshold"
 )
+BESIDE: Final = (
+    f"withheld: beside the model's own figures it would tell of fewer than {SMALL_CELL} patients whom the rectifier "
+    "moves across the threshold"
+)
 BY_GROUP: Final = "withheld: risks that are the same for all of a group would give small counts away"
 
 

@@ -11,12 +11,12 @@ from scipy.special import expit, logit
 
 from mmnar.errors import ConfigError
 from mmnar.evaluation import evaluate
-from mmnar.evaluation.cuts import withheld
+from mmnar.evaluation.cuts import Beside, withheld
 from mmnar.evaluation.decided import EVERYONE, NOBODY
 from mmnar.evaluation.decisions import Alerts, judged_alerts, points
 from mmnar.evaluation.intervals import Resampling
 from mmnar.evaluation.thresholds import LADDER, Thresholds, of_rate, per_hundred, stated, usual
-from mmnar.privacy import BETWEEN, BY_GROUP, FEW_OUTCOMES
+from mmnar.privacy import BESIDE, BETWEEN, BY_GROUP, FEW_OUTCOMES
 from mmnar.roles import Test
 
 EVERY_ROW = np.arange
@@ -130,6 +130,37 @@ def test_a_row_of_the_table_by_pattern_is_not_parted():
     p, row = np.repeat([0.2, 0.4, 0.6], 60), np.repeat([1, 1, 0], 60)
     y = (np.arange(180) % 2).astype(float)
     assert withheld(p, y, np.arange(180), [0.3, 0.5], row) == [BY_GROUP, ""]
+
+
+def test_a_rectifier_that_moves_few_across_a_threshold_tells_of_nobody():
+    rng = np.random.default_rng(0)
+    p = rng.random(800) * 0.9
+    y, subject = (rng.random(800) < 0.4).astype(float), np.arange(800)
+    at = (0.2, 0.5)
+    assert withheld(p, y, subject, at) == ["", ""]
+    # five are raised across the first threshold
+    below = np.flatnonzero(p < 0.2)[np.argsort(p[p < 0.2])[-5:]]
+    moved = p.copy()
+    moved[below] = 0.21
+    assert withheld(moved, y, subject, at, beside=Beside(p, at)) == [BESIDE, ""]
+    # many are raised: those who cross are many, too
+    many = np.clip(p + np.where(subject % 2 == 0, 0.3, 0.0), 0, 1)
+    assert withheld(many, y, subject, at, beside=Beside(p, at)) == ["", ""]
+
+
+def test_a_rectifier_that_ranks_alike_shares_the_cuts_of_its_base(draw):
+    """All are raised alike: a cut of one is a cut of the other, and what lies between two of them is few."""
+    base = draw(900, Test, tasks=("death",))
+    same = base.with_proba(expit(logit(base.proba) + 0.6), model="made_up+rectifier")
+    at = {"death": stated([0.2, 0.3], "death")}
+    result = evaluate(base, same, resamples=5, thresholds=at)
+    entries = result.tasks["death"]
+    assert entries["made_up"].roc == entries["made_up+rectifier"].roc
+    told = [p for p in entries["made_up+rectifier"].decided.points if p.figures["net_benefit"].value not in (None, 0.0)]
+    ours = [p.figures["net_benefit"].value for p in entries["made_up"].decided.points]
+    assert all(p.figures["net_benefit"].value in ours for p in told)
+    assert entries["made_up+rectifier"].decided.fairness == {}
+    assert entries["made_up"].decided.fairness
 
 
 def test_thresholds_are_from_what_was_known_before(draw):

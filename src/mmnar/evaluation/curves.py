@@ -41,7 +41,13 @@ class Curves:
 
 
 def curves(
-    y: Float, p: Float, fold: Int, subject: Int, row: Int | None = None, thresholds: Sequence[float] = ()
+    y: Float,
+    p: Float,
+    fold: Int,
+    subject: Int,
+    row: Int | None = None,
+    thresholds: Sequence[float] = (),
+    stretch: Int | None = None,
 ) -> Curves:
     """ROC, precision-recall and reliability of n rows, and where the risks of those with and without the event lie.
 
@@ -53,8 +59,9 @@ def curves(
         row: (n,) row of the table by group, where the model gives everybody of a group one risk. The groups that share
             a row there share their mean risk here, or a piece minus a row would tell a small count.
         thresholds: Risks at which figures of the model are shown (``cuts.withheld``).
+        stretch: (n,) corners lie where it changes, too; default: at the thresholds.
     """
-    stretch = stretches(p, thresholds)
+    stretch = stretches(p, thresholds) if stretch is None else stretch
     if row is not None:
         p = row_means(p, row)
         fold = np.zeros_like(fold)

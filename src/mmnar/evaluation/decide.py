@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmnar.evaluation.curves import Curves, row_means
+from mmnar.evaluation.cuts import Beside, stretches
 from mmnar.evaluation.decided import Decided, Fairness, TaskDecisions
 from mmnar.evaluation.decisions import Judged, differences, everyone, judged_alerts, points
 from mmnar.evaluation.enough import coefficients, enough
@@ -35,9 +36,34 @@ def no_decisions(scored: Scored, counts: TaskCounts) -> str:
     return scored.refused or (counts.reason if counts.reason in (FEW, FEW_OUTCOMES) else "")
 
 
-def alerts_of(scored: Scored, row: Int | None, thresholds: Thresholds, resampling: Resampling) -> Judged:
-    """A model's alerts at every threshold; ``row``: of the table of which its risk is only a name."""
-    return judged_alerts(scored.model, scored.y, scored.p, scored.rows, thresholds, resampling, row)
+def alerts_of(
+    scores: Mapping[str, Scored],
+    tied: Mapping[str, Int | None],
+    bases: Mapping[str, str],
+    thresholds: Thresholds,
+    resampling: Resampling,
+) -> dict[str, Judged]:
+    """Every model's alerts at every threshold.
+
+    Args:
+        tied: Row of the table of which a model's risk is only a name.
+        bases: Rectified model → its base.
+    """
+    found: dict[str, Judged] = {}
+    for name in sorted(scores, key=lambda name: name in bases):
+        s, base = scores[name], bases.get(name)
+        beside = None if base is None else Beside(scores[base].p, found[base].shown())
+        found[name] = judged_alerts(name, s.y, s.p, s.rows, thresholds, resampling, tied[name], beside)
+    return {name: found[name] for name in scores}
+
+
+def stretch_of(name: str, scores: Mapping[str, Scored], judged: Mapping[str, Judged], bases: Mapping[str, str]) -> Int:
+    """(n,) between which shown thresholds each risk lies; of a rectified model that ranks as its base does, the base's,
+    so that the curves of both have the same corners."""
+    base = bases.get(name)
+    if base is not None and Beside(scores[base].p, ()).orders_like(scores[name].p):
+        name = base
+    return stretches(scores[name].p, judged[name].shown())
 
 
 def decided(
@@ -50,8 +76,9 @@ def decided(
     thresholds: Thresholds,
     resampling: Resampling,
     seed: int,
+    rectified: bool,
 ) -> Decided:
-    """One model on one task."""
+    """One model on one task; groups are judged before a rectifier, whose few changes would be told group by group."""
     reason = no_decisions(scored, counts)
     if reason:
         return Decided(reason=reason)
@@ -61,7 +88,7 @@ def decided(
         points=points(judged),
         calibrated=refused(FEW_RISKS) if few else calibrated(scored.y, p, scored.rows, resampling),
         risks=drawn.risks,
-        fairness=_groups(predictions, scored, judged, thresholds.main, resampling, seed),
+        fairness={} if rectified else _groups(predictions, scored, judged, thresholds.main, resampling, seed),
         coarse=counts.reason == UNASKED,
     )
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mmnar.evaluation.cuts import withheld
+from mmnar.evaluation.cuts import Beside, withheld
 from mmnar.evaluation.decided import EVALUATED, EVERYONE, NOBODY, Difference, Point
 from mmnar.evaluation.intervals import Resampling, interval
 from mmnar.evaluation.metrics import ratio
@@ -137,16 +137,17 @@ def judged_alerts(
     thresholds: Thresholds,
     resampling: Resampling,
     row: Int | None = None,
+    beside: Beside | None = None,
 ) -> Judged:
     """A model's alerts at every threshold of a task.
 
     Args:
         y, p, rows: (n,) outcome, risk, and where these rows are among those ``resampling`` was drawn for.
-        row: See ``cuts.withheld``.
+        row, beside: See ``cuts.withheld``.
     """
     wanted = thresholds.of(model)
     at = [t for t, _, _ in wanted]
-    reasons = withheld(p, y, resampling.subject[rows], at, row)
+    reasons = withheld(p, y, resampling.subject[rows], at, row, beside)
     alerts = Alerts.of(y, p, rows, at, resampling)
     return Judged(alerts, tuple((kind, k) for _, kind, k in wanted), tuple(reasons), alerts.net_benefit())
 

@@ -8,14 +8,12 @@ from itertools import product
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mmnar.errors import ConfigError, LeakageError, SchemaError, nearest
 from mmnar.evaluation.compare import compare, correct, same_sample
-from mmnar.evaluation.curves import curves
-from mmnar.evaluation.decide import alerts_of, decided, task_decisions
-from mmnar.evaluation.decided import TaskDecisions
-from mmnar.evaluation.decisions import Judged
+from mmnar.evaluation.curves import Curves, curves
+from mmnar.evaluation.decide import alerts_of, decided, stretch_of, task_decisions
+from mmnar.evaluation.decided import Decided, TaskDecisions
 from mmnar.evaluation.intervals import Resampling
 from mmnar.evaluation.metrics import LOG_CLIP
 from mmnar.evaluation.oracle import oracle_bound
@@ -30,8 +28,6 @@ from mmnar.ops.threads import one_thread
 from mmnar.predictions import Predictions, commonly_asked
 from mmnar.privacy import FEW, FEW_OUTCOMES, SMALL_CELL, UNASKED, few
 from mmnar.roles import Test
-
-Int = NDArray[np.int64]
 
 RECTIFIED: Final = "+rectifier"
 
@@ -76,6 +72,7 @@ def evaluate(
     # a control, rectified or not, is what the others are held against
     others = [name for name in models if name.removesuffix(RECTIFIED) not in controls]
     pairs = list(product(others, controls))
+    bases = {name: name.removesuffix(RECTIFIED) for name in models if name.endswith(RECTIFIED)}
     gathered = {task for panel in first.panels if len(panel.tasks) > 1 for task in panel.tasks}
     for task in first.tasks:
         at = (thresholds or {}).get(task) or usual()
@@ -83,11 +80,15 @@ def evaluate(
         bounds = _bounds(models, scores, resampling)
         counts = _counts(first, task)
         tied = {name: tied_rows(models[name], s.rows, s.y, s.p) for name, s in scores.items()}
-        alerts = {name: alerts_of(s, tied[name], at, resampling) for name, s in scores.items()}
-        tasks[task] = {
-            name: _model_task(models[name], s, bounds[name], alerts[name], tied[name], at, counts, resampling, seed)
-            for name, s in scores.items()
-        }
+        alerts = alerts_of(scores, tied, bases, at, resampling)
+        tasks[task] = {}
+        for name, s in scores.items():
+            stretch, subject = stretch_of(name, scores, alerts, bases), resampling.subject[s.rows]
+            drawn = curves(s.y, s.p, s.fold, subject, tied[name], alerts[name].shown(), stretch)
+            worth = decided(
+                models[name], s, alerts[name], tied[name], drawn, counts, at, resampling, seed, name in bases
+            )
+            tasks[task][name] = _model_task(models[name], s, bounds[name], drawn, worth, resampling)
         decisions[task] = task_decisions(alerts, scores, controls, others, at, counts)
         for name, control in pairs if task not in gathered else ():
             comparisons += compare(scores[name], scores[control], resampling, seed)
@@ -202,15 +203,11 @@ def _model_task(
     predictions: Predictions[Any],
     scored: Scored,
     bound: OracleBound,
-    alerts: Judged,
-    tied: Int | None,
-    thresholds: Thresholds,
-    counts: TaskCounts,
+    drawn: Curves,
+    worth: Decided,
     resampling: Resampling,
-    seed: int,
 ) -> ModelTask:
     y, p, rows = scored.y, scored.p, scored.rows
-    drawn = curves(y, p, scored.fold, resampling.subject[rows], tied, alerts.shown())
     return ModelTask(
         metrics=scored.metrics,
         patterns=pattern_rows(predictions, rows, y, p, resampling),
@@ -220,7 +217,7 @@ def _model_task(
         calibration=drawn.calibration,
         oracle=bound,
         coarse=is_coarse(predictions, scored),
-        decided=decided(predictions, scored, alerts, tied, drawn, counts, thresholds, resampling, seed),
+        decided=worth,
     )
 
 
