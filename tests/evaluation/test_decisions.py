@@ -150,6 +150,10 @@ def test_a_rectifier_that_moves_few_across_a_threshold_tells_of_nobody():
 
 def test_a_rectifier_that_ranks_alike_shares_the_cuts_of_its_base(draw):
     """All are raised alike: a cut of one is a cut of the other, and what lies between two of them is few."""
+    rng = np.random.default_rng(0)
+    p, y = rng.random(800) / 2, (rng.random(800) < 0.4).astype(float)
+    # from .5 on after the rectifier are those from .2 on before it; between .2 and .35 lie many, but perhaps a corner
+    assert withheld(p + 0.3, y, np.arange(800), (0.5, 0.65), beside=Beside(p, (0.2,))) == ["", BESIDE]
     base = draw(900, Test, tasks=("death",))
     same = base.with_proba(expit(logit(base.proba) + 0.6), model="made_up+rectifier")
     at = {"death": stated([0.2, 0.3], "death")}
