@@ -10,6 +10,8 @@ from mmnar.evaluation.result import Comparison, Estimate, GroupRow, TaskCounts
 from mmnar.privacy import FEW, SMALL_CELL, counted
 
 ALPHA: Final = 0.05
+UNFOLDED: Final = 6
+"""Tasks of which each is told at once; more are folded."""
 RECTIFIED: Final = "+rectifier"
 
 

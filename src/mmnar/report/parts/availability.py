@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from mmnar.evaluation.atlas import Atlas, Breakdown, FeatureGroupRow, ModalityRow, OutcomeRate
@@ -12,7 +12,7 @@ from mmnar.render.blocks import Block, Cell, Figure, Fold, Paragraph, Picture, T
 from mmnar.render.cells import plain_share_cell, share_cell, short, with_mark
 from mmnar.render.patterns import MAX_PATTERNS, pattern_figure
 from mmnar.render.svg import share_bar
-from mmnar.render.wording import count, percent
+from mmnar.render.wording import UNFOLDED, count, percent
 
 TASKS_A_FIGURE: Final = 3
 FIGURES: Final = 2
@@ -100,17 +100,18 @@ def patterns(atlas: Atlas) -> Iterator[Block]:
 
 
 def pattern_table(atlas: Atlas, most: int) -> Table:
-    """Everyone, then the ``most`` frequent patterns."""
-    everyone = [named("everyone"), Cell(count(atlas.samples)), Cell(count(atlas.patients)), *_rates(atlas.outcomes)]
-    body = [
-        [named(p.label), Cell(count(p.n)), Cell(count(p.patients)), *_rates(p.outcomes)] for p in atlas.patterns[:most]
-    ]
-    head = ("Pattern", "Samples", "Patients", *atlas.outcomes)
-    return table_of("Outcome rate by pattern.", head, [everyone, *body])
+    """Everyone, then the ``most`` frequent patterns; of many outcomes the first."""
+    tasks = list(atlas.outcomes)[:UNFOLDED]
+    more = f" The first {len(tasks)} of {len(atlas.outcomes)} outcomes." if len(tasks) < len(atlas.outcomes) else ""
+    everyone = [named("everyone"), Cell(count(atlas.samples)), Cell(count(atlas.patients))]
+    body = [[*everyone, *_rates(atlas.outcomes, tasks)]]
+    for p in atlas.patterns[:most]:
+        body.append([named(p.label), Cell(count(p.n)), Cell(count(p.patients)), *_rates(p.outcomes, tasks)])
+    return table_of(f"Outcome rate by pattern.{more}", ("Pattern", "Samples", "Patients", *tasks), body)
 
 
-def _rates(outcomes: dict[str, OutcomeRate]) -> list[Cell]:
-    return [short(share_cell(o.rate), o.rate) for o in outcomes.values()]
+def _rates(outcomes: Mapping[str, OutcomeRate], tasks: Sequence[str]) -> list[Cell]:
+    return [short(share_cell(outcomes[task].rate), outcomes[task].rate) for task in tasks]
 
 
 def _groups_of(atlas: Atlas, modality: ModalityRow) -> list[FeatureGroupRow]:

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from mmnar.evaluation.atlas import Atlas, pooled_flows
 from mmnar.evaluation.result import Result, TaskCounts
-from mmnar.render.blocks import Block, Cell, Flow, Flows, Paragraph, Step, Table, named, table_of
+from mmnar.render.blocks import Block, Cell, Flow, Flows, Fold, Paragraph, Step, Table, named, table_of
 from mmnar.render.cells import share_cell
-from mmnar.render.wording import count, events
+from mmnar.render.wording import UNFOLDED, count, events
 
 HINDSIGHT: Final = (
     "A rule that uses hindsight looks at what is known only after the prediction time. Such a cohort cannot be "
@@ -35,7 +35,10 @@ def cohort(manifest: Mapping[str, Any], atlas: Atlas | None, questions: Table | 
     meaning = " A sample is one stay at one prediction time." if atlas else ""
     yield Paragraph(f"Source: {source_of(manifest)}.{size}{meaning}")
     if questions is not None:
-        yield questions
+        many = len(questions.rows) > UNFOLDED
+        yield (
+            Fold(f"{questions.caption} {len(questions.rows)} tasks.", (questions,), look="long") if many else questions
+        )
     flows = attrition(manifest)
     if flows.flows:
         yield flows

@@ -45,6 +45,9 @@ def by_pattern(result: Result, atlas: Atlas | None) -> Iterator[Block]:
 def by_subgroup(result: Result) -> Iterator[Block]:
     """Each model's numbers in each group of patients."""
     yield Paragraph(SUBGROUPS)
+    if result.gathered:
+        yield Paragraph(f"Subgroups of single outcomes of {', '.join(result.gathered)} are in result.json.", "note")
+    inside = {task for tasks in result.gathered.values() for task in tasks}
 
     def of_task(task: str) -> Iterator[Block]:
         shown = [(model, entry) for model, entry in ranked(result.tasks[task]) if entry.subgroups]
@@ -55,7 +58,7 @@ def by_subgroup(result: Result) -> Iterator[Block]:
                 tables.append(group_table(f"{model} on {task} by {what}.", what, groups, None))
             yield Fold(model, tuple(tables), open=i == 0)
 
-    yield from by_question(result.tasks, result.gathered, of_task)
+    yield from by_question([task for task in result.tasks if task not in inside], {}, of_task)
 
 
 def group_table(caption: str, what: str, groups: Sequence[GroupRow], atlas: Atlas | None, digits: int = 2) -> Table:

@@ -8,10 +8,8 @@ from typing import Final
 from mmnar.evaluation.informative import Informativeness, TaskSignal
 from mmnar.render.blocks import Block, Cell, Fold, Listing, Paragraph, Table, named, table_of
 from mmnar.render.cells import refused_cell, value_cell
-from mmnar.render.wording import ALPHA, count, number, p_value, percent
+from mmnar.render.wording import ALPHA, UNFOLDED, count, number, p_value, percent
 
-UNFOLDED: Final = 6
-"""Tasks of which each is told at once."""
 CANNOT_TELL: Final = (
     "No test can tell whether the pattern stands for what made clinicians look or changes the outcome itself."
 )
@@ -34,7 +32,8 @@ def missingness(signal: Informativeness) -> Iterator[Block]:
         f"beside it asks whether the pattern adds anything{anchor}.",
         "note",
     )
-    yield tests(signal)
+    table = tests(signal)
+    yield Fold("Tests of each outcome", (table,), look="long") if len(table.rows) > UNFOLDED else table
     told = {task: tuple(_each(task, of)) for task, of in signal.tasks.items() if of.conditional is not None}
     each = [Fold(f"{task}: each modality by itself", blocks) for task, blocks in told.items()]
     yield from each if len(each) <= UNFOLDED else [Fold("Each modality by itself", tuple(each), look="long")]
