@@ -106,7 +106,8 @@ class MT(Model):
             "patients, M = 4, three seeds ± standard error); a learned power of how many there are, between mean and "
             "sum, gains 12 ± 7 (M = 3: 9 ± 3 of 104.3). benchmarks/choices.py.",
             "Early fusion is the default. Late fusion (model.fusion_layer=3), as the CRL-MMNAR paper ran it, has KL "
-            "higher by 71 ± 11 and tune log loss by 0.0061 ± 0.0016 (M = 4), 36 ± 6 and 0.0032 ± 0.0007 (M = 3).",
+            "higher by 71 ± 11 and tune log loss by 0.0061 ± 0.0016 (M = 4), 36 ± 6 and 0.0032 ± 0.0007 (M = 3); an "
+            "epoch costs 5 times one of the zero-fill net in place of 13 (4,000 patients, M = 4; benchmarks/epoch.py).",
             "The search draws F anew for every step of the weights and for every patient of a step of α "
             "(straight-through); the two alternate, first order, and the likeliest F is kept.",
             "α is scaled by 20, since the loop has one learning rate.",
