@@ -66,6 +66,11 @@ def patients(cells: Cells, first: int, unknown: int) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return planted_store(tmp_path_factory.mktemp("planted") / "store")
+
+
+def planted_store(path: Path) -> Path:
+    """A store whose small cells hide behind large totals."""
     rest = {pattern: (6 * e, 6 * n) for pattern, (e, n) in TEST.items()}
     parts = [patients(TEST, 0, 5), patients(rest, 10_000, 0)]
     joined = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
@@ -88,7 +93,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         schema, values, joined["labels"], joined["asked"], ids, ids, ids, ids, {"part": part, "site": site},
         {"source": "planted", "source_version": "1", "attrition": {"cohort": flow}},
     )  # fmt: skip
-    return write_store(tmp_path_factory.mktemp("planted") / "store", data)
+    return write_store(path, data)
 
 
 @pytest.fixture(scope="module")
