@@ -6,7 +6,8 @@
 20,000 patients, M = 4, d = 128, batch 256, one thread, defaults; each method in a process of its own, one after the
 other, with the zero-fill net before and after it: its ratio is to the mean of these two, since machines drift. Bars:
 crl-mmnar's full objective ≤ 8 CPU-s; every method ≤ 6 times zero-fill, those with an inner gradient or generators of
-their own ≤ 15 times, and so MT, whose three kinds of views pass all layers apart. They are for the last phase, the one that lasts; the dearest stands beside it.
+their own ≤ 15 times, and so MT, whose three kinds of views pass all layers apart. They are for the last phase, the one
+that lasts; the dearest stands beside it.
 """
 
 from __future__ import annotations
