@@ -398,6 +398,22 @@ def test_a_slim_result_makes_the_same_page_and_tells_no_paths(comparison: StudyR
     assert load_result(tmp_path / "slim.json").failures[0][1] == "TrainingError: a/b of log.txt"
 
 
+def test_of_a_file_of_weights_its_name_alone_is_told(comparison: StudyResult, tmp_path: Path) -> None:
+    key, file = "model.image.weights", "/mine/weights/resnet.pth"
+    rows = [{**row, "set": {key: file}} for row in comparison.study["rows"]]
+    search = {"trials": 2, "fold": 0, "space": {key: [file, "/mine/other.pth"]}}
+    chosen = [{**of, "settings": {key: file}} for of in comparison.chosen]
+    assert chosen
+    told = replace(comparison, study={**comparison.study, "rows": rows, "search": search}, chosen=tuple(chosen))
+    page = study_html(told)
+    save_slim(told, tmp_path / "slim.json")
+    for text in (page, study_markdown(told), (tmp_path / "slim.json").read_text()):
+        assert "/mine" not in text
+    assert page.count("resnet.pth") > len(rows)
+    assert "other.pth" in page
+    assert told.study["rows"] == rows  # what runs is as it was
+
+
 def test_the_terminal_is_brief(comparison: StudyResult) -> None:
     text = study_text(comparison)
     assert re.search(r"crl-mmnar +0\.050\* +0\.080\*\n", text)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from mmnar.errors import ConfigError
+from mmnar.study.plan import overrides
 from mmnar.study.spec import Row, read_study, study_of
 
 STUDY: dict[str, Any] = {
@@ -84,3 +85,24 @@ def test_a_row_searches_what_deep_methods_do_and_its_own() -> None:
     assert search.of(Row("pattern-only", "pattern-only")) == {"model.strength": [1]}
     assert search.of(Row("logistic", "logistic-pattern")) == {}
     assert search.of(Row("zero-fill", "zero-fill")) == {"train.lr": [1]}
+
+
+def test_settings_of_shared_encoders_tell_where_a_method_has_them() -> None:
+    raw = {
+        "title": "Shared",
+        "data": {"planted": {"simulated": {"patients": 10}}},
+        "rows": {"zero-fill": {}, "gru-d": {}, "flexgen-ehr": {}, "pattern-only": {}, "stack": {}},
+        "set": {"model.image.backbone": "tiny", "seed": 3},
+        "deep": {"model.series.encoder": "lstm", "model.width": 8},
+        "settings": {"far": {"model.series.hours": 12}, "wrong": {"model.image.bakbone": "tiny"}},
+    }
+    spec = study_of(raw)
+    told = {row.name: overrides(spec, row, {}, spec.settings["far"]) for row in spec.rows}
+    image, series = {"model.image.backbone": "tiny"}, {"model.series.encoder": "lstm", "model.series.hours": 12}
+    deep = {"seed": 3, "model.width": 8}
+    assert told["zero-fill"] == {**image, **series, **deep}
+    assert told["gru-d"] == {**image, **deep}
+    assert told["flexgen-ehr"] == deep
+    assert told["pattern-only"] == told["stack"] == {"seed": 3}
+    for row in spec.rows:  # what is no such setting goes on, to be refused
+        assert "model.image.bakbone" in overrides(spec, row, {}, spec.settings["wrong"])

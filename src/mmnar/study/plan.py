@@ -8,12 +8,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from mmnar.cohort.split import Split
-from mmnar.config import RunConfig, override, to_plain
+from mmnar.config import RunConfig, keys_of, override, to_plain
 from mmnar.dataset.store import PatientDataset, open_store
-from mmnar.estimators.registry import STACK, TABULAR, build_estimator, is_trained, model_settings, resolve_run
+from mmnar.encoders.settings import IMAGE, SERIES
+from mmnar.estimators.registry import (
+    STACK,
+    TABULAR,
+    build_estimator,
+    defaults,
+    is_trained,
+    model_settings,
+    resolve_run,
+)
 from mmnar.models.registry import MODELS
 from mmnar.study.code import code_fingerprint
 from mmnar.study.data import check_folds
@@ -153,15 +162,27 @@ def plan_searches(spec: StudySpec, stores: Stores, out: Path) -> dict[tuple[str,
 
 def overrides(spec: StudySpec, row: Row, chosen: Mapping[str, Any], setting: Mapping[str, Any]) -> dict[str, Any]:
     """Later ones win: the study's, deep methods', the row's, what the search chose, the setting's. What is said of all
-    rows and is a matter of the training loop tells only where there is one."""
-    deep = spec.deep if row.model in MODELS else {}
+    rows and is a matter of the training loop or of a shared encoder tells only where there is one."""
+    deep = _telling(row, spec.deep) if row.model in MODELS else {}
     return {**_telling(row, spec.set), **deep, **row.set, **chosen, **_telling(row, setting)}
 
 
 def _telling(row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:
     # what does not tell here is refused all the same where it is no setting at all
     override(RunConfig(), {key: value for key, value in settings.items() if key.startswith("train.")})
-    return {key: value for key, value in settings.items() if is_trained(row.model) or not key.startswith("train.")}
+    own = defaults(row.model)
+    return {
+        key: value
+        for key, value in settings.items()
+        if (is_trained(row.model) or not key.startswith("train."))
+        and (key not in _SHARED or hasattr(own, _SHARED[key]))
+    }
+
+
+_SHARED: Final = {
+    f"model.{name}.{key}": name for name, config in (("image", IMAGE), ("series", SERIES)) for key in keys_of(config)
+}
+"""Settings of the encoders that methods share → the field of a method that has it."""
 
 
 def folds_of(spec: StudySpec, data: Data) -> range:

@@ -50,13 +50,25 @@ def slim(result: StudyResult) -> StudyResult:
     reference = [of for of in study["reference"] if of["data"] in {d["reference"] for d in data}]
     plain = replace(
         result,
-        study={**study, "data": data, "reference": reference},
+        study=without_places({**study, "data": data, "reference": reference}),
+        chosen=tuple(without_places(of) for of in result.chosen),
         tables=tuple(_slim_table(table, [*study["metrics"], "auroc"]) for table in result.tables),
         failures=tuple((label, _FOLDERS.sub("", error), "") for label, error, _ in result.failures),
         notices=tuple(_FOLDERS.sub("", notice) for notice in result.notices),
     )
     short: StudyResult = _as(StudyResult, _rounded(asdict(plain)))
     return short
+
+
+def without_places(said: Any) -> Any:
+    """Settings as they are told to others: of a file of weights its name alone."""
+    if isinstance(said, Mapping):
+        return {key: _named(of) if key == "model.image.weights" else without_places(of) for key, of in said.items()}
+    return [without_places(of) for of in said] if isinstance(said, (list, tuple)) else said
+
+
+def _named(places: Any) -> Any:
+    return [_named(place) for place in places] if isinstance(places, (list, tuple)) else Path(str(places)).name
 
 
 def save_slim(result: StudyResult, path: Path) -> None:

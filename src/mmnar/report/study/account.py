@@ -12,6 +12,7 @@ from mmnar.report.parts.models import versions_of
 from mmnar.report.parts.performance import meanings
 from mmnar.report.study.cells import tag_of
 from mmnar.study.result import StudyResult
+from mmnar.study.saved import without_places
 
 
 def what_was_run(result: StudyResult) -> Iterator[Block]:
@@ -71,7 +72,7 @@ def _fingerprint(result: StudyResult, name: str) -> str:
 
 def _rows(result: StudyResult) -> Block:
     body = []
-    for row in result.study["rows"]:
+    for row in without_places(result.study["rows"]):
         settings = [f"{key} = {value}" for key, value in row["set"].items()]
         settings += [f"only {', '.join(row['modalities'])}"] if row["modalities"] else []
         settings += ["judged after the rectifier"] if row["rectified"] else []
@@ -115,7 +116,7 @@ def chosen(result: StudyResult) -> Iterator[Block]:
             Cell(str(of["pruned"])),
             Cell(number(of["seconds"], 0)),
         ]
-        for of in result.chosen
+        for of in without_places(result.chosen)
     ]
     yield Paragraph(
         "Chosen by log loss on tune patients, who are scored in no fold; folds and seeds share a row's settings.",
@@ -133,4 +134,4 @@ def origin(result: StudyResult) -> Iterator[Block]:
     """Versions, and the study as it was resolved."""
     yield versions_of(result.provenance.get("versions", {}))
     asked = {key: value for key, value in result.study.items() if key not in ("data", "reference", "notes", "title")}
-    yield Fold("The study as resolved", (Code(pretty(asked)),), look="long")
+    yield Fold("The study as resolved", (Code(pretty(without_places(asked))),), look="long")
