@@ -18,6 +18,7 @@ from mmnar.evaluation.thresholds import stated
 from mmnar.report.inputs import ReportInputs, StoreFacts
 from mmnar.report.parts.worth import alert_sentences
 from mmnar.report.runs import write_report
+from mmnar.report.terminal import result_text
 from mmnar.roles import Test
 
 SECTION = re.compile(r'<section aria-labelledby="s\d+">.*?</section>', re.DOTALL)
@@ -106,6 +107,7 @@ def test_the_summary_says_whether_alerts_are_worth_it(result: Result, page: Path
     assert second == "In net benefit at 20 % it was worth more than alerting everyone or nobody."
     assert first in words(section(page, "Summary"))
     assert "was not shown to be worth more" in alert_sentences(result, "death", "flat")[-1]
+    assert f"  made_up: {first}\n  made_up: {second}\n" in result_text(result)
 
 
 def test_what_is_withheld_is_said_so(draw: Any, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from mmnar.render.text import table_lines
 from mmnar.render.wording import asked, events, interval, metric_text, p_value
 from mmnar.report.parts.panels import panel_table
 from mmnar.report.parts.performance import HEADLINE, known, metric_table, model_cell, ranked_on_panel
-from mmnar.report.parts.summary import alarms
+from mmnar.report.parts.summary import alarms, best_model
+from mmnar.report.parts.worth import alert_sentences
 
 METRICS: Final = (*HEADLINE, "auroc_gap_to_bayes")
 DIGITS: Final = 3
@@ -33,6 +34,8 @@ def result_text(result: Result) -> str:
             *(f"  {line}" for line in table_lines(table)),
         ]
         lines += [_compared(c) for c in result.comparisons if c.task == task and c.metric == "auroc"]
+        best = best_model(result.tasks[task])
+        lines += [f"  {best}: {said}" for said in alert_sentences(result, task, best)] if best else []
         lines.append("")
     for panel, tasks in result.gathered.items():
         rows = ranked_on_panel(result, panel)
