@@ -190,3 +190,19 @@ def test_rare_outcomes_are_left_out_of_the_mean_and_few_decisions_are_withheld()
     withheld = evaluate(alone, resamples=20).panels["one"]["a"].metrics["macro_f1@.5"]
     assert withheld.value is None
     assert withheld.reason.startswith("fewer than 10 patients on one side")
+
+
+def test_few_patients_or_few_of_them_decided_wrongly_withhold_every_metric_of_decisions() -> None:
+    """A share of 18 patients in two decimals is a count."""
+    small = evaluate(scored(80), resamples=20).panels["stay"]["a"]
+    assert small.few
+    assert small.metrics["accuracy"].value is None
+    p = scored(700)
+    sure = np.where(p.labels, 0.9, 0.05)
+    sure[:, STAY] /= sure[:, STAY].sum(1, keepdims=True)
+    wrong = np.flatnonzero(p.label_mask[:, 4])[:6]
+    sure[wrong] = np.roll(sure[wrong], 1, axis=1)
+    sure[wrong, STAY] /= sure[wrong, STAY].sum(1, keepdims=True)
+    found = evaluate(p.with_proba(sure), resamples=20).panels["stay"]["a"]
+    assert all(found.metrics[name].value is None for name in EXCLUSIVE)
+    assert found.metrics["macro_auroc"].value is not None

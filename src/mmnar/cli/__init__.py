@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Any
 
 # read when OpenMP is loaded: on a busy machine threads that spin while they wait take the cores they wait for
@@ -21,6 +22,7 @@ def main(arguments: list[str] | None = None) -> Any:
     """Entry point. What can be expected to fail is one line on stderr and exit status 2; a fault of this package is
     told by its kind and places, with status 1; an interrupt is status 130."""
     progress.show()
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # no file and line of ours
     try:
         found = app(arguments)
         sys.stdout.flush()  # a full disk shows here, not behind our back

@@ -36,6 +36,8 @@ COMPARED: Final = {True: (*RANKING, *EXCLUSIVE), False: (*RANKING, "macro_f1@.5"
 """What is tested, of an exclusive panel and of another."""
 MANY: Final = 3
 """Where a decision has few patients on one side, numbers of fewer outcomes could be taken apart."""
+LEAST: Final = 100
+"""Patients of whom two decimals of a share leave several counts open."""
 FEW_DECISIONS: Final = f"fewer than {SMALL_CELL} patients on one side of a decision"
 
 
@@ -169,9 +171,9 @@ def rate(
         known = [value for value in values if value is not None]
         metrics[metric] = interval(float(np.mean(known)) if known else np.nan, draws[metric], FEW_OUTCOMES)
     decided = [_decisions(predictions, panel, counted) for predictions in seeds]
-    few = any(of.few for of in decided)
+    few, told = any(of.few for of in decided), any(of.told for of in decided)
     for metric in decided[0].metrics:
-        if few and len(panel.tasks) < MANY:
+        if told or (few and len(panel.tasks) < MANY):
             metrics[metric] = Estimate(None, reason=FEW_DECISIONS)
             continue
         draws[metric] = np.mean([resampling.values(of.metrics[metric], of.rows) for of in decided], axis=0)
@@ -206,19 +208,21 @@ def _mean(draws: Sequence[Float]) -> Float:
 
 
 class Decided(NamedTuple):
-    """Metrics of decisions, the (n,) rows they are of, and whether fewer than ten patients are on one side of one."""
+    """Metrics of decisions, the (n,) rows they are of, whether fewer than ten patients are on one side of one, and
+    whether even two decimals would tell how many."""
 
     metrics: dict[str, Metric]
     rows: Int
     few: bool
+    told: bool
 
 
 def _decisions(predictions: Predictions[Any], panel: Panel, counted: Sequence[str]) -> Decided:
     columns = [predictions.tasks.index(task) for task in (panel.tasks if panel.exclusive else counted)]
     rows = np.flatnonzero(predictions.label_mask[:, columns].any(axis=1))
     if not len(rows):
-        return Decided({}, rows, False)
-    at = np.ix_(rows, np.array(columns))
+        return Decided({}, rows, False, False)
+    at, patients = np.ix_(rows, np.array(columns)), len(np.unique(predictions.subject_id[rows]))
     p, y, asked = predictions.proba[at], predictions.labels[at], predictions.label_mask[at]
     if panel.exclusive:
         truth, decided, classes = y.argmax(axis=1), p.argmax(axis=1), len(columns)
@@ -227,7 +231,9 @@ def _decisions(predictions: Predictions[Any], panel: Panel, counted: Sequence[st
             name: Confusion(truth, decided, classes, number) for name, number in zip(EXCLUSIVE, numbers, strict=True)
         }
         people = patients_by_group(truth * classes + decided, predictions.subject_id[rows], classes**2)
-        return Decided(metrics, rows, any(0 < n < SMALL_CELL for n in people))
+        few = any(0 < n < SMALL_CELL for n in people)
+        sides = patients_by_group((truth == decided).astype(np.int64), predictions.subject_id[rows], 2)
+        return Decided(metrics, rows, few, any(0 < n < SMALL_CELL for n in sides) or (few and patients < LEAST))
     yes = p >= THRESHOLD
     by_threshold = (f1, precision, recall, specificity, share_right)
     metrics = {name: Decisions(y, yes, asked, number) for name, number in zip(DECIDED, by_threshold, strict=True)}
@@ -236,7 +242,7 @@ def _decisions(predictions: Predictions[Any], panel: Panel, counted: Sequence[st
         mine = asked[:, k]
         cell = 2 * y[mine, k].astype(np.int64) + yes[mine, k]
         few |= any(0 < n < SMALL_CELL for n in patients_by_group(cell, predictions.subject_id[rows][mine], 4))
-    return Decided(metrics, rows, few)
+    return Decided(metrics, rows, few, few and patients < LEAST)
 
 
 # --- paired tests -----------------------------------------------------------------------------------------------------
