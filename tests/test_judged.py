@@ -108,3 +108,20 @@ def split_of(run: Run) -> Any:
     from mmnar.cohort.split import Split
 
     return Split(**run.record["config"]["split"])
+
+
+def test_another_hospital_is_judged_at_the_thresholds_of_the_patients_learned_from(
+    run: Run, store: Path, tmp_path: Path
+) -> None:
+    theirs = population(500, seed=5, signal=1.0, source="test")
+    other = write_store(tmp_path / "other", replace(theirs, subject_id=theirs.subject_id + 10_000))
+    result = with_probes(evaluate_runs([run], on=other, store=store, resamples=5), [run], other, store)
+    own = thresholds_of([run], {})
+    for task, models in result.tasks.items():
+        assert result.decisions[task].stated == own[task].stated
+        decided = models["logistic-pattern"].decided
+        per_100 = {p.per_100: p.threshold for p in decided.points if p.kind == "per 100"}
+        stated = own[task].stated
+        assert per_100 == {k: t for k, t in own[task].per_100["logistic-pattern"].items() if t not in stated}
+        assert decided.spread is not None
+        assert decided.hidden
