@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmnar.estimators.registry import estimator, model_names
+from mmnar.estimators.registry import estimator, known_names
 from mmnar.report.cards import card_markdown
 
 HEAD = """# Methods
@@ -22,7 +22,7 @@ neighbours among training patients. `mmnar models NAME` prints a card.
 
 def methods() -> str:
     """The whole page."""
-    cards = [card_markdown(name, estimator(name).card) for name in model_names()]
+    cards = [card_markdown(name, estimator(name).card) for name in known_names()]
     return HEAD + "\n" + "\n\n".join(cards) + "\n"
 
 

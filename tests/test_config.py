@@ -10,7 +10,7 @@ import torch
 
 from mmnar.config import RunConfig, TrainConfig, meanings, override, parse_overrides, to_plain
 from mmnar.errors import ConfigError
-from mmnar.estimators.registry import build_estimator, defaults, estimator, is_trained, keys, model_names, resolve_run
+from mmnar.estimators.registry import build_estimator, defaults, estimator, is_trained, keys, known_names, resolve_run
 from mmnar.models.registry import MODELS, model_class
 from mmnar.report.cards import settings_text
 from mmnar.training.loop import _set_rate
@@ -94,7 +94,7 @@ def test_a_methods_own_keys_are_offered(model: str, word: str, meant: str) -> No
         built()
 
 
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", known_names())
 def test_every_setting_is_listed_with_a_default_that_the_command_takes_and_a_meaning(name: str) -> None:
     own, run = defaults(name), RunConfig()
     inner = [value for value in vars(own).values() if dataclasses.is_dataclass(value)]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import mmnar
-from mmnar.estimators.registry import defaults, model_names
+from mmnar.estimators.registry import defaults, known_names
 
 NEEDED = {"Predictions", "Schema", "Result", "Model", "ModelCard", "PatientBatch", "train_run", "open_run"}
 MODULES = (
@@ -57,7 +57,7 @@ def test_everything_public_begins_with_a_sentence() -> None:
     things: dict[str, Any] = {name: getattr(mmnar, name) for name in mmnar.__all__ if name != "__version__"}
     for module in MODULES:
         things |= own(module)
-    things |= {f"settings of {name}": type(defaults(name)) for name in model_names()}
+    things |= {f"settings of {name}": type(defaults(name)) for name in known_names()}
     for name, thing in things.items():
         said = (thing.__doc__ or "").strip()
         first = said.split("\n\n")[0]

@@ -155,7 +155,8 @@ def models(name: str | None = None) -> None:
     Args:
         name: A method.
     """
-    from mmnar.estimators.registry import check_name, defaults, estimator, is_trained, model_names
+    from mmnar.estimators.registry import check_name, defaults, estimator, is_trained, known_names
+    from mmnar.extras import install
     from mmnar.report.cards import card_text, settings_text
 
     if name is not None:
@@ -168,10 +169,12 @@ def models(name: str | None = None) -> None:
             print("Has no preset")
         print(f"\n{settings_text(defaults(name), is_trained(name))}")
         return
-    for known in model_names():
+    for known in known_names():
         card = estimator(known).card
         kind = "control" if card["control"] else "method"
         print(f"{known:20} {kind:8} {card['title']}\n{'':29} {card['paper']}")
+        if extra := card.get("extra"):
+            print(f"{'':29} Needs a file of weights (mmnar models {known}); {install(extra)}")
 
 
 def _thresholds(words: tuple[str, ...]) -> dict[str, list[float]]:

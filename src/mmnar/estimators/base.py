@@ -175,6 +175,14 @@ class Estimator(ABC):
         """Why the method cannot run on such data, or None where it can."""
         return None
 
+    def settings(self) -> Any:
+        """Its configuration, each file named by what is in it.
+
+        Raises:
+            ConfigError: A file is absent, or not what the configuration says.
+        """
+        return self
+
     @abstractmethod
     def fit(
         self,

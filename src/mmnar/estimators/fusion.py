@@ -56,6 +56,9 @@ class FusionEstimator(Estimator):
     def refuses(self, schema: Schema) -> str | None:
         return self.model_type.card.refuses(schema)
 
+    def settings(self) -> Any:
+        return identified(self.model)
+
     def fit(
         self,
         train: Fold[Train],

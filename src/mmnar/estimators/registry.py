@@ -24,25 +24,33 @@ TABULAR: Final[dict[str, str]] = {
     "factor-posterior": "mmnar.estimators.tabular.factor_posterior:FactorPosterior",
 }
 
+OWN_WEIGHTS: Final[dict[str, str]] = {"tabicl-pattern": "mmnar.estimators.tabular.tabicl_pattern:TabICLPattern"}
+"""Controls that were trained elsewhere and run by weights that the user brings."""
+
 STACK: Final = "stack"
 """Several of them, weighed by their out-of-fold risks."""
 
 
 def model_names() -> tuple[str, ...]:
-    """All registered names, deep methods first."""
+    """All methods that need no file of the user's, deep ones first."""
     return (*MODELS, *TABULAR, STACK)
+
+
+def known_names() -> tuple[str, ...]:
+    """All registered names: these, and those that run by weights of the user's own."""
+    return (*model_names(), *OWN_WEIGHTS)
 
 
 def is_trained(name: str) -> bool:
     """Whether ``train.…`` keys tell: it is a network, or may hold one."""
-    return name not in TABULAR
+    return name not in TABULAR and name not in OWN_WEIGHTS
 
 
 def estimator(name: str, *overrides: str, ensemble: int = 1) -> Estimator:
     """A recipe by name.
 
     Args:
-        name: One of ``model_names()``.
+        name: One of ``known_names()``.
         overrides: Such as ``model.width=64`` or ``train.lr=3e-4``.
         ensemble: More than 1 wraps it in a seed ensemble.
 
@@ -71,6 +79,9 @@ def _base(name: str, model: Mapping[str, Any], train: TrainConfig) -> Estimator:
         from mmnar.estimators.stack import Stack
 
         config = override(defaults(name), model, "model.", lambda: keys(name))
+        for member in config.members:
+            if member in OWN_WEIGHTS:
+                raise ConfigError("model.members", "methods that need no file of weights", member, "leave it out")
         return Stack({member: _base(member, {}, train) for member in config.members}, config.spread)
     if name in MODELS:
         from mmnar.estimators.fusion import FusionEstimator
@@ -87,8 +98,8 @@ def check_name(name: str) -> None:
     Raises:
         ConfigError: An unknown name; the nearest one is offered.
     """
-    if name not in model_names():
-        raise ConfigError(f"model '{name}'", "a registered model", "an unknown name", nearest(name, model_names()))
+    if name not in known_names():
+        raise ConfigError(f"model '{name}'", "a registered model", "an unknown name", nearest(name, known_names()))
 
 
 def defaults(name: str) -> Any:
@@ -102,7 +113,7 @@ def defaults(name: str) -> Any:
         from mmnar.estimators.stack import StackConfig
 
         return StackConfig()
-    module, attribute = TABULAR[name].split(":")
+    module, attribute = (TABULAR | OWN_WEIGHTS)[name].split(":")
     return getattr(import_module(module), attribute)()
 
 
@@ -165,11 +176,10 @@ def model_settings(recipe: Estimator) -> dict[str, Any]:
     Raises:
         ConfigError: A file of weights that is absent, or of another network than the settings say.
     """
-    from mmnar.encoders.weights import identified
     from mmnar.estimators.stack import Stack
 
     base = getattr(recipe, "base", recipe)
     if isinstance(base, Stack):
         return {"spread": base.spread, "members": {n: model_settings(of) for n, of in base.members.items()}}
-    config = identified(getattr(base, "model", base))
+    config = base.settings()
     return dataclasses.asdict(config) if dataclasses.is_dataclass(config) and not isinstance(config, type) else {}

@@ -83,6 +83,8 @@ def _facts(card: Mapping[str, Any]) -> list[str]:
     facts = []
     if card.get("needs"):
         facts.append(f"Needs a modality of kind {' and '.join(card['needs'])}")
+    if extra := card.get("extra"):
+        facts.append(f"Needs the extra mmnar[{extra}] and a file of weights of your own (model.weights)")
     if card.get("keeps_patients"):
         facts.append("The fitted model holds vectors of training patients: its file is patient data")
     if card.get("original"):

@@ -15,6 +15,7 @@ from mmnar.config import RunConfig, keys_of, override, to_plain
 from mmnar.dataset.store import PatientDataset, open_store
 from mmnar.encoders.settings import IMAGE, SERIES
 from mmnar.estimators.registry import (
+    OWN_WEIGHTS,
     STACK,
     TABULAR,
     build_estimator,
@@ -204,7 +205,7 @@ def as_overrides(settings: Mapping[str, Any]) -> list[str]:
 def targets_of(model: str, settings: Mapping[str, Any]) -> list[str]:
     """The modules behind a registry name: one, or those of a stack's members."""
     names = settings["members"] if model == STACK else [model]
-    return [MODELS.get(name) or TABULAR[name] for name in names]
+    return [(MODELS | TABULAR | OWN_WEIGHTS)[name] for name in names]
 
 
 def hash_of(identity: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from mmnar.errors import ConfigError
-from mmnar.estimators.registry import model_names
+from mmnar.estimators.registry import known_names
 from mmnar.evaluation.metrics import METRICS
 from mmnar.evaluation.simulated import TO_BAYES
 from mmnar.files import read_yaml
@@ -238,7 +238,7 @@ def _row(name: str, of: Mapping[str, Any]) -> Row:
     what = f"row '{name}'"
     known(what, of, _ROW)
     model, modalities = word(f"{what}, model", of.get("model", name)), words(what, of.get("modalities", []))
-    one_of(what, [model], model_names())
+    one_of(what, [model], known_names())
     return Row(name, model, settings(f"{what}, set", of.get("set")), flag(what, of.get("rectified", False)), modalities)
 
 
