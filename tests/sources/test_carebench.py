@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 from PIL import Image
 
 from mmnar.cohort.build import build_cohort
@@ -25,6 +27,7 @@ from mmnar.schema import Panel
 from mmnar.sources.events import Extract
 from mmnar.sources.mimic_iv.carebench import FEATURES, read_carebench
 from mmnar.sources.mimic_iv.cxr import METADATA
+from mmnar.sources.mimic_iv.phenotypes import phenotypes, read_list
 from mmnar.workflow import doors
 from tests.mimic import COLUMNS, rows, write_mimic
 from tests.records import open_data, write_tables
@@ -451,3 +454,54 @@ def test_a_store_of_the_demo_is_made_again_by_its_recipe(tmp_path: Path) -> None
             mine = getattr(ours, of)[ours.offsets[i] : ours.offsets[i + 1]]
             assert np.array_equal(mine, getattr(theirs, of)[theirs.offsets[j] : theirs.offsets[j + 1]])
     assert cohort.samples["asked:mortality"].all()
+
+
+def other_list(folder: Path, **changes: Any) -> Path:
+    """Each of the 25 groups with two codes of its own choice, in the form that benchmarks release theirs."""
+    groups = {p.description: {"use_in_benchmark": True, "id": p.ccs, "codes": ["4280", " i10 "]} for p in phenotypes()}
+    groups["Septicemia (except in labor)"] = {"codes": ["038.9", "A419"]}
+    path = folder / "list.yaml"
+    path.write_text(yaml.safe_dump({"Something else": {"codes": [1]}, **groups, **changes}))
+    return path
+
+
+def test_another_list_of_codes_decides_the_phenotypes_and_the_tasks_say_so(tmp_path: Path) -> None:
+    root = open_data("mimic-iv-demo-2.2")
+    codes = read_list(other_list(tmp_path))
+    assert codes["sepsis"] == ["0389", "A419"]
+    records = doors.carebench(root, tmp_path / "work", phenotypes=codes)
+    data = dataset_of(records.extract, records.cohort(records.extract, True))
+    table = next((root / "hosp").glob("diagnoses_icd.csv*"))
+    content = gzip.decompress(table.read_bytes()) if table.suffix == ".gz" else table.read_bytes()
+    raw = pl.read_csv(content, infer_schema=False)
+    for name, wanted in (("sepsis", ["0389", "A419"]), ("shock", ["4280", "I10"])):
+        billed = raw.filter(pl.col("icd_code").str.strip_chars().is_in(wanted))["hadm_id"].cast(pl.Int64)
+        column = data.schema.task_names.index(name)
+        assert data.labels[:, column].tolist() == np.isin(data.hadm_id, billed.to_numpy()).tolist()
+        assert 0 < data.labels[:, column].sum() < len(data)
+        assert "by another list" in data.schema.tasks[column].outcome
+    usual = doors.carebench(root, tmp_path / "usual")
+    assert usual.extract.fingerprint != records.extract.fingerprint
+    assert "phenotypes" not in usual.options
+    again = doors.carebench(root, tmp_path / "again", answered=False, **records.options)
+    assert again.cohort(again.extract, False).tasks == records.cohort(records.extract, True).tasks
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"Shock": {"codes": [4280]}}, "expected codes in quotes of 'Shock', got none"),
+        ({"Shock": {"codes": []}}, "expected codes in quotes of 'Shock'"),
+        ({"Shock": None}, "of 'Shock', got no such group"),
+    ],
+)
+def test_a_list_that_is_none_is_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    with pytest.raises(SourceError, match=words):
+        read_list(other_list(tmp_path, **change))
+    (tmp_path / "not.yaml").write_text("[1, 2")
+    for path in (tmp_path / "not.yaml", tmp_path / "gone.yaml"):
+        with pytest.raises(SourceError, match="a YAML file of groups"):
+            read_list(path)
+    (tmp_path / "other.yaml").write_text("- a\n- b\n")
+    with pytest.raises(SourceError, match="got no such group"):
+        read_list(tmp_path / "other.yaml")

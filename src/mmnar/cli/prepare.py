@@ -137,6 +137,7 @@ def carebench(
     notes: Path | None = None,
     cxr: Path | None = None,
     matched: bool = False,
+    phenotypes: Path | None = None,
     image_side: int = 224,
     truth: Path | None = None,
     like: Path | None = None,
@@ -151,18 +152,25 @@ def carebench(
             input.
         cxr: Folder of MIMIC-CXR-JPG: the latest AP film from 24 h before unit admission to the question.
         matched: Only stays with such a film; without it all of the base cohort, film or not.
+        phenotypes: The 25 groups by a list of your own, to compare with figures made by it: YAML of DESCRIPTION:
+            {codes: [...]}, as MedFuse and CareBench release theirs. Such lists may lack most codes of ICD-10.
         image_side: Pixels of the square that films are stored as.
         truth: Exact risks of a simulated tree, by stay_id and task, kept apart in the store; never an input.
         like: A run: its features, units and options, so that `mmnar evaluate RUN --on` the store can judge it.
     """
     from mmnar.dataset.store import claim_store
+    from mmnar.sources.mimic_iv.phenotypes import read_list
     from mmnar.workflow import doors
 
-    recipe = _recipe(like, "carebench", {"--matched": matched, "--image-side": image_side != 224})
+    recipe = _recipe(
+        like,
+        "carebench",
+        {"--matched": matched, "--phenotypes": phenotypes is not None, "--image-side": image_side != 224},
+    )
+    codes = read_list(phenotypes) if phenotypes else None
     claim_store(out)
-    if recipe:
-        matched = recipe.options["matched"]
-    records = doors.carebench(root, out / "events", notes=notes, cxr=cxr, matched=matched, side=image_side)
+    options = recipe.options if recipe else {"matched": matched, "phenotypes": codes}
+    records = doors.carebench(root, out / "events", notes=notes, cxr=cxr, side=image_side, **options)
     print(f"MIMIC-IV {records.extract.version}: {records.extract.stays.height:,} unit stays", flush=True)
     if truth is not None:
         records = replace(records, extract=replace(records.extract, truth=_risks(truth)))

@@ -17,7 +17,7 @@ from mmnar.cohort.mimic_iv import PLANNED, dies_in_hospital
 from mmnar.schema import Panel, Task
 from mmnar.sources.events import FutureEvents
 from mmnar.sources.mimic_iv.carebench import ASKED_AFTER
-from mmnar.sources.mimic_iv.phenotypes import Phenotype, phenotypes
+from mmnar.sources.mimic_iv.phenotypes import Codes, Phenotype, phenotypes
 
 AT: Final = "48 h after unit admission"
 _AT: Final = pl.col("intime") + ASKED_AFTER
@@ -55,13 +55,17 @@ def carebench_criteria(*, notes: bool, matched: bool) -> tuple[Criterion, ...]:
     )
 
 
-def carebench_questions() -> tuple[Question, ...]:
-    """25 phenotypes, death in hospital, and seven classes of the length of the unit stay."""
+def carebench_questions(codes: Codes | None = None) -> tuple[Question, ...]:
+    """25 phenotypes, death in hospital, and seven classes of the length of the unit stay.
+
+    Args:
+        codes: Of the phenotypes, by another list.
+    """
     # a death before the question is its answer
     alive = Criterion("alive at 48 h", pl.col("deathtime").is_null() | (pl.col("deathtime") > _AT))
     mortality = Task("mortality", AT, "death before hospital discharge")
     return (
-        *(Question(_phenotype(p), _AT, (), _billed(p.code)) for p in phenotypes()),
+        *(Question(_phenotype(p), _AT, (), _billed(p.code)) for p in phenotypes(codes)),
         Question(mortality, _AT, (alive,), dies_in_hospital),
         *(Question(_length(*days), _AT, (), _lasting(*days)) for days in _DAYS),
     )

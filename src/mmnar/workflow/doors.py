@@ -3,7 +3,7 @@ same one, so that a run's inputs are made in one way."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -195,6 +195,7 @@ def carebench(
     notes: Path | None = None,
     cxr: Path | None = None,
     matched: bool = False,
+    phenotypes: Mapping[str, Sequence[str]] | None = None,
     side: int = 224,
     answered: bool = True,
 ) -> Records:
@@ -203,6 +204,7 @@ def carebench(
     Args:
         notes: Who has a discharge summary.
         matched: Stays with an AP film alone; a film whose file is not there is none.
+        phenotypes: Their codes by another list than this package's.
         side: Pixels of the stored square.
         answered: False = billing codes need not be there.
 
@@ -217,12 +219,15 @@ def carebench(
         raise ConfigError("--matched", "films to match", "no --cxr", "add --cxr, or leave --matched out")
     if side < SMALLEST_SIDE:
         raise ConfigError("--image-side", f"{SMALLEST_SIDE} pixels or more", str(side), "64 is small, 224 the paper's")
-    extract = read_carebench(root, work=work, notes=notes, cxr=cxr, side=side, answered=answered)
+    extract = read_carebench(root, work=work, notes=notes, cxr=cxr, side=side, answered=answered, codes=phenotypes)
     if matched and cxr is not None:
         extract = _with_files(extract, cxr)
     criteria = carebench_criteria(notes=notes is not None, matched=matched)
-    asked = _asked(criteria, carebench_questions(), carebench_panels())
-    return Records("carebench", {"matched": matched}, extract, asked)
+    asked = _asked(criteria, carebench_questions(phenotypes), carebench_panels())
+    options: dict[str, Any] = {"matched": matched}
+    if phenotypes is not None:
+        options["phenotypes"] = dict(phenotypes)
+    return Records("carebench", options, extract, asked)
 
 
 def _with_files(extract: Extract, cxr: Path) -> Extract:

@@ -6,6 +6,8 @@ Labels lie apart from the events (``Extract.outcomes``): no billing code is ever
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -84,6 +86,7 @@ def read_carebench(
     cxr: Path | None = None,
     side: int = 224,
     answered: bool = True,
+    codes: phenotypes.Codes | None = None,
 ) -> Extract:
     """Read MIMIC-IV tables into the extract of CareBench.
 
@@ -93,6 +96,7 @@ def read_carebench(
         cxr: Folder of MIMIC-CXR-JPG: a modality ``cxr`` of AP films.
         side: Pixels of the stored square.
         answered: Whether billing codes must be there.
+        codes: Of the phenotypes, by another list than this package's.
 
     Returns:
         ``stays`` has, beside what ``people.admit`` gives, ``coded`` and ``noted`` (whether the admission has a billing
@@ -107,7 +111,7 @@ def read_carebench(
     for table, spec in CAREBENCH.items():
         build.stream(data, table, spec, spec.concepts)
     build.rules += feature_rules()
-    stays, outcomes = _answers(build, data, required=answered)
+    stays, outcomes = _answers(build, data, phenotypes.phenotypes(codes), required=answered)
     roots = [data]
     stays = stays.with_columns(noted=pl.lit(None, pl.Boolean), film=pl.lit(None, pl.String))
     if notes is not None:
@@ -118,6 +122,7 @@ def read_carebench(
         films = DataRoot(cxr, ledger=build.register.ledger)
         stays = stays.with_columns(film=_latest(stays, _films(build, films, cxr, side)))
         roots.append(films)
+    listed = digest("phenotypes") if codes is None else json.dumps(codes)
     build.descriptions |= {code: words for code, (*_, words) in _COMPUTED.items()}
     events = build.writer.finish("MIMIC-IV", version, build.descriptions)
     ledger = build.register.ledger
@@ -128,7 +133,7 @@ def read_carebench(
         stays=stays.with_columns(since=pl.col("intime") - BEFORE_UNIT),
         rules=tuple(build.rules),
         attributes=ATTRIBUTES,
-        fingerprint=hashed(*(r.fingerprint() for r in roots), digest("phenotypes")),
+        fingerprint=hashed(*(r.fingerprint() for r in roots), listed),
         warnings=(*(w for r in roots for w in r.warnings), *ledger.notes, *events.notes, *build.dropped),
         details={"tables": build.read},
         outcomes=Events(outcomes, scope="subject"),
@@ -149,7 +154,9 @@ def _within(charted: dict[str, Concept], code: str) -> tuple[str, float | None, 
     return charted[code].unit, charted[code].low, charted[code].high
 
 
-def _answers(build: Build, data: DataRoot, required: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _answers(
+    build: Build, data: DataRoot, groups: Sequence[phenotypes.Phenotype], required: bool
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The stays with ``coded``, and what answers the questions."""
     register, stays = build.register, build.stays
     diagnoses = data.read(phenotypes.TABLE, history.DIAGNOSES, required=required)
@@ -164,7 +171,7 @@ def _answers(build: Build, data: DataRoot, required: bool) -> tuple[pl.DataFrame
         return stays.with_columns(coded=pl.lit(None, pl.Boolean)), pl.concat(events)
     codes = phenotypes.billed(register, diagnoses)
     build.read.append(phenotypes.TABLE)
-    events.append(phenotypes.phenotype_events(codes, over))
+    events.append(phenotypes.phenotype_events(codes, over, groups))
     return stays.with_columns(coded=pl.col("hadm_id").is_in(codes["hadm_id"].implode())), pl.concat(events)
 
 
