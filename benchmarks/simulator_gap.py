@@ -26,7 +26,7 @@ from mmnar.cohort.split import Split
 from mmnar.dataset.store import PatientDataset
 from mmnar.estimators.cross import cross_fit
 from mmnar.estimators.registry import estimator, is_trained
-from mmnar.estimators.stack import fit_weights
+from mmnar.estimators.stack import fit_weights, stacked_out_of_fold
 from mmnar.posthoc.rectify import LatticeRectifier
 
 BARS = {4: (0.0075, 0.005), 10: (0.015, 0.012)}
@@ -58,7 +58,7 @@ def fit_gap(
 
 
 def crossed_gaps(train: PatientDataset, test: PatientDataset, *overrides: str) -> dict[str, float]:
-    """Mean gap of each cross-fitted member, before and after its rectifier, and of the stack."""
+    """Mean gap of each cross-fitted member and of the stack, before and after its rectifier."""
     assert test.bayes is not None
     development = train.fold(Split(test=0.0), "development")
     scored = replace(test, subject_id=test.subject_id + 10**9, secret=train.secret).fold(Split.external(), "test")
@@ -73,7 +73,10 @@ def crossed_gaps(train: PatientDataset, test: PatientDataset, *overrides: str) -
         for which, of in ((name, predictions), (f"{name}+rectifier", rectified)):
             found[which] = float(gaps(of.proba, test.bayes).mean())
         print(f"    {name}, cross-fitted: {time.process_time() - begun:.0f} processor seconds", flush=True)
-    found["stack"] = float(gaps(fit_weights(parts).risks(np.stack(risks)), test.bayes).mean())
+    stack = predictions.with_proba(fit_weights(parts).risks(np.stack(risks)), model="stack")
+    rectified = LatticeRectifier().fit(stacked_out_of_fold(parts)).apply(stack)
+    for which, of in (("stack", stack), ("stack+rectifier", rectified)):
+        found[which] = float(gaps(of.proba, test.bayes).mean())
     return found
 
 
