@@ -22,7 +22,7 @@ from scipy.special import expit, logit
 
 from mmnar.evaluation.decided import Calibrated
 from mmnar.evaluation.decisions import sums_by_cell
-from mmnar.evaluation.intervals import Resampling, interval
+from mmnar.evaluation.intervals import LOST, Resampling, interval
 from mmnar.evaluation.metrics import ratio
 from mmnar.evaluation.result import Curve, Estimate
 
@@ -203,6 +203,9 @@ def _distances(y: Float, p: Float, l: Float, binned: _Binned) -> dict[str, Any]:
     distance = np.abs(p - expit(basis(l) @ exact))
     middle, ninth = np.quantile(distance, [0.5, 0.9])
     values = {"ici": float(distance.mean()), "e50": float(middle), "e90": float(ninth)}
+    if kept.sum() < (1 - LOST) * len(kept):  # resamples that risks part have no curve
+        nowhere = np.full(len(kept), np.nan)
+        return {**{name: interval(value, nowhere, "") for name, value in values.items()}, "smooth": None}
     noise, weights = ((betas - exact) @ bins.T)[kept][:INVERTED], binned.total[1:][kept][:INVERTED]
     found = _inverted(values, bins @ exact - binned.l, noise, weights, binned)
     return {**found, "smooth": _smooth(p, basis, exact, betas[kept])}
