@@ -83,6 +83,7 @@ def test_every_release_below_a_folder_is_found(tmp_path: Path) -> None:
         assert sum(f"mmnar prepare {line} --out store" in said for said in wanted) == 1
     assert len({line.rpartition(" ")[2] for line in wanted}) == len(wanted) == 5, "a store for each"
     assert any("embeddings need MIMIC-CXR" in line for line in lines)
+    assert not any("prepare carebench" in line for line in lines)  # its tables are not there
 
 
 def test_the_line_of_the_doctor_prepares_what_simulate_wrote(
@@ -93,6 +94,7 @@ def test_the_line_of_the_doctor_prepares_what_simulate_wrote(
     cli.simulate.mimic_iv(patients=120, out=Path("my records"))
     lines, healthy = examine(Path("my records"))
     assert healthy
+    assert sum("`mmnar prepare carebench` asks" in line for line in lines) == 1
     (command,) = (shlex.split(line)[2:] for line in lines if line.startswith("next"))
     cli.app([*command, "--notes-encoder", "hashing"], result_action="return_value")
     store = open_store("store")

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mmnar.errors import MmnarError
 from mmnar.shipped import CONSTRAINTS
@@ -100,6 +100,10 @@ def _release(records: Records) -> tuple[list[str], bool]:
     return lines, roomy and large and whole
 
 
+CAREBENCH: Final = ("chartevents", "outputevents", "diagnoses_icd")
+"""Without which `prepare carebench` cannot do."""
+
+
 def _next(found: Sequence[Records]) -> list[str]:
     """The ``prepare`` line of each root, with the additions that lie nearest to it; additions without a root."""
     roots = [records for records in found if records.kind.option == "--root"]
@@ -117,6 +121,8 @@ def _next(found: Sequence[Records]) -> list[str]:
             labels = [path for path in (records.root / "labels", records.root.parent / "labels") if path.is_dir()]
             words += ["--labels", shlex.quote(str(labels[0])) if labels else "LABELS"]
         lines.append(f"next  {' '.join(words)} --out store{number if len(roots) > 1 else ''}")
+        if records.kind.verb == "mimic-iv" and not {*CAREBENCH} & {*records.absent}:
+            lines.append("note  `mmnar prepare carebench` asks 33 other questions of the same folders, at 48 h")
     for records in found:
         if records.kind.option == "--root":
             continue
