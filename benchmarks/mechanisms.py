@@ -58,11 +58,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smallest", action="store_true")
     parser.add_argument("--methods", nargs="+", default=["logistic-pattern", "crl-mmnar"])
+    parser.add_argument("--worlds", nargs="+", choices=list(WORLDS), default=list(WORLDS))
     parser.add_argument("--out", type=Path, help="also write the figures as JSON")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     patients, fresh = (400, 400) if asked.smallest else (8_000, 20_000)
-    worlds = dict(list(WORLDS.items())[:2]) if asked.smallest else WORLDS
+    worlds = {name: WORLDS[name] for name in (asked.worlds[:2] if asked.smallest else asked.worlds)}
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for method in asked.methods:
         overrides = SHORT if asked.smallest and is_trained(method) else ()
