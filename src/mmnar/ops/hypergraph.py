@@ -65,7 +65,9 @@ class Interactions(nn.Module):
         u = u.transpose(0, 1)
         products = [u]  # by size, (S, N, R) each
         for parents, more in self.grown:
-            products.append(products[-1][parents] * u[more])
+            # the gradient of [...] with a list is summed by several threads, in an order that is another each time
+            first, second = (torch.tensor(places, device=u.device) for places in (parents, more))
+            products.append(products[-1].index_select(0, first) * u.index_select(0, second))
         g = F.gelu(torch.baddbmm(self.bias, torch.cat(products), self.v))  # (S, N, width)
         lacks = (self.members & ~present[:, None]).any(2)  # (N, S)
         return g.transpose(0, 1).masked_fill(lacks[..., None], 0.0).flatten(1)
