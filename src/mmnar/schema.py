@@ -260,6 +260,11 @@ def panels_of(panels: Sequence[Panel], tasks: Sequence[str]) -> tuple[Panel, ...
     return tuple(left)
 
 
+def gathered(panels: Sequence[Panel]) -> dict[str, tuple[str, ...]]:
+    """Panel of several tasks, which are read as one → its tasks."""
+    return {panel.name: panel.tasks for panel in panels if len(panel.tasks) > 1}
+
+
 def panels_from(raw: Sequence[Mapping[str, Any]]) -> tuple[Panel, ...]:
     """Panels of plain JSON."""
     return tuple(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,13 @@ from mmnar.dataset.store import write_store
 from mmnar.predictions import Predictions
 from mmnar.report.study.page import study_html, study_markdown
 from mmnar.study.driver import run_study
-from mmnar.study.engines.base import Ended
-from mmnar.study.plan import Job
 from mmnar.study.progress import Quiet
 from mmnar.study.result import judge
 from mmnar.study.spec import study_of
-from mmnar.study.work import do
 from mmnar.workflow import open_run
+from tests.inline import Inline
 from tests.leakage.test_small_cells import planted_store
 from tests.populations import paneled
-
-
-class Inline:
-    def run(self, jobs: Sequence[Job], ended: Ended) -> None:
-        for job in jobs:
-            do(job)
-            ended(job)
 
 
 def studied(store: Path, out: Path, **changes: Any) -> tuple[dict[str, Any], str, Predictions[Any]]:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -28,27 +28,12 @@ from mmnar.files import read_sealed
 from mmnar.simulation.planted import planted
 from mmnar.study import code, plan
 from mmnar.study.driver import claimed, run_study
-from mmnar.study.engines.base import Ended
 from mmnar.study.engines.local import LocalEngine
-from mmnar.study.plan import Job
 from mmnar.study.progress import Quiet
 from mmnar.study.result import judge
 from mmnar.study.spec import StudySpec, study_of
-from mmnar.study.work import do
 from mmnar.workflow import evaluate_runs, open_run
-
-
-class Inline:
-    """In this very process, and it remembers what it did."""
-
-    def __init__(self) -> None:
-        self.done: list[str] = []
-
-    def run(self, jobs: Sequence[Job], ended: Ended) -> None:
-        for job in jobs:
-            do(job)
-            self.done.append(job.label)
-            ended(job)
+from tests.inline import Inline
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from mmnar.ops.threads import one_thread
 from mmnar.predictions import Predictions, commonly_asked
 from mmnar.privacy import FEW, FEW_OUTCOMES, SMALL_CELL, UNASKED, few
 from mmnar.roles import Test
+from mmnar.schema import gathered
 
 RECTIFIED: Final = "+rectifier"
 
@@ -73,7 +74,7 @@ def evaluate(
     others = [name for name in models if name.removesuffix(RECTIFIED) not in controls]
     pairs = list(product(others, controls))
     bases = {name: name.removesuffix(RECTIFIED) for name in models if name.endswith(RECTIFIED)}
-    gathered = {task for panel in first.panels if len(panel.tasks) > 1 for task in panel.tasks}
+    in_panels = {task for tasks in gathered(first.panels).values() for task in tasks}
     for task in first.tasks:
         at = (thresholds or {}).get(task) or usual()
         scores = scored[task] = {name: judged(p, task, resampling) for name, p in models.items()}
@@ -90,7 +91,7 @@ def evaluate(
             )
             tasks[task][name] = _model_task(models[name], s, bounds[name], drawn, worth, resampling)
         decisions[task] = task_decisions(alerts, scores, controls, others, at, counts)
-        for name, control in pairs if task not in gathered else ():
+        for name, control in pairs if task not in in_panels else ():
             comparisons += compare(scores[name], scores[control], resampling, seed)
     panels = judge_panels({name: [p] for name, p in models.items()}, scored, pairs, resampling, seed)
     return Result(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mmnar.predictions import OUT_OF_FOLD
+from mmnar.schema import gathered, panels_from
 
 if TYPE_CHECKING:
     from mmnar.evaluation.decided import Decided, TaskDecisions
@@ -230,8 +231,7 @@ class Result:
     @property
     def gathered(self) -> dict[str, tuple[str, ...]]:
         """Panels of several tasks, which are shown as one."""
-        panels = {p["name"]: tuple(p["tasks"]) for p in self.provenance.get("panels", ())}
-        return {name: tasks for name, tasks in panels.items() if len(tasks) > 1}
+        return gathered(panels_from(self.provenance.get("panels", ())))
 
     @property
     def out_of_fold(self) -> bool:

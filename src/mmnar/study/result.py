@@ -38,6 +38,7 @@ from mmnar.evaluation.scored import Scored
 from mmnar.files import write_text
 from mmnar.predictions import Predictions, commonly_asked, concat
 from mmnar.roles import Test
+from mmnar.schema import gathered
 from mmnar.study.driver import Done, Failure
 from mmnar.study.plan import Cell, split_of
 from mmnar.study.spec import Row
@@ -264,12 +265,12 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
     names = [row.name for row in rows]
     against = [(m, c) for c in spec.controls if c in names for m in names if m not in spec.controls]
     steps = list(zip(names[1:], names, strict=False)) if spec.layout == "ladder" else []
-    gathered = {panel.name: panel.tasks for panel in first.panels if len(panel.tasks) > 1}
+    several = gathered(first.panels)
     panels = judge_panels(by_seed, scored, against, resampling, 0)
     if exact is not None:
         of_exact = judge_panels({EXACT: [exact]}, exact_scored, [], resampling, 0).models
         panels = panels._replace(models={name: {**rows, **of_exact[name]} for name, rows in panels.models.items()})
-    alone = [task for task in first.tasks if not any(task in tasks for tasks in gathered.values())]
+    alone = [task for task in first.tasks if not any(task in tasks for tasks in several.values())]
     compared = {task: scored[task] for task in alone}
     ranked = [metric for metric in spec.metrics if metric in METRICS and len(names) > 1]
     return Table(
@@ -280,7 +281,7 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
         _compared(compared, steps, resampling),
         {
             panel: {metric: _ranked(by_seed, tasks, metric) for metric in ranked}
-            for panel, tasks in {"": alone, **gathered}.items()
+            for panel, tasks in {"": alone, **several}.items()
             if tasks
         },
         {row.name: _cost([runs[c.job] for c in _of(places, row.name)]) for row in rows},
@@ -291,7 +292,7 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
         bayes,
         panels=panels.models,
         panel_comparisons=panels.comparisons,
-        gathered=gathered,
+        gathered=several,
     )
 
 
