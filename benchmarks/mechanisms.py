@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from population import population
+from population import population, strangers
 
 from mmnar.cohort.split import Split
 from mmnar.estimators.cross import cross_fit
@@ -42,7 +41,7 @@ def change(
     arguments = {"modalities": 4, **world}
     train, test = (population(n, seed=seed, **arguments) for n, seed in ((patients, 1), (fresh, 2)))
     crossed = cross_fit(estimator(method, *overrides), train.fold(Split(test=0.0), "development"))
-    scored = replace(test, subject_id=test.subject_id + 10**9, secret=train.secret).fold(Split.external(), "test")
+    scored = strangers(test, train)
     before = crossed.predictor.predict(scored)
     after = LatticeRectifier().fit(crossed.out_of_fold).apply(before)
     assert test.bayes is not None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mmnar.cohort.build import build_cohort
 from mmnar.cohort.split import Split
 from mmnar.dataset.prepare import dataset_of
-from mmnar.dataset.store import PatientDataset
+from mmnar.dataset.store import Fold, PatientDataset
+from mmnar.roles import Test
 from mmnar.simulation.events import read_synthetic
 from mmnar.simulation.population import simulate
 from mmnar.simulation.questions import synthetic_criteria, synthetic_questions
@@ -19,6 +22,11 @@ def population(patients: int, modalities: int, seed: int, gamma: float = 1.0, et
     """A fresh sample of the simulated world, through events, cohort and features like real records."""
     extract = read_synthetic(simulate(patients, modalities, seed, gamma=gamma, eta=eta))
     return dataset_of(extract, build_cohort(extract, synthetic_criteria(), synthetic_questions()))
+
+
+def strangers(test: PatientDataset, train: PatientDataset) -> Fold[Test]:
+    """All of one population as people whom a fit on another never saw, under the other's key."""
+    return replace(test, subject_id=test.subject_id + 10**9, secret=train.secret).fold(Split.external(), "test")
 
 
 def gaps(risk: np.ndarray, bayes: np.ndarray) -> np.ndarray:
