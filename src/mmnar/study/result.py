@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from mmnar.errors import StoreError
 from mmnar.evaluation.atlas import Atlas, availability
 from mmnar.evaluation.compare import compare, correct, same_sample
 from mmnar.evaluation.embedding import Embedding, embedding_analysis
-from mmnar.evaluation.evaluate import is_coarse, judge_panels, judged
+from mmnar.evaluation.evaluate import Panels, is_coarse, judge_panels, judged
 from mmnar.evaluation.intervals import Resampling
 from mmnar.evaluation.metrics import HIGHER_IS_BETTER, METRICS
 from mmnar.evaluation.patterns import pattern_rows
@@ -249,34 +249,19 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
     for predictions in (p for seeds in by_seed.values() for p in seeds):
         same_sample(first, predictions)
     resampling = Resampling.draw(first.subject_id, spec.resamples, 0)
-    scored, tasks, bayes = {}, {}, {}
-    exact = None if first.bayes is None else first.with_proba(first.bayes, model=EXACT)
-    exact_scored: dict[str, dict[str, Scored]] = {}
-    for task in first.tasks:
-        numbers = {
-            name: mean_over_seeds([judged(p, task, resampling) for p in seeds], name) for name, seeds in by_seed.items()
-        }
-        scored[task] = {name: mean for name, (mean, _) in numbers.items()}
-        coarse = {name: is_coarse(seeds[0], numbers[name][0]) for name, seeds in by_seed.items()}
-        tasks[task] = {name: RowTask(mean.metrics, spread, coarse[name]) for name, (mean, spread) in numbers.items()}
-        if exact is not None:
-            exact_scored[task] = {EXACT: judged(exact, task, resampling)}
-            bayes[task] = exact_scored[task][EXACT].metrics
+    found = _judged(by_seed, resampling)
     names = [row.name for row in rows]
     against = [(m, c) for c in spec.controls if c in names for m in names if m not in spec.controls]
     steps = list(zip(names[1:], names, strict=False)) if spec.layout == "ladder" else []
     several = gathered(first.panels)
-    panels = judge_panels(by_seed, scored, against, resampling, 0)
-    if exact is not None:
-        of_exact = judge_panels({EXACT: [exact]}, exact_scored, [], resampling, 0).models
-        panels = panels._replace(models={name: {**rows, **of_exact[name]} for name, rows in panels.models.items()})
+    panels = _panels(by_seed, found, against, resampling)
     alone = [task for task in first.tasks if not any(task in tasks for tasks in several.values())]
-    compared = {task: scored[task] for task in alone}
+    compared = {task: found.scored[task] for task in alone}
     ranked = [metric for metric in spec.metrics if metric in METRICS and len(names) > 1]
     return Table(
         data,
         setting,
-        tasks,
+        found.tasks,
         _compared(compared, against, resampling),
         _compared(compared, steps, resampling),
         {
@@ -289,11 +274,55 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
         len(first),
         _by_pattern(by_seed, resampling) if spec.layout == "configurations" else {},
         _embeddings(rows, places, runs, whole, deciders) if spec.layout == "embedding" else {},
-        bayes,
+        {task: of[EXACT].metrics for task, of in found.exact.items()},
         panels=panels.models,
         panel_comparisons=panels.comparisons,
         gathered=several,
     )
+
+
+class _Judged(NamedTuple):
+    """By task: row → numbers, row → what was computed of it (the mean over seeds), and the same of the exact risks."""
+
+    tasks: dict[str, dict[str, RowTask]]
+    scored: dict[str, dict[str, Scored]]
+    exact: dict[str, dict[str, Scored]]
+
+
+def _judged(by_seed: Mapping[str, Sequence[Predictions[Test]]], resampling: Resampling) -> _Judged:
+    found, exact = _Judged({}, {}, {}), _exact(by_seed)
+    for task in next(iter(by_seed.values()))[0].tasks:
+        numbers = {
+            name: mean_over_seeds([judged(p, task, resampling) for p in seeds], name) for name, seeds in by_seed.items()
+        }
+        found.scored[task] = {name: mean for name, (mean, _) in numbers.items()}
+        coarse = {name: is_coarse(seeds[0], found.scored[task][name]) for name, seeds in by_seed.items()}
+        found.tasks[task] = {
+            name: RowTask(mean.metrics, spread, coarse[name]) for name, (mean, spread) in numbers.items()
+        }
+        if exact is not None:
+            found.exact[task] = {EXACT: judged(exact, task, resampling)}
+    return found
+
+
+def _exact(by_seed: Mapping[str, Sequence[Predictions[Test]]]) -> Predictions[Test] | None:
+    """The exact risks of what was scored, where they are known."""
+    first = next(iter(by_seed.values()))[0]
+    return None if first.bayes is None else first.with_proba(first.bayes, model=EXACT)
+
+
+def _panels(
+    by_seed: Mapping[str, Sequence[Predictions[Test]]],
+    found: _Judged,
+    against: Sequence[tuple[str, str]],
+    resampling: Resampling,
+) -> Panels:
+    """Every panel, with a row of the exact risks where they are known."""
+    panels, exact = judge_panels(by_seed, found.scored, against, resampling, 0), _exact(by_seed)
+    if exact is None:
+        return panels
+    known = judge_panels({EXACT: [exact]}, found.exact, [], resampling, 0).models
+    return panels._replace(models={name: {**rows, **known[name]} for name, rows in panels.models.items()})
 
 
 def _commonly_asked(by_seed: Mapping[str, Sequence[Predictions[Test]]]) -> dict[str, list[Predictions[Test]]]:
