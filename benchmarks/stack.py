@@ -35,7 +35,7 @@ CONTROLS: tuple[str, ...] = (
     "boosting-pattern",
     "logistic-pattern",
     "factor-posterior",
-    "late-fusion",
+    "late-logistic",
     "pattern-submodels",
     "pattern-only",
 )

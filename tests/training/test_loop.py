@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -191,6 +191,25 @@ def test_a_phase_of_no_epochs_is_begun_and_skipped() -> None:
     history = train(model, b, b, TrainConfig(min_steps=0, max_epochs=5), 0, Silent())
     assert [h["phase"] for h in history] == ["joint"] * 2
     assert model.get_buffer("begun").tolist() == [1.0, 1.0]
+
+
+def test_a_phase_has_a_rate_of_its_own_and_each_step_is_told_of_it() -> None:
+    b = batch(40)
+
+    class Told(ZeroFill):
+        told: ClassVar[list[float]] = []
+
+        def phases(self) -> tuple[Phase, ...]:
+            return Phase("first", {"task": 1.0}, 2), Phase("second", {"task": 1.0}, 2, rate=0.25)
+
+        def after_step(self, rate: float) -> None:
+            assert not torch.is_grad_enabled()
+            self.told.append(rate)
+
+    config = TrainConfig(min_steps=0, max_epochs=2, batch_size=len(b) // 2 + 1, lr=1e-3, schedule="constant", warmup=0)
+    history = train(Told(SCHEMA, ZeroFill.Config(width=16)), b, b, config, 0, Silent())
+    assert Told.told == [1e-3] * 4 + [2.5e-4] * 4
+    assert [h["lr"] for h in history] == [1e-3] * 2 + [2.5e-4] * 2
 
 
 def test_focal_with_gamma_zero_is_bce_to_the_bit() -> None:

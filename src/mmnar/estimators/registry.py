@@ -19,7 +19,7 @@ TABULAR: Final[dict[str, str]] = {
     "logistic-pattern": "mmnar.estimators.tabular.logistic_pattern:LogisticPattern",
     "boosting-pattern": "mmnar.estimators.tabular.boosting_pattern:BoostingPattern",
     "lightgbm-pattern": "mmnar.estimators.tabular.lightgbm_pattern:LightGBMPattern",
-    "late-fusion": "mmnar.estimators.tabular.late_fusion:LateFusion",
+    "late-logistic": "mmnar.estimators.tabular.late_logistic:LateLogistic",
     "pattern-submodels": "mmnar.estimators.tabular.pattern_submodels:PatternSubmodels",
     "factor-posterior": "mmnar.estimators.tabular.factor_posterior:FactorPosterior",
 }

@@ -68,11 +68,13 @@ class Phase:
         weights: Loss name → weight; ``task`` is the label loss.
         epochs: How many; 0 = only what ``begin_phase`` does, None = up to ``max_epochs`` with early stopping on the
             tune fold. Small folds get more passes in either case (``training.loop.epochs_of``).
+        rate: Factor on the learning rate of this phase.
     """
 
     name: str
     weights: dict[str, float]
     epochs: int | None = None
+    rate: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,14 @@ class Model(nn.Module, ABC):
 
     def after_backward(self) -> None:
         """Between backward and the optimizer's step."""
+        return
+
+    def after_step(self, rate: float) -> None:
+        """After the optimizer's step, without gradients: pulls and projections of weights.
+
+        Args:
+            rate: The learning rate of that step.
+        """
         return
 
     def after_epoch(self, train: PatientBatch) -> None:

@@ -179,7 +179,7 @@ def _phase(
     while progress.epoch < fit.epochs(phase) and not _stopped(progress, phase, fit):
         started = time.perf_counter()
         torch.manual_seed(_mix(fit.seed, number + 1, progress.epoch))
-        terms = _epoch(fabric, wrapped, optimizer, fit, progress.epoch, fit.epochs(phase))
+        terms = _epoch(fabric, wrapped, optimizer, fit, phase, progress.epoch)
         model.eval()
         with torch.no_grad():
             model.after_epoch(fit.data)
@@ -226,9 +226,9 @@ class _Unpacked(torch.nn.Module):
         return dict(vars(self.model(batch())))
 
 
-def _epoch(fabric: Any, wrapped: Any, optimizer: Any, fit: _Fit, epoch: int, epochs: int) -> dict[str, float]:
+def _epoch(fabric: Any, wrapped: Any, optimizer: Any, fit: _Fit, phase: Phase, epoch: int) -> dict[str, float]:
     """One pass over the training fold; returns the mean of each loss term."""
-    model, config = fit.model, fit.config
+    model, config, epochs = fit.model, fit.config, fit.epochs(phase)
     wrapped.train()
     batches = torch.split(torch.randperm(len(fit.data)), config.batch_size)
     mine = batches[fabric.global_rank :: fabric.world_size]
@@ -242,13 +242,17 @@ def _epoch(fabric: Any, wrapped: Any, optimizer: Any, fit: _Fit, epoch: int, epo
     for i, rows in enumerate(mine):
         batch = fit.data.take(rows.to(fit.data.rows.device))
         for objective in model.objectives(batch, forward):
-            _set_rate(optimizer, config, (epoch + i / len(mine)) / epochs)
+            rate = phase.rate * _rate(config, (epoch + i / len(mine)) / epochs)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(objective.total)
             model.after_backward()
             if config.clip_norm:
                 fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
             optimizer.step()
+            with torch.no_grad():
+                model.after_step(rate)
             steps += 1
             for term, value in objective.terms.items():
                 sums[term] = sums.get(term, torch.zeros((), device=value.device)) + value
@@ -337,16 +341,13 @@ def _label_loss(logits: Tensor, batch: PatientBatch, weights: Tensor, gamma: flo
     return masked_label_loss(logits.float(), batch.labels, batch.label_mask, weights, exclusive, gamma, alpha)
 
 
-def _set_rate(optimizer: Any, config: TrainConfig, done: float) -> None:
+def _rate(config: TrainConfig, done: float) -> float:
     """Linear warm-up, then cosine decay to zero or nothing more; ``done`` in [0, 1)."""
     if done < config.warmup:
-        factor = (done + 1e-3) / (config.warmup + 1e-3)
-    elif config.schedule == "constant":
-        factor = 1.0
-    else:
-        factor = 0.5 * (1 + math.cos(math.pi * (done - config.warmup) / (1 - config.warmup)))
-    for group in optimizer.param_groups:
-        group["lr"] = config.lr * factor
+        return config.lr * (done + 1e-3) / (config.warmup + 1e-3)
+    if config.schedule == "constant":
+        return config.lr
+    return config.lr * 0.5 * (1 + math.cos(math.pi * (done - config.warmup) / (1 - config.warmup)))
 
 
 def _stopped(progress: Progress, phase: Phase, fit: _Fit) -> bool:

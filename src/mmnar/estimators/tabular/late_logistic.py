@@ -31,7 +31,7 @@ INNER: Final = 31_337
 """Sets the folds inside a fit apart from those around it."""
 
 
-class FittedLateFusion(TaskByTask):
+class FittedLateLogistic(TaskByTask):
     """Regressions of modalities and their stacker, per task.
 
     Args:
@@ -68,13 +68,15 @@ class FittedLateFusion(TaskByTask):
     def _state(self, folder: Path) -> dict[str, Any]:
         arrays = {f"modality/{k}/{m}": beta for k, betas in enumerate(self.modality) for m, beta in enumerate(betas)}
         fitted = arrays | {"stacker": self.stacker, "intercepts": self.intercepts}
-        save_arrays(folder / "late-fusion.npz", self.design.arrays() | fitted)
+        save_arrays(folder / "late-logistic.npz", self.design.arrays() | fitted)
         save_arrays(folder / "view.npz", self.design.view.arrays())
         return {"name": self.name, "C": self.chosen}
 
     @classmethod
-    def load_state(cls, folder: Path, schema: Schema, fitted_subjects: Keys, state: dict[str, Any]) -> FittedLateFusion:
-        with np.load(folder / "late-fusion.npz", allow_pickle=False) as arrays:
+    def load_state(
+        cls, folder: Path, schema: Schema, fitted_subjects: Keys, state: dict[str, Any]
+    ) -> FittedLateLogistic:
+        with np.load(folder / "late-logistic.npz", allow_pickle=False) as arrays:
             a = dict(arrays)
         design = LinearDesign.from_arrays(load_view(folder, schema), a)
         modality = [[a[f"modality/{k}/{m}"] for m in range(len(schema.modalities))] for k in range(len(schema.tasks))]
@@ -84,7 +86,7 @@ class FittedLateFusion(TaskByTask):
 
 
 @dataclass(frozen=True)
-class LateFusion(Estimator):
+class LateLogistic(Estimator):
     """Per-modality logistic regressions, stacked with the pattern.
 
     Args:
@@ -93,7 +95,7 @@ class LateFusion(Estimator):
         folds: Of the out-of-fold evidence, by subject.
     """
 
-    name: ClassVar[str] = "late-fusion"
+    name: ClassVar[str] = "late-logistic"
     card: ClassVar[dict[str, Any]] = {
         "title": "Late fusion of logistic regressions",
         "paper": "Control: stacked generalisation (Wolpert 1992) of L2-penalised logistic regressions",
@@ -113,7 +115,7 @@ class LateFusion(Estimator):
     def __post_init__(self) -> None:
         if not self.inverse_penalties or min(self.inverse_penalties) <= 0 or self.folds < 2:
             raise ConfigError(
-                "late-fusion",
+                "late-logistic",
                 "C > 0 and at least 2 folds",
                 f"{self.inverse_penalties}, {self.folds}",
                 "use the defaults",
@@ -127,7 +129,7 @@ class LateFusion(Estimator):
         seed: int = 0,
         workdir: Path | None = None,
         monitor: Monitor | None = None,
-    ) -> FittedLateFusion:
+    ) -> FittedLateLogistic:
         design = LinearDesign.of(train, self.min_patients)
         blocks, blocks_tune = blocks_of(design, train), blocks_of(design, tune)
         # another assignment than that of cross-fitting from outside, one of whose folds this training fold may lack
@@ -146,7 +148,7 @@ class LateFusion(Estimator):
             stacked_tune = stacker_columns(evidence(blocks_tune, betas), tune.present, design.patterns)
             cells = (stacked[asked.train], asked.y, stacked_tune[asked.tune], asked.y_tune)
             fits.append(fit_logistic(*cells, self.inverse_penalties))
-        return FittedLateFusion(
+        return FittedLateLogistic(
             self.name,
             train.schema,
             seen_subjects(train, tune),
