@@ -36,7 +36,7 @@ PLAIN := ATEN_CPU_CAPABILITY=default OPENBLAS_CORETYPE=Nehalem MKL_CBWR=COMPATIB
 
 test-plain: setup
 	$(PLAIN) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/posthoc tests/ops tests/encoders \
-		tests/estimators/test_factor_posterior.py tests/estimators/test_late_fusion.py tests/conformance/test_models.py \
+		tests/estimators/test_factor_posterior.py tests/estimators/test_late_logistic.py tests/conformance/test_models.py \
 		-k "not test_models or crl or hgmf or simmlm"
 
 demo: setup
