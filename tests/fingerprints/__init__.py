@@ -1,0 +1,1 @@
+"""Which planted mechanisms a method must find, and which it cannot."""
