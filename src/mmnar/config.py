@@ -171,6 +171,26 @@ PLAIN_TRAINING: Final[Mapping[str, Any]] = {
 """What a publication means that names an optimizer and a rate: no warm-up, no schedule, no clipping, no weight decay,
 and as many epochs as it says. Part of the published settings of most methods (``ModelCard.original``)."""
 
+CAREBENCH: Final[Mapping[str, Any]] = {
+    **PLAIN_TRAINING,
+    "train.weight_decay": 1e-2,
+    "train.lr": 1e-4,
+    "train.batch_size": 16,
+    "train.max_epochs": 50,
+    "train.patience": 10,
+    "model.width": 256,
+    "model.dropout": 0.2,
+}
+"""What the CareBench benchmark trained all its models with (AdamW at its usual weight decay)."""
+
+CAREBENCH_ENCODERS: Final[Mapping[str, Any]] = {
+    "model.series.encoder": "transformer",
+    "model.image.backbone": "resnet50",
+    "model.image.channels": 3,
+    "model.image.augment": "strong",
+}
+"""Its encoders of series and films. They start from ImageNet's weights, which are a file of the user's own."""
+
 
 def parse_overrides(overrides: Iterable[str], original: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """``["train.lr=3e-4"]`` → ``{"train.lr": "3e-4"}``; ``preset=original`` expands in place, the others win over it.

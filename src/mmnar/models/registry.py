@@ -21,6 +21,7 @@ MODELS: Final[dict[str, str]] = {
     "gru-d": "mmnar.models.gru_d:GRUD",
     "gru-d-static": "mmnar.models.gru_d:GRUDStatic",
     "hgmf": "mmnar.models.hgmf:HGMF",
+    "late-fusion": "mmnar.models.late_fusion:LateFusion",
     "m3care": "mmnar.models.m3care:M3Care",
     "missmodal": "mmnar.models.missmodal:MissModal",
     "mt": "mmnar.models.mt:MT",
