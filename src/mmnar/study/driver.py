@@ -62,7 +62,7 @@ def run_study(spec: StudySpec, out: Path, engine: Engine, progress: Progress) ->
         stores = {
             (data.name, modalities): store_of(data, modalities, out / "data")
             for data in spec.data
-            for modalities in {(), *(row.modalities for row in spec.rows)}
+            for modalities in {(), *(row.modalities for row in spec.trained)}
         }
         plan_runs(spec, stores, out, {})  # every mistake in the study shows before the first hour is spent
         searches = plan_searches(spec, stores, out)

@@ -95,9 +95,9 @@ def plan_runs(spec: StudySpec, stores: Stores, out: Path, chosen: Chosen) -> Pla
     for data in spec.data if spec.rows else ():
         folds = folds_of(spec, data)
         notices += check_folds(open_store(stores[data.name, ()]), [split_of(spec, data, f) for f in folds], data.name)
-        opened = {row.modalities: open_store(stores[data.name, row.modalities]) for row in spec.rows}
+        opened = {row.modalities: open_store(stores[data.name, row.modalities]) for row in spec.trained}
         # fold by fold, so that the pace of the first one tells how long the others take
-        for fold, seed, row, setting in product(folds, spec.seeds, spec.rows, spec.settings):
+        for fold, seed, row, setting in product(folds, spec.seeds, spec.trained, spec.settings):
             own = overrides(spec, row, chosen.get((data.name, row.name), {}), spec.settings[setting])
             options = [*as_overrides(own), *split_overrides(spec, data, fold), f"seed={seed}"]
             place = (data.name, row.name, setting, fold, seed)
@@ -142,7 +142,7 @@ def plan_searches(spec: StudySpec, stores: Stores, out: Path) -> dict[tuple[str,
     jobs: dict[tuple[str, str], Job] = {}
     if spec.search is None:
         return jobs
-    for data, row in product(spec.data, spec.rows):
+    for data, row in product(spec.data, spec.trained):
         space = spec.search.of(row)
         dataset = open_store(stores[data.name, row.modalities])
         options = [*as_overrides(overrides(spec, row, {}, {})), *split_overrides(spec, data, spec.search.fold)]

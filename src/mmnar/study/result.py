@@ -39,12 +39,13 @@ from mmnar.files import write_text
 from mmnar.predictions import Predictions, commonly_asked, concat
 from mmnar.roles import Test
 from mmnar.schema import gathered
+from mmnar.study.choosing import best_of
 from mmnar.study.driver import Done, Failure
 from mmnar.study.plan import Cell, split_of
 from mmnar.study.spec import Row
 from mmnar.workflow import Run, open_run, versions
 
-FORMAT: Final = "mmnar.study/3"
+FORMAT: Final = "mmnar.study/4"
 EXACT: Final = "exact risks"
 """The row of what nothing can beat but by chance, where it is known."""
 STEPPED: Final = ("auroc", "brier")
@@ -100,6 +101,7 @@ class Table:
             several gathers is in ``gathered``.
         panel_comparisons: As ``comparisons``; ``task`` is the panel, corrected over rows and panels for each metric.
         gathered: panel of several tasks → its tasks.
+        best: row that is the best of others → question → the row chosen in each fold, with the first seed.
     """
 
     data: str
@@ -118,6 +120,7 @@ class Table:
     panels: dict[str, dict[str, PanelModel]] = field(default_factory=dict)
     panel_comparisons: tuple[Comparison, ...] = ()
     gathered: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    best: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
 
     def disclosed(self) -> Table:
         """With the digits that may be shown."""
@@ -236,7 +239,7 @@ def _failure(failure: Failure) -> tuple[str, str, str]:
 def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Table:
     spec, whole = done.spec, open_store(done.stores[data, ()])
     places = [c for c in done.plan.cells if (c.data, c.setting) == (data, setting) and not c.refusal]
-    rows = [row for row in spec.rows if (mine := _of(places, row.name)) and all(c.job in runs for c in mine)]
+    rows = [row for row in spec.trained if (mine := _of(places, row.name)) and all(c.job in runs for c in mine)]
     deciders = _deciders(done, data, whole)
     by_seed = {
         row.name: [_joined([runs[c.job] for c in _of(places, row.name, s)], row, whole, deciders) for s in spec.seeds]
@@ -244,6 +247,11 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
     }
     if not by_seed:
         return Table(data, setting, {}, (), (), {}, {}, 0, 0)
+    rows, best = [*rows], {}
+    for row in spec.rows:
+        if row.best_of and all(member in by_seed for member in row.best_of):
+            by_seed[row.name], best[row.name] = _best_of(row, by_seed, places, runs, spec.seeds)
+            rows.append(row)
     by_seed = _commonly_asked(by_seed)
     first = next(iter(by_seed.values()))[0]
     for predictions in (p for seeds in by_seed.values() for p in seeds):
@@ -269,7 +277,7 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
             for panel, tasks in {"": alone, **several}.items()
             if tasks
         },
-        {row.name: _cost([runs[c.job] for c in _of(places, row.name)]) for row in rows},
+        {row.name: _cost([runs[c.job] for c in _of(places, row.name)]) for row in rows if not row.best_of},
         len(np.unique(first.subject_id)),
         len(first),
         _by_pattern(by_seed, resampling) if spec.layout == "configurations" else {},
@@ -278,7 +286,27 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
         panels=panels.models,
         panel_comparisons=panels.comparisons,
         gathered=several,
+        best=best,
     )
+
+
+def _best_of(
+    row: Row,
+    by_seed: Mapping[str, Sequence[Predictions[Test]]],
+    places: Sequence[Cell],
+    runs: Mapping[str, Run],
+    seeds: Sequence[int],
+) -> tuple[list[Predictions[Test]], dict[str, tuple[str, ...]]]:
+    """The predictions of a row that is the best of others, seed by seed; what was chosen with the first one."""
+    found = [
+        best_of(
+            row.name,
+            {member: [runs[c.job] for c in _of(places, member, seed)] for member in row.best_of},
+            {member: by_seed[member][i] for member in row.best_of},
+        )
+        for i, seed in enumerate(seeds)
+    ]
+    return [predictions for predictions, _ in found], found[0][1]
 
 
 class _Judged(NamedTuple):

@@ -24,7 +24,7 @@ _TOP: Final = (
     *("title", "layout", "data", "rows", "settings", "folds", "seeds", "set", "deep", "search", "metrics", "controls"),
     *("resamples", "reference", "notes", "demo"),
 )
-_ROW: Final = ("model", "set", "rectified", "modalities")
+_ROW: Final = ("model", "set", "rectified", "modalities", "best_of")
 _MADE: Final = ("simulated", "planted", "carebench")
 _DATA: Final = ("store", *_MADE, "subjects", "split", "reference")
 _SEARCH: Final = ("trials", "fold", "sampler", "space", "spaces", "prune")
@@ -42,6 +42,8 @@ class Row:
         set: Overrides of its own.
         rectified: Judge the predictions after the rectifier (a row that shares all else shares the runs).
         modalities: Let the method have these alone; empty = all of them.
+        best_of: Other rows: in each fold and for each question, the one with the least log loss out of fold
+            (``study.choosing``). Such a row has no method and no runs of its own.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Row:
     set: Mapping[str, Any] = field(default_factory=dict)
     rectified: bool = False
     modalities: tuple[str, ...] = ()
+    best_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,11 @@ class StudySpec:
     def row(self, name: str) -> Row:
         return next(r for r in self.rows if r.name == name)
 
+    @property
+    def trained(self) -> tuple[Row, ...]:
+        """The rows with runs of their own."""
+        return tuple(row for row in self.rows if not row.best_of)
+
 
 def read_study(
     path: Path, *, demo: bool = False, stores: Mapping[str, str] | None = None, only: Sequence[str] = ()
@@ -231,12 +239,19 @@ def study_of(raw: Mapping[str, Any], stores: Mapping[str, str] | None = None) ->
         raise ConfigError("seeds", "at least one", "none", "correct the study")
     one_of("metrics", spec.metrics, [*METRICS, *TO_BAYES])
     one_of("controls", spec.controls, [r.name for r in rows])
+    for row in rows:
+        one_of(f"row '{row.name}', best_of", row.best_of, [r.name for r in spec.trained])
     return spec
 
 
 def _row(name: str, of: Mapping[str, Any]) -> Row:
     what = f"row '{name}'"
     known(what, of, _ROW)
+    if "best_of" in of:
+        others = words(f"{what}, best_of", of["best_of"])
+        if len(others) < 2 or len(of) > 1:
+            raise ConfigError(f"{what}, best_of", "at least two rows, and no other key", "else", "correct the study")
+        return Row(name, "", best_of=others)
     model, modalities = word(f"{what}, model", of.get("model", name)), words(what, of.get("modalities", []))
     one_of(what, [model], known_names())
     return Row(name, model, settings(f"{what}, set", of.get("set")), flag(what, of.get("rectified", False)), modalities)

@@ -76,7 +76,10 @@ def _rows(result: StudyResult) -> Block:
         settings = [f"{key} = {value}" for key, value in row["set"].items()]
         settings += [f"only {', '.join(row['modalities'])}"] if row["modalities"] else []
         settings += ["judged after the rectifier"] if row["rectified"] else []
-        body.append([named(row["name"], tag_of(result, row["name"])), Cell(row["model"], ""), _long(settings)])
+        if row["best_of"]:
+            settings = [f"in each fold the best of {', '.join(row['best_of'])}, by log loss out of fold"]
+        method = Cell(row["model"], "") if row["model"] else Cell("–", "muted")
+        body.append([named(row["name"], tag_of(result, row["name"])), method, _long(settings)])
     return table_of("Rows.", ("Row", "Method", "Of its own"), body)
 
 
@@ -103,7 +106,8 @@ def _gaps(result: StudyResult) -> Iterator[Block]:
 
 
 def chosen(result: StudyResult) -> Iterator[Block]:
-    """What each search chose."""
+    """What each search chose, and which rows were best by risks out of fold."""
+    yield from _best(result)
     if not result.chosen:
         return
     body = [
@@ -124,6 +128,18 @@ def chosen(result: StudyResult) -> Iterator[Block]:
     )
     head = ("Row", "Data", "Chosen", "Tune loss", "Trials", "Stopped early", "Seconds")
     yield table_of("Settings that the searches chose.", head, body)
+
+
+def _best(result: StudyResult) -> Iterator[Block]:
+    body = [
+        [named(row), Cell(table.data, ""), Cell(table.setting, ""), Cell(question, ""), Cell(", ".join(members), "")]
+        for table in result.tables
+        for row, questions in table.best.items()
+        for question, members in questions.items()
+    ]
+    if body:
+        caption = "Rows that were best by log loss out of fold, fold by fold (first seed); no test patient was asked."
+        yield table_of(caption, ("Row", "Data", "Setting", "Question", "Chosen"), body)
 
 
 def _short(value: Any) -> str:
