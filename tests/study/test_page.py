@@ -17,7 +17,7 @@ from mmnar.errors import StoreError
 from mmnar.evaluation.atlas import availability
 from mmnar.evaluation.embedding import Embedding
 from mmnar.evaluation.ranks import Ranks
-from mmnar.evaluation.result import Comparison, Estimate, GroupRow
+from mmnar.evaluation.result import Comparison, Estimate, GroupRow, PanelModel
 from mmnar.render.marks import critical_difference, forest
 from mmnar.render.svg import BLUE, ORANGE
 from mmnar.report.study.page import study_html, study_markdown, study_text, write_study
@@ -163,6 +163,30 @@ def comparison() -> StudyResult:
         ),
         notices=("a word to the reader",),
     )
+
+
+def test_published_figures_of_a_panel_stand_apart_from_ours() -> None:
+    made = result_of("comparison", {"crl-mmnar": 0.8, "zero-fill": 0.75})
+    panel = PanelModel({"macro_auroc": Estimate(0.7, 0.6, 0.8), "macro_auprc": Estimate(0.5, 0.4, 0.6)}, ("death",), {})
+    figure = {
+        "data": "theirs",
+        "task": "all",
+        "row": "crl-mmnar",
+        "metric": "macro_auprc",
+        "value": "0.471",
+        "spread": "",
+    }
+    table = replace(
+        made.tables[0], panels={"all": {"crl-mmnar": panel, "zero-fill": panel}}, gathered={"all": ("death",)}
+    )
+    reference = (figure, {**figure, "data": "elsewhere", "value": "0.9"})
+    tables = Tables(study_html(replace(made, tables=(table,), study={**made.study, "reference": reference})))
+    assert tables.found["all: published figures; ± over seeds of training."] == [
+        ["Row", "Mean AUPRC"],
+        ["crl-mmnar", "0.471"],
+    ]
+    plain = study_html(replace(made, tables=(table,)))
+    assert "published" not in plain
 
 
 def test_the_comparison_has_its_numbers_and_marks(comparison: StudyResult) -> None:

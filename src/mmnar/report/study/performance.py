@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from mmnar.evaluation.ranks import Ranks
-from mmnar.evaluation.result import Estimate
+from mmnar.evaluation.result import Estimate, PanelModel
 from mmnar.render import marks
 from mmnar.render.blocks import Block, Cell, Figure, Paragraph, Picture, named, table_of
 from mmnar.render.wording import ALPHA, metric_text, number, p_value, some
@@ -47,6 +47,7 @@ def _panel(result: StudyResult, table: Table, panel: str) -> Iterator[Block]:
     """A panel's own numbers, and each outcome's AUROC of the best row beside the best control."""
     rows = table.panels[panel]
     yield from panel_table(panel, rows, lambda name: named(name, tag_of(result, name)))
+    yield from _published(result, table, panel, rows)
     means = {name: of.metrics["macro_auroc"].value for name, of in rows.items()}
     ours = [name for name in means if means[name] is not None and name != EXACT]
     order = sorted(ours, key=lambda name: -(means[name] or 0.0))
@@ -58,6 +59,22 @@ def _panel(result: StudyResult, table: Table, panel: str) -> Iterator[Block]:
         return {task: table.tasks[task][name].metrics["auroc"] for task in table.gathered[panel]} if name else {}
 
     yield outcomes_picture(panel, order[0], aurocs(order[0]), control, aurocs(control))
+
+
+def _published(result: StudyResult, table: Table, panel: str, rows: Mapping[str, PanelModel]) -> Iterator[Block]:
+    """What was published of a panel of other patients, row by row."""
+    known = {at: figure for at, figure in published(result, table, panel).items() if at[0] in rows}
+    metrics = list(dict.fromkeys(metric for _, metric in known))
+    if not known:
+        return
+    body = [
+        [named(row, tag_of(result, row)), *(_cited(known.get((row, metric)), metric) for metric in metrics)]
+        for row in rows
+        if any((row, metric) in known for metric in metrics)
+    ]
+    head = ("Row", *(metric_text(metric).label for metric in metrics))
+    yield table_of(f"{panel}: published figures; ± over seeds of training.", head, body)
+    yield Paragraph(NO_TARGET, "note")
 
 
 def _how(result: StudyResult) -> str:
