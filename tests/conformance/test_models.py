@@ -24,8 +24,12 @@ from mmnar.types import Items, PatientBatch, Series, Static
 from tests.populations import MIXED, mixed_population, population
 
 NAMES = sorted(MODELS)
-LEAST = {"hgmf": {"least": 1}}
-"""What counts patients, for populations of sixty: HGMF has its types."""
+LEAST: dict[str, dict[str, object]] = {
+    "hgmf": {"least": 1},  # counts patients: it has its types
+    "lstm": {"step": 4.0},
+    "transformer": {"step": 4.0},
+}
+"""Sizes for populations of sixty."""
 
 
 def batch(n: int = 60, seed: int = 0) -> PatientBatch:

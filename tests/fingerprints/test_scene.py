@@ -30,8 +30,11 @@ EVERYTHING: Final = ("record", "film", "product", "order")
 TELLS: Final[dict[str, tuple[str, ...]]] = {
     "drfuse": ("record", "film", "order"),
     "flex-moe": EVERYTHING,
+    "late-fusion": ("record", "film", "order"),
+    "lstm": ("record", "order"),
     "m3care": EVERYTHING,
     "smil": EVERYTHING,
+    "transformer": ("record", "order"),
     "zero-fill": EVERYTHING,
 }
 """Method → outcomes that it must find; the others must stay at chance. Outcomes of a product, of the order of two
@@ -42,7 +45,10 @@ MAY: Final[dict[str, tuple[str, ...]]] = {
 }
 """Outcomes of which nothing is promised, with the reason beside."""
 
-OWN: Final[dict[str, tuple[str, ...]]] = {}
+OWN: Final[dict[str, tuple[str, ...]]] = {
+    "lstm": ("model.hours=24", "model.step=3"),
+    "transformer": ("model.hours=24", "model.step=3"),
+}
 """Settings of a method's own."""
 
 

@@ -72,17 +72,28 @@ class SeriesConfig:
     both_ways: bool = False
 
     def __post_init__(self) -> None:
-        for key in ("layers", "heads"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"model.series.{key}", "1 or more", str(getattr(self, key)), "correct it")
-        if not self.step > 0 or not self.hours > 0 or abs(self.hours / self.step - self.steps) > 1e-6:
-            fact = f"{self.hours} in steps of {self.step}"
-            raise ConfigError("model.series.hours", "a whole number of steps", fact, "correct hours or step")
+        check_steps("model.series", self.hours, self.step, self.layers, self.heads)
 
     @property
     def steps(self) -> int:
         """T."""
         return round(self.hours / self.step)
+
+
+def check_steps(where: str, hours: float, step: float, layers: int, heads: int = 1) -> None:
+    """
+    Args:
+        where: What the settings belong to, for messages.
+
+    Raises:
+        ConfigError: A number that is none of its kind, or hours that are no whole number of steps.
+    """
+    for key, number in (("layers", layers), ("heads", heads)):
+        if number < 1:
+            raise ConfigError(f"{where}.{key}", "1 or more", str(number), "correct it")
+    if not step > 0 or not hours > 0 or abs(hours / step - round(hours / step)) > 1e-6:
+        fact = f"{hours} in steps of {step}"
+        raise ConfigError(f"{where}.hours", "a whole number of steps", fact, "correct hours or step")
 
 
 IMAGE: Final = ImageConfig()

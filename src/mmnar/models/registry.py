@@ -22,6 +22,7 @@ MODELS: Final[dict[str, str]] = {
     "gru-d-static": "mmnar.models.gru_d:GRUDStatic",
     "hgmf": "mmnar.models.hgmf:HGMF",
     "late-fusion": "mmnar.models.late_fusion:LateFusion",
+    "lstm": "mmnar.models.lstm:LSTM",
     "m3care": "mmnar.models.m3care:M3Care",
     "missmodal": "mmnar.models.missmodal:MissModal",
     "mt": "mmnar.models.mt:MT",
@@ -30,6 +31,7 @@ MODELS: Final[dict[str, str]] = {
     "raindrop-static": "mmnar.models.raindrop:RaindropStatic",
     "simmlm": "mmnar.models.simmlm:SimMLM",
     "smil": "mmnar.models.smil:SMIL",
+    "transformer": "mmnar.models.transformer:Transformer",
     "zero-fill": "mmnar.models.zero_fill:ZeroFill",
 }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmnar.ops.kinds import of_kind
+from mmnar.ops.kinds import one_series, one_series_of
 from mmnar.types import Packed, PatientBatch, Series
 
 
@@ -38,17 +38,8 @@ def series_grid(batch: PatientBatch, max_steps: int) -> Grid:
         max_steps: A patient with more distinct times gets bins of one hour with each variable's last value in it, at
             the bin's end; wider bins where the hours are still too many. At least 2.
     """
-    part, columns, variables = of_kind(batch, "series"), [], 0
-    for i, spec in enumerate(part.schema.modalities):
-        content = part.modalities[spec.name]
-        assert isinstance(content, Series)
-        content = content.blank(part.present[:, i])
-        columns.append((content.patient, content.hours, content.feature + variables, content.values))
-        variables += len(spec.features)
-    patient, hours, variable, values = (torch.cat(column) for column in zip(*columns, strict=True))
-    order = torch.argsort(hours, stable=True)
-    order = order[torch.argsort(patient[order], stable=True)]
-    patient, hours, variable, values = patient[order], hours[order], variable[order], values[order]
+    series, variables = one_series(batch), len(one_series_of(batch.schema).features)
+    patient, hours, variable, values = series.patient, series.hours, series.feature, series.values
     hours = _binned(hours, patient, len(batch), max_steps)
     new = _changes(patient, hours)  # (E,) whether a row of the grid begins
     step, steps = new.cumsum(0) - 1, int(new.sum())

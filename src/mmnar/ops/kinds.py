@@ -1,11 +1,13 @@
-"""The part of a schema or batch that is of one kind of modality."""
+"""The part of a schema or batch that is of one kind of modality; all series as one."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from mmnar.schema import ModalityKind, Schema
-from mmnar.types import PatientBatch
+import torch
+
+from mmnar.schema import Feature, ModalityKind, ModalitySpec, Schema
+from mmnar.types import PatientBatch, Series
 
 
 def schema_of(schema: Schema, kind: ModalityKind) -> Schema:
@@ -30,3 +32,34 @@ def of_kind(batch: PatientBatch, kind: ModalityKind) -> PatientBatch:
         batch.rows,
         checked=True,
     )
+
+
+def one_series_of(schema: Schema) -> ModalitySpec:
+    """All series as one modality: the features of one after those of another, by names of both.
+
+    Raises:
+        SchemaError: There are none.
+    """
+    parts = schema_of(schema, "series").modalities
+    return ModalitySpec("series", tuple(Feature(f"{m.name}: {f.name}") for m in parts for f in m.features), "series")
+
+
+def one_series(batch: PatientBatch) -> Series:
+    """All series of the batch as one, in time order; nothing of a series that is absent.
+
+    Raises:
+        SchemaError: There are none.
+    """
+    part, columns, before = of_kind(batch, "series"), [], 0
+    for i, spec in enumerate(part.schema.modalities):
+        content = part.modalities[spec.name]
+        assert isinstance(content, Series)
+        content = content.blank(part.present[:, i])
+        columns.append((content.patient, content.hours, content.feature + before, content.values))
+        before += len(spec.features)
+    patient, hours, feature, values = (torch.cat(column) for column in zip(*columns, strict=True))
+    order = torch.argsort(hours, stable=True)
+    order = order[torch.argsort(patient[order], stable=True)]
+    counts = torch.bincount(patient, minlength=len(batch))
+    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return Series(offsets, hours[order], values[order], feature[order])
