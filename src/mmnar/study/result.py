@@ -20,6 +20,7 @@ from mmnar.evaluation.atlas import Atlas, availability
 from mmnar.evaluation.compare import compare, correct, same_sample
 from mmnar.evaluation.embedding import Embedding, embedding_analysis
 from mmnar.evaluation.evaluate import Panels, is_coarse, judge_panels, judged
+from mmnar.evaluation.group_gaps import GroupGaps, group_gaps
 from mmnar.evaluation.intervals import Resampling
 from mmnar.evaluation.metrics import HIGHER_IS_BETTER, METRICS
 from mmnar.evaluation.patterns import pattern_rows
@@ -39,7 +40,7 @@ from mmnar.files import write_text
 from mmnar.predictions import Predictions, commonly_asked, concat
 from mmnar.roles import Test
 from mmnar.schema import gathered
-from mmnar.study.choosing import best_of
+from mmnar.study.choosing import best_of, questions
 from mmnar.study.driver import Done, Failure
 from mmnar.study.plan import Cell, split_of
 from mmnar.study.spec import Row
@@ -101,6 +102,7 @@ class Table:
             several gathers is in ``gathered``.
         panel_comparisons: As ``comparisons``; ``task`` is the panel, corrected over rows and panels for each metric.
         gathered: panel of several tasks → its tasks.
+        gaps: row → question → attribute → gaps between its groups, where the layout asks for them.
         best: row that is the best of others → question → the row chosen in each fold, with the first seed.
     """
 
@@ -121,6 +123,7 @@ class Table:
     panel_comparisons: tuple[Comparison, ...] = ()
     gathered: dict[str, tuple[str, ...]] = field(default_factory=dict)
     best: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
+    gaps: dict[str, dict[str, dict[str, GroupGaps]]] = field(default_factory=dict)
 
     def disclosed(self) -> Table:
         """With the digits that may be shown."""
@@ -141,6 +144,10 @@ class Table:
             bayes={task: disclosed_metrics(of, False) for task, of in self.bayes.items()},
             panels={name: {r: of.disclosed() for r, of in rows.items()} for name, rows in self.panels.items()},
             panel_comparisons=tuple(disclosed_of_panel(c, self.panels) for c in self.panel_comparisons),
+            gaps={
+                row: {q: {a: gaps.disclosed() for a, gaps in of.items()} for q, of in questions.items()}
+                for row, questions in self.gaps.items()
+            },
         )
 
 
@@ -287,6 +294,7 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
         panel_comparisons=panels.comparisons,
         gathered=several,
         best=best,
+        gaps=_gaps(by_seed, resampling) if spec.layout == "gaps" else {},
     )
 
 
@@ -366,6 +374,16 @@ def _deciders(done: Done, data: str, whole: PatientDataset) -> NDArray[np.uint64
         return np.empty(0, dtype=np.uint64)
     (searched,) = (d for d in done.spec.data if d.name == data)
     return whole.fold(split_of(done.spec, searched, search.fold), "tune").subjects()
+
+
+def _gaps(
+    by_seed: Mapping[str, Sequence[Predictions[Test]]], resampling: Resampling
+) -> dict[str, dict[str, dict[str, GroupGaps]]]:
+    """The first seed's gaps between groups, question by question."""
+    return {
+        name: {q: group_gaps(first, tasks, resampling, 0) for q, tasks in questions(first).items()}
+        for name, (first, *_) in by_seed.items()
+    }
 
 
 def _by_pattern(

@@ -18,7 +18,7 @@ from mmnar.models.registry import MODELS
 from mmnar.shipped import FOLDER
 from mmnar.study.plain import a_list, flag, kind, known, mapping, one_of, parts, settings, whole, word, words
 
-Layout = Literal["comparison", "ladder", "sensitivity", "configurations", "cost", "embedding", "availability"]
+Layout = Literal["comparison", "ladder", "sensitivity", "configurations", "cost", "embedding", "availability", "gaps"]
 
 _TOP: Final = (
     *("title", "layout", "data", "rows", "settings", "folds", "seeds", "set", "deep", "search", "metrics", "controls"),

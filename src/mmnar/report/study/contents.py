@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from mmnar.render.blocks import Block, Section
 from mmnar.report.study.account import chosen, origin, what_was_run
+from mmnar.report.study.gaps import gaps
 from mmnar.report.study.layouts import availability, by_pattern, cost, embedding, sensitivity
 from mmnar.report.study.paired import against_controls, ladder
 from mmnar.report.study.performance import performance, ranks
@@ -42,6 +43,7 @@ def _parts(result: StudyResult, table: Table) -> Iterator[tuple[str, Iterator[Bl
         "ladder": ("Step by step", lambda: ladder(result, table)),
         "sensitivity": ("Sensitivity to settings", lambda: sensitivity(result, table)),
         "cost": ("Cost", lambda: cost(result, table)),
+        "gaps": ("Gaps between groups", lambda: gaps(result, table)),
         "embedding": ("What the representation knows of the pattern", lambda: embedding(table)),
     }
     if layout in first and table.tasks:
