@@ -294,6 +294,22 @@ def test_a_killed_search_goes_on(store: Path, tmp_path: Path, monkeypatch: pytes
     assert sum(t["state"] == "fail" for t in trials) == 1
 
 
+def test_a_gaussian_process_closes_in_on_the_best_value(store: Path, tmp_path: Path) -> None:
+    from mmnar.study.search import _journal, suggested
+
+    study = _journal(tmp_path / "journal.log", False, "gp")
+    space = {"x": {"low": 1.0, "high": 100.0}}
+    study.optimize(lambda trial: (suggested(trial, space)["x"] - 30) ** 2, n_trials=14)
+    assert abs(study.best_params["x"] - 30) < 2
+    spaces = {"pattern-only": {"model.strength": {"low": 1.0, "high": 100.0}}}
+    search = {"trials": 6, "sampler": "gp", "spaces": spaces}
+    run_study(spec_of(store, rows={"pattern-only": {}}, search=search, controls=[]), tmp_path / "s", Inline(), Quiet())
+    (best,) = (tmp_path / "s" / "searches").glob("*/best.json")
+    tried = [t["values"].get("model.strength") for t in json.loads(best.read_text())["trials"]]
+    assert tried[0] is None
+    assert all(1 <= value <= 100 for value in tried[1:])
+
+
 def test_a_worker_that_is_killed_is_taken_up_again(store: Path, tmp_path: Path) -> None:
     rows = {
         "zero-fill": {"set": {"train.min_steps": 1500, "model.width": 16, "train.patience": 999}},

@@ -37,7 +37,7 @@ def search(task: Mapping[str, Any], folder: Path) -> None:
         RequirementError: The extra ``study`` is not installed.
         TrainingError: No trial could be finished.
     """
-    study = _journal(folder / "journal.log", bool(task["prune"]))
+    study = _journal(folder / "journal.log", bool(task["prune"]), task["sampler"])
     base, _ = resolve_run(task["model"], task["overrides"])
     data = open_store(task["store"])
     split = Split(**to_plain(base.split))
@@ -57,7 +57,7 @@ def search(task: Mapping[str, Any], folder: Path) -> None:
             trial.set_user_attr("impossible", True)  # it is a finding, so it counts
             raise
 
-    trials = task["trials"] if task["sampler"] == "tpe" else min(task["trials"], 1 + len(grid(task["space"])))
+    trials = min(task["trials"], 1 + len(grid(task["space"]))) if task["sampler"] == "grid" else task["trials"]
     study.optimize(objective, n_trials=max(0, trials - len(_counted(study))), catch=(TrainingError,))
     complete = [t for t in study.get_trials() if t.state.name == "COMPLETE"]
     if not complete:
@@ -66,7 +66,7 @@ def search(task: Mapping[str, Any], folder: Path) -> None:
     write_sealed(folder / "best.json", _record(best, study.get_trials()))
 
 
-def _journal(path: Path, prune: bool) -> Any:
+def _journal(path: Path, prune: bool, sampler: str) -> Any:
     """The Optuna study kept in a file, new or as it was left; a trial that was cut off has failed.
 
     Raises:
@@ -89,7 +89,8 @@ def _journal(path: Path, prune: bool) -> Any:
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     # seeded by how many there are, so that a search that goes on does not repeat itself
-    study.sampler = optuna.samplers.TPESampler(seed=len(_counted(study)), n_startup_trials=4)
+    kind = optuna.samplers.GPSampler if sampler == "gp" else optuna.samplers.TPESampler
+    study.sampler = kind(seed=len(_counted(study)), n_startup_trials=4)
     return study
 
 

@@ -87,7 +87,7 @@ class Search:
     Args:
         trials: Per row and data set, the defaults included; the same for every row.
         fold: Of the split.
-        sampler: ``tpe`` or ``grid``.
+        sampler: ``tpe``, ``gp`` (a Gaussian process) or ``grid``.
         space: Keys that every deep row searches: a list of values, or ``{low, high, log}``.
         spaces: Row → keys of its own.
         prune: Stop a trial whose tune loss is above the median of the earlier ones at its epoch.
@@ -95,7 +95,7 @@ class Search:
 
     trials: int
     fold: int = 0
-    sampler: Literal["tpe", "grid"] = "tpe"
+    sampler: Literal["tpe", "gp", "grid"] = "tpe"
     space: Mapping[str, Any] = field(default_factory=dict)
     spaces: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     prune: bool = True
@@ -297,7 +297,7 @@ def _data(name: str, of: Mapping[str, Any], stores: Mapping[str, str]) -> Data:
 def _search(raw: Mapping[str, Any], rows: Sequence[str]) -> Search:
     known("search", raw, _SEARCH)
     sampler = word("search.sampler", raw.get("sampler", "tpe"))
-    one_of("search.sampler", [sampler], ("tpe", "grid"))
+    one_of("search.sampler", [sampler], ("tpe", "gp", "grid"))
     search = Search(
         trials=whole("search.trials", raw.get("trials", 0), 1),
         fold=whole("search.fold", raw.get("fold", 0), 0),
@@ -319,7 +319,7 @@ def _can_be_sampled(key: str, values: Any, sampler: str) -> None:
         known(f"search of '{key}'", values, _RANGE)
         low, high = values.get("low"), values.get("high")
         numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (low, high))
-        if numbers and low < high and (not values.get("log") or low > 0) and sampler == "tpe":  # type: ignore[operator]
+        if numbers and low < high and (not values.get("log") or low > 0) and sampler != "grid":  # type: ignore[operator]
             return
         expected = "a list of values" if sampler == "grid" else "numbers low < high (low > 0 where log)"
     elif isinstance(values, list) and values:
