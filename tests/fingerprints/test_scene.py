@@ -35,6 +35,7 @@ TELLS: Final[dict[str, tuple[str, ...]]] = {
     "m3care": EVERYTHING,
     "smil": EVERYTHING,
     "transformer": ("record", "order"),
+    "utde": EVERYTHING,
     "zero-fill": EVERYTHING,
 }
 """Method → outcomes that it must find; the others must stay at chance. Outcomes of a product, of the order of two
@@ -48,6 +49,7 @@ MAY: Final[dict[str, tuple[str, ...]]] = {
 OWN: Final[dict[str, tuple[str, ...]]] = {
     "lstm": ("model.hours=24", "model.step=3"),
     "transformer": ("model.hours=24", "model.step=3"),
+    "utde": ("model.hours=24", "model.step=3"),
 }
 """Settings of a method's own."""
 

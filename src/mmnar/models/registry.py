@@ -32,6 +32,7 @@ MODELS: Final[dict[str, str]] = {
     "simmlm": "mmnar.models.simmlm:SimMLM",
     "smil": "mmnar.models.smil:SMIL",
     "transformer": "mmnar.models.transformer:Transformer",
+    "utde": "mmnar.models.utde:UTDE",
     "zero-fill": "mmnar.models.zero_fill:ZeroFill",
 }
 

@@ -38,15 +38,19 @@ def series_grid(batch: PatientBatch, max_steps: int) -> Grid:
         max_steps: A patient with more distinct times gets bins of one hour with each variable's last value in it, at
             the bin's end; wider bins where the hours are still too many. At least 2.
     """
-    series, variables = one_series(batch), len(one_series_of(batch.schema).features)
-    patient, hours, variable, values = series.patient, series.hours, series.feature, series.values
-    hours = _binned(hours, patient, len(batch), max_steps)
+    return content_grid(one_series(batch), len(one_series_of(batch.schema).features), max_steps)
+
+
+def content_grid(content: Series, features: int, max_steps: int) -> Grid:
+    """One series on a grid per patient, with V = ``features``; otherwise as ``series_grid``."""
+    patient, values, b = content.patient, content.values, len(content)
+    hours = _binned(content.hours, patient, b, max_steps)
     new = _changes(patient, hours)  # (E,) whether a row of the grid begins
     step, steps = new.cumsum(0) - 1, int(new.sum())
     place = torch.arange(len(values), device=values.device)
-    last = torch.full((steps * variables,), -1, device=values.device)
-    last = last.scatter_reduce(0, step * variables + variable, place, "amax").view(steps, variables)
-    counts = torch.bincount(patient[new], minlength=len(batch))
+    last = torch.full((steps * features,), -1, device=values.device)
+    last = last.scatter_reduce(0, step * features + content.feature, place, "amax").view(steps, features)
+    counts = torch.bincount(patient[new], minlength=b)
     return Grid(
         offsets=torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
         hours=hours[new],

@@ -8,6 +8,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from mmnar.types import Packed
+
 PERIODS_HOURS: Final = (1.0, 4.0, 12.0, 24.0, 72.0, 240.0)
 TIME_WIDTH: Final = 2 + 2 * len(PERIODS_HOURS)
 SUMMARIES: Final = ("first", "last", "min", "max", "mean", "spread", "count")
@@ -28,6 +30,24 @@ def segment_softmax(scores: Tensor, patient: Tensor, patients: int) -> Tensor:
     highest = scores.new_full((patients, scores.shape[1]), -math.inf).scatter_reduce(0, index, scores, "amax")
     weights = torch.exp(scores - highest.detach()[patient])
     return weights / segment_sum(weights, patient, patients)[patient]
+
+
+def padded(items: Tensor, content: Packed) -> Tensor:
+    """(E, …) items of ``content`` → (B, L, …), each patient's first, zeros behind; L is the most that one has, or 1."""
+    counts = content.counts
+    place = torch.arange(len(items), device=items.device) - content.offsets[:-1][content.patient]
+    out = items.new_zeros(len(content), _longest(counts), *items.shape[1:])
+    return out.index_put((content.patient, place), items)
+
+
+def held(content: Packed) -> Tensor:
+    """(B, L) bool: which places of ``padded`` hold an item; told by the counts, whatever the items are."""
+    counts = content.counts
+    return torch.arange(_longest(counts), device=counts.device) < counts[:, None]
+
+
+def _longest(counts: Tensor) -> int:
+    return max(1, int(counts.max())) if len(counts) else 1
 
 
 class AttentionPool(nn.Module):
