@@ -183,13 +183,15 @@ CAREBENCH: Final[Mapping[str, Any]] = {
 }
 """What the CareBench benchmark trained all its models with (AdamW at its usual weight decay)."""
 
-CAREBENCH_ENCODERS: Final[Mapping[str, Any]] = {
-    "model.series.encoder": "transformer",
+CAREBENCH_IMAGE: Final[Mapping[str, Any]] = {
     "model.image.backbone": "resnet50",
     "model.image.channels": 3,
     "model.image.augment": "strong",
 }
-"""Its encoders of series and films. They start from ImageNet's weights, which are a file of the user's own."""
+"""Its encoder of films. There it starts from ImageNet's weights, which here are a file of the user's own."""
+
+CAREBENCH_ENCODERS: Final[Mapping[str, Any]] = {"model.series.encoder": "transformer", **CAREBENCH_IMAGE}
+"""Its encoders of series and films, where a method does not say otherwise."""
 
 
 def parse_overrides(overrides: Iterable[str], original: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -27,6 +27,7 @@ NAMES = sorted(MODELS)
 LEAST: dict[str, dict[str, object]] = {
     "hgmf": {"least": 1},  # counts patients: it has its types
     "lstm": {"step": 4.0},
+    "resnet": {"image": ImageConfig("tiny")},
     "transformer": {"step": 4.0},
 }
 """Sizes for populations of sixty."""
@@ -64,9 +65,14 @@ def seen(name: str, data: PatientBatch, seed: int = 0, **changes: object) -> Mod
 
 
 def small(name: str, n: int = 60) -> PatientBatch:
-    """Static modalities, and a series where the method needs one."""
-    b = batch(n)
-    return b if model_class(name).card.refuses(b.schema) is None else only(mixed(n), ("vitals", "labs", "course"))
+    """Static modalities, and others where the method needs them, of patients who have those."""
+    b, card = batch(n), model_class(name).card
+    if card.refuses(b.schema) is None:
+        return b
+    b = mixed(4 * n)
+    needed = tuple(spec.name for spec in b.schema.modalities if spec.kind in card.needs)
+    b = only(b, ("vitals", "labs", *needed))
+    return b.take(b.present[:, 2:].all(1).nonzero().squeeze(1)[:n])
 
 
 def only(b: PatientBatch, names: tuple[str, ...]) -> PatientBatch:

@@ -33,6 +33,7 @@ TELLS: Final[dict[str, tuple[str, ...]]] = {
     "late-fusion": ("record", "film", "order"),
     "lstm": ("record", "order"),
     "m3care": EVERYTHING,
+    "resnet": ("film",),
     "smil": EVERYTHING,
     "transformer": ("record", "order"),
     "utde": EVERYTHING,

@@ -29,6 +29,7 @@ MODELS: Final[dict[str, str]] = {
     "muse-plus": "mmnar.models.muse:MUSE",
     "raindrop": "mmnar.models.raindrop:Raindrop",
     "raindrop-static": "mmnar.models.raindrop:RaindropStatic",
+    "resnet": "mmnar.models.resnet:ResNet",
     "simmlm": "mmnar.models.simmlm:SimMLM",
     "smil": "mmnar.models.smil:SMIL",
     "transformer": "mmnar.models.transformer:Transformer",
