@@ -14,6 +14,7 @@ from mmnar.dataset.preprocess import Preprocessor
 from mmnar.encoders.image import ImageEncoder
 from mmnar.encoders.series import LSTMEncoder, SeriesEncoder, TransformerEncoder
 from mmnar.encoders.settings import ImageConfig, SeriesConfig
+from mmnar.encoders.stream import SeriesStream
 from mmnar.models.base import Model
 from mmnar.models.registry import MODELS, model_class
 from mmnar.ops.losses import masked_label_loss, mean_label_loss
@@ -50,6 +51,11 @@ def build(name: str, seed: int = 0, schema: Schema = MIXED, **changes: object) -
     torch.manual_seed(seed)
     kind = model_class(name)
     return kind(schema, kind.Config(width=32, **LEAST.get(name, {}) | changes))
+
+
+def tiny(name: str) -> dict[str, object]:
+    """The smallest image network, where the method has one."""
+    return {"image": ImageConfig("tiny")} if hasattr(model_class(name).Config(), "image") else {}
 
 
 def seen(name: str, data: PatientBatch, seed: int = 0, **changes: object) -> Model:
@@ -211,12 +217,12 @@ def test_what_is_asked_of_the_image_encoder_is_used_and_each_image_is_encoded_on
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_asked_of_the_series_encoder_is_used(name: str) -> None:
     b = mixed()
-    if not any(isinstance(m, SeriesEncoder) for m in seen(name, b).modules()):  # the series is its own substance
+    if not any(isinstance(m, SeriesEncoder | SeriesStream) for m in seen(name, b).modules()):  # it is its substance
         assert not hasattr(model_class(name).Config(), "series")
         return
     for kind, encoder in (("lstm", LSTMEncoder), ("transformer", TransformerEncoder)):
         model = seen(name, b, series=SeriesConfig(kind, hours=12.0), dropout=0.0)  # type: ignore[arg-type]
-        (one,) = (m for m in model.modules() if isinstance(m, encoder))
+        (one,) = (m for m in model.modules() if isinstance(m, (encoder, SeriesStream)))
         assert one.steps.config.hours == 12
         together = model(b).logits
         alone = torch.cat([model(b.take(torch.tensor([i]))).logits for i in range(6)])
@@ -294,7 +300,7 @@ def test_same_seed_same_bits(name: str) -> None:
     b = small(name, 120)
     states = []
     for _ in range(2):
-        model = build(name, schema=b.schema)
+        model = build(name, schema=b.schema, **tiny(name))
         train(model, b, b, TrainConfig(min_steps=0, max_epochs=2, batch_size=32), 3, Silent())
         states.append(model.state_dict())
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
@@ -303,7 +309,7 @@ def test_same_seed_same_bits(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_overfits_32_patients(name: str) -> None:
     b = small(name).take(torch.arange(32))
-    model = build(name, schema=b.schema, dropout=0.0)
+    model = build(name, schema=b.schema, dropout=0.0, **tiny(name))
     config = TrainConfig(min_steps=0, max_epochs=150, batch_size=32, patience=150, lr=3e-3, weight_decay=0.0)
     history = train(model, b, b, config, 0, Silent())
     rate = (b.labels * b.label_mask).sum(0) / b.label_mask.sum(0)

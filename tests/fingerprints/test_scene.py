@@ -28,6 +28,7 @@ CHANCE: Final = 0.2
 
 EVERYTHING: Final = ("record", "film", "product", "order")
 TELLS: Final[dict[str, tuple[str, ...]]] = {
+    "daft": EVERYTHING,
     "drfuse": ("record", "film", "order"),
     "flex-moe": EVERYTHING,
     "late-fusion": ("record", "film", "order"),

@@ -223,9 +223,10 @@ def test_stages_can_be_entered_and_left() -> None:
     for number, x in enumerate(maps, start=1):
         assert torch.equal(encoder.from_stage(number, x), encoder.vectors(images))
     assert torch.equal(encoder.resnet.stage(3, maps[1]), maps[2])
+    assert torch.equal(encoder.resnet.stage(1, encoder.stem(images)), maps[0])
     half = encoder.from_stage(2, maps[1] / 2)
     assert not torch.allclose(half, encoder.vectors(images))
-    for wrong in (encoder.stages, encoder.vectors):
+    for wrong in (encoder.stages, encoder.stem, encoder.vectors):
         with pytest.raises(SchemaError):
             wrong(_images(2, 32))
     dense = ImageEncoder(32, 4, config=ImageConfig("densenet121"))

@@ -103,6 +103,15 @@ class ImageEncoder(nn.Module):
         self._check(images)
         return self.resnet.stages(self.inputs(images))
 
+    def stem(self, images: Tensor) -> Tensor:
+        """(E, side, side) → the maps that stage 1 is given: from here on ``resnet.stage`` walks, map by map.
+
+        Raises:
+            ConfigError, SchemaError: See ``stages``.
+        """
+        self._check(images)
+        return self.resnet.stem(self.inputs(images))
+
     def from_stage(self, number: int, x: Tensor) -> Tensor:
         """(E, D): the images' vectors if stage ``number`` (1 to 4) had given the maps ``x``."""
         return self.resnet.from_stage(number, x)

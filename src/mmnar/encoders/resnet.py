@@ -48,10 +48,14 @@ class ResNet(nn.Module):
         inputs: Channels of an image.
         width: Of the result.
         norm: Makes the normalisation that follows each convolution.
+
+    Attributes:
+        channels: Of the maps of the four stages.
     """
 
     def __init__(self, design: Design, inputs: int, width: int, norm: NormOf) -> None:
         super().__init__()
+        self.channels = design.channels
         self.conv1 = nn.Conv2d(inputs, design.planes[0], 7, stride=2, padding=3, bias=False)
         self.bn1 = norm(design.planes[0])
         before = (design.planes[0], *design.channels[:3])
@@ -70,10 +74,14 @@ class ResNet(nn.Module):
 
     def stages(self, images: Tensor) -> list[Tensor]:
         """The maps that the four stages give: sides of a quarter, an eighth, a sixteenth and a thirty-second."""
-        maps = [self.stage(1, F.max_pool2d(F.relu(self.bn1(self.conv1(images))), 3, stride=2, padding=1))]
+        maps = [self.stage(1, self.stem(images))]
         for number in (2, 3, 4):
             maps.append(self.stage(number, maps[-1]))
         return maps
+
+    def stem(self, images: Tensor) -> Tensor:
+        """The map that stage 1 is given, its side a quarter of the images'."""
+        return F.max_pool2d(F.relu(self.bn1(self.conv1(images))), 3, stride=2, padding=1)
 
     def stage(self, number: int, x: Tensor) -> Tensor:
         """What stage 1, 2, 3 or 4 makes of the map of the one before."""

@@ -96,5 +96,16 @@ def check_steps(where: str, hours: float, step: float, layers: int, heads: int =
         raise ConfigError(f"{where}.hours", "a whole number of steps", fact, "correct hours or step")
 
 
+def check_stages(stages: tuple[int, ...]) -> None:
+    """The stages of a ResNet at which a method acts: some of 1 to 4, in order.
+
+    Raises:
+        ConfigError: They are something else.
+    """
+    if not stages or not set(stages) <= {1, 2, 3, 4} or list(stages) != sorted(set(stages)):
+        given = ",".join(map(str, stages)) or "nothing"
+        raise ConfigError("model.stages", "some of 1,2,3,4, in this order", given, "correct it")
+
+
 IMAGE: Final = ImageConfig()
 SERIES: Final = SeriesConfig()

@@ -14,6 +14,7 @@ MODELS: Final[dict[str, str]] = {
     "cm-ae": "mmnar.models.cm_ae:CMAE",
     "com": "mmnar.models.com:COM",
     "crl-mmnar": "mmnar.models.crl_mmnar:CRLMMNAR",
+    "daft": "mmnar.models.daft:DAFT",
     "drfuse": "mmnar.models.drfuse:DrFuse",
     "flex-moe": "mmnar.models.flex_moe:FlexMoE",
     "flexgen-ehr": "mmnar.models.flexgen_ehr:FlexGenEHR",
