@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mmnar.config import RunConfig, TrainConfig, keys_of, override, parse_overrides
 from mmnar.errors import ConfigError, nearest
-from mmnar.models.registry import MODELS
+from mmnar.models.registry import MODELS, brought, target_of
 
 if TYPE_CHECKING:
     from mmnar.estimators.base import Estimator
@@ -37,13 +37,23 @@ def model_names() -> tuple[str, ...]:
 
 
 def known_names() -> tuple[str, ...]:
-    """All registered names: these, and those that run by weights of the user's own."""
-    return (*model_names(), *OWN_WEIGHTS)
+    """All registered names: these, those that other packages bring, and those that run by weights of the user's own."""
+    return (*model_names(), *brought(), *OWN_WEIGHTS)
 
 
 def is_trained(name: str) -> bool:
     """Whether ``train.…`` keys tell: it is a network, or may hold one."""
     return name not in TABULAR and name not in OWN_WEIGHTS
+
+
+def is_network(name: str) -> bool:
+    """Whether it is a deep method by itself: of the registry, of another package, or a class by its place."""
+    return is_trained(name) and name != STACK
+
+
+def method_target(name: str) -> str:
+    """ "module:attribute" of a method, deep or not."""
+    return (TABULAR | OWN_WEIGHTS).get(name) or target_of(name)
 
 
 def estimator(name: str, *overrides: str, ensemble: int = 1) -> Estimator:
@@ -83,7 +93,7 @@ def _base(name: str, model: Mapping[str, Any], train: TrainConfig) -> Estimator:
             if member in OWN_WEIGHTS:
                 raise ConfigError("model.members", "methods that need no file of weights", member, "leave it out")
         return Stack({member: _base(member, {}, train) for member in config.members}, config.spread)
-    if name in MODELS:
+    if is_network(name):
         from mmnar.estimators.fusion import FusionEstimator
         from mmnar.models.registry import model_class
 
@@ -93,19 +103,19 @@ def _base(name: str, model: Mapping[str, Any], train: TrainConfig) -> Estimator:
 
 
 def check_name(name: str) -> None:
-    """Refuse a model that is not registered; no method is imported for it.
+    """Refuse a model that is neither registered nor the place of a class; no method is imported for it.
 
     Raises:
         ConfigError: An unknown name; the nearest one is offered.
     """
-    if name not in known_names():
+    if ":" not in name and name not in known_names():
         raise ConfigError(f"model '{name}'", "a registered model", "an unknown name", nearest(name, known_names()))
 
 
 def defaults(name: str) -> Any:
     """The method's own configuration as it stands: its ``Config``, or a recipe that is its own configuration."""
     check_name(name)
-    if name in MODELS:
+    if is_network(name):
         from mmnar.models.registry import model_class
 
         return model_class(name).Config()
@@ -161,7 +171,7 @@ def _original(name: str) -> Mapping[str, Any]:
     """
     from mmnar.models.registry import model_class
 
-    settings = model_class(name).card.original if name in MODELS else {}
+    settings = model_class(name).card.original if is_network(name) else {}
     if not settings:
         known = ", ".join(other for other in MODELS if model_class(other).card.original)
         raise ConfigError(

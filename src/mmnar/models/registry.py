@@ -1,8 +1,14 @@
-"""Deep methods by name, imported on demand. One literal line each; a test asserts that it agrees with the folder."""
+"""Deep methods by name, imported on demand. One literal line each; a test asserts that it agrees with the folder.
+
+Other packages bring theirs as entry points of the group ``mmnar.models`` (name = "module:Class"), and a class can be
+named as it is: ``module:Class``.
+"""
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
 
 from mmnar.errors import ConfigError, nearest
@@ -39,14 +45,52 @@ MODELS: Final[dict[str, str]] = {
 }
 
 
-def model_class(name: str) -> type[Model]:
-    """The class registered under ``name``.
+GROUP: Final = "mmnar.models"
+"""Entry points by which other packages bring methods."""
+
+
+@cache
+def brought() -> dict[str, str]:
+    """Name → "module:Class" of the methods of other packages.
+
+    Raises:
+        ConfigError: Two methods of one name.
+    """
+    found: dict[str, str] = {}
+    for point in entry_points(group=GROUP):
+        if point.name in MODELS or found.get(point.name, point.value) != point.value:
+            raise ConfigError(f"model '{point.name}'", "one method of a name", f"also {point.value}", "rename it")
+        found[point.name] = point.value
+    return found
+
+
+def target_of(name: str) -> str:
+    """ "module:Class" of a method.
 
     Raises:
         ConfigError: No such model; the nearest name is offered.
     """
-    if name not in MODELS:
-        raise ConfigError(f"model '{name}'", "a registered model", "an unknown name", nearest(name, MODELS))
-    module, attribute = MODELS[name].split(":")
-    found: type[Model] = getattr(import_module(module), attribute)
+    if ":" in name:
+        return name
+    known = {**MODELS, **brought()}
+    if name not in known:
+        raise ConfigError(f"model '{name}'", "a registered model", "an unknown name", nearest(name, known))
+    return known[name]
+
+
+def model_class(name: str) -> type[Model]:
+    """The class registered under ``name``, or of that place (``module:Class``).
+
+    Raises:
+        ConfigError: No such model, or it is none.
+    """
+    from mmnar.models.base import Model
+
+    module, _, attribute = target_of(name).partition(":")
+    try:
+        found = getattr(import_module(module), attribute, None)
+    except ImportError as error:
+        raise ConfigError(f"model '{name}'", "a module that can be imported", str(error), "install it") from None
+    if not (isinstance(found, type) and issubclass(found, Model)):
+        raise ConfigError(f"model '{name}'", "a subclass of mmnar.models.base.Model", "something else", "correct it")
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from mmnar.config import RunConfig, meanings
 
@@ -22,6 +22,10 @@ def card_text(name: str, card: Mapping[str, Any]) -> str:
     """
     lines = [f"{name}: {card['title']}", card["paper"], f"Absent modalities: {card['missing']}", *_facts(card)]
     return "\n".join([*lines, *(f"  - {deviation}" for deviation in card["deviations"])])
+
+
+UNSAID: Final = "(its configuration does not say)"
+"""Of a method of another package whose docstring has no such line."""
 
 
 def settings_text(own: Any, deep: bool) -> str:
@@ -44,16 +48,16 @@ def _settings(config: Any, where: str) -> Iterator[tuple[str, str, str]]:
     """(key, default, meaning) of each key of a (nested) dataclass."""
     said, hints = meanings(type(config)), get_type_hints(type(config))
     for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
+        value, meaning = getattr(config, f.name), said.get(f.name, UNSAID).replace("``", "")
         if dataclasses.is_dataclass(value):
             yield from _settings(value, f"{where}{f.name}.")
             continue
         if isinstance(value, dict):
             for name, item in value.items():
-                yield f"{where}{f.name}.{name}", _word(item), said[f.name].replace("``", "")
+                yield f"{where}{f.name}.{name}", _word(item), meaning
             continue
         choices = f" One of: {', '.join(get_args(hints[f.name]))}." if get_origin(hints[f.name]) is Literal else ""
-        yield f"{where}{f.name}", _word(value), said[f.name].replace("``", "") + choices
+        yield f"{where}{f.name}", _word(value), meaning + choices
 
 
 def _word(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +26,8 @@ _LISTS: Final = ("mmnar.models.registry",)
 def code_fingerprint(*targets: str) -> str:
     """Hash of every module of this package that the numbers of ``targets`` can depend on, 12 hex digits.
 
-    Modules are followed from import to import. Comments, docstrings, layout and other methods' files do not count.
+    Modules are followed from import to import, in this package and, from a method of another one, in that. Comments,
+    docstrings, layout and other methods' files do not count.
 
     Args:
         targets: ``"module"`` or ``"module:attribute"`` of a method, or of each member of a stack.
@@ -35,14 +37,14 @@ def code_fingerprint(*targets: str) -> str:
     """
     digest = hashlib.sha256()
     modules = [target.split(":")[0] for target in targets]
-    deep = _DEEP if any(module.startswith("mmnar.models.") for module in modules) else ()
+    deep = _DEEP if any(module.startswith("mmnar.models.") or _top(module) != "mmnar" for module in modules) else ()
     for name in sorted(reached((*modules, *_ALWAYS, *deep))):
         digest.update(f"{name}\n{_meaning(name)}\n".encode())
     return digest.hexdigest()[:12]
 
 
 def reached(roots: tuple[str, ...]) -> set[str]:
-    """The modules of this package that the roots import, directly or not, themselves included."""
+    """The modules of this package, and of the roots' own, that these import, directly or not, themselves included."""
     found: set[str] = set()
     waiting = list(roots)
     while waiting:
@@ -55,14 +57,29 @@ def reached(roots: tuple[str, ...]) -> set[str]:
 
 @lru_cache(maxsize=1024)
 def _imports(name: str) -> tuple[str, ...]:
-    """Modules of this package that a module imports anywhere in it."""
+    """Modules of this package, or of its own, that a module imports anywhere in it."""
     names: list[str] = []
     for node in ast.walk(_tree(name)):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mmnar"):
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        if isinstance(node, ast.ImportFrom):
+            module = _absolute(name, node)
+            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names if alias.name.startswith("mmnar.")]
-    return tuple(n for n in names if n != "mmnar")
+            names += [alias.name for alias in node.names]
+    return tuple(n for n in names if n != "mmnar" and _top(n) in ("mmnar", _top(name)))
+
+
+def _absolute(name: str, node: ast.ImportFrom) -> str:
+    """What ``from … import`` names in module ``name``."""
+    if not node.level:
+        return node.module or ""
+    file = _file(name)
+    package = name.split(".") if file is not None and file.name == "__init__.py" else name.split(".")[:-1]
+    above = package[: len(package) - node.level + 1]
+    return ".".join([*above, *([node.module] if node.module else [])])
+
+
+def _top(name: str) -> str:
+    return name.split(".")[0]
 
 
 @lru_cache(maxsize=1024)
@@ -84,9 +101,20 @@ def _tree(name: str) -> ast.Module:
 
 
 def _file(name: str) -> Path | None:
-    """Where a module of this package lies, or None if there is none of that name."""
+    """Where a module lies, or None if there is none of that name."""
+    if _top(name) != "mmnar":
+        return _file_elsewhere(name)
     path = _ROOT.joinpath(*name.split(".")[1:])
     for file in (path.with_suffix(".py"), path / "__init__.py"):
         if file.is_file():
             return file
     return None
+
+
+def _file_elsewhere(name: str) -> Path | None:
+    try:
+        found = find_spec(name)
+    except ModuleNotFoundError:  # a name in a module is none
+        return None
+    file = Path(found.origin) if found and found.origin else None
+    return file if file is not None and file.suffix == ".py" else None

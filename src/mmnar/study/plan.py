@@ -15,16 +15,15 @@ from mmnar.config import RunConfig, keys_of, override, to_plain
 from mmnar.dataset.store import PatientDataset, open_store
 from mmnar.encoders.settings import IMAGE, SERIES
 from mmnar.estimators.registry import (
-    OWN_WEIGHTS,
     STACK,
-    TABULAR,
     build_estimator,
     defaults,
+    is_network,
     is_trained,
+    method_target,
     model_settings,
     resolve_run,
 )
-from mmnar.models.registry import MODELS
 from mmnar.study.code import code_fingerprint
 from mmnar.study.data import check_folds
 from mmnar.study.spec import Data, Row, StudySpec
@@ -164,7 +163,7 @@ def plan_searches(spec: StudySpec, stores: Stores, out: Path) -> dict[tuple[str,
 def overrides(spec: StudySpec, row: Row, chosen: Mapping[str, Any], setting: Mapping[str, Any]) -> dict[str, Any]:
     """Later ones win: the study's, deep methods', the row's, what the search chose, the setting's. What is said of all
     rows and is a matter of the training loop or of a shared encoder tells only where there is one."""
-    deep = _telling(row, spec.deep) if row.model in MODELS else {}
+    deep = _telling(row, spec.deep) if is_network(row.model) else {}
     return {**_telling(row, spec.set), **deep, **row.set, **chosen, **_telling(row, setting)}
 
 
@@ -205,7 +204,7 @@ def as_overrides(settings: Mapping[str, Any]) -> list[str]:
 def targets_of(model: str, settings: Mapping[str, Any]) -> list[str]:
     """The modules behind a registry name: one, or those of a stack's members."""
     names = settings["members"] if model == STACK else [model]
-    return [(MODELS | TABULAR | OWN_WEIGHTS)[name] for name in names]
+    return [method_target(name) for name in names]
 
 
 def hash_of(identity: Mapping[str, Any]) -> str:

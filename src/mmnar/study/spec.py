@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from mmnar.errors import ConfigError
-from mmnar.estimators.registry import known_names
+from mmnar.estimators.registry import is_network, known_names
 from mmnar.evaluation.metrics import METRICS
 from mmnar.evaluation.simulated import TO_BAYES
 from mmnar.files import read_yaml
-from mmnar.models.registry import MODELS
 from mmnar.shipped import FOLDER
 from mmnar.study.plain import a_list, flag, kind, known, mapping, one_of, parts, settings, whole, word, words
 
@@ -102,7 +101,7 @@ class Search:
 
     def of(self, row: Row) -> dict[str, Any]:
         """The keys that a row searches."""
-        return {**(self.space if row.model in MODELS else {}), **self.spaces.get(row.name, {})}
+        return {**(self.space if is_network(row.model) else {}), **self.spaces.get(row.name, {})}
 
 
 @dataclass(frozen=True)
@@ -253,7 +252,7 @@ def _row(name: str, of: Mapping[str, Any]) -> Row:
             raise ConfigError(f"{what}, best_of", "at least two rows, and no other key", "else", "correct the study")
         return Row(name, "", best_of=others)
     model, modalities = word(f"{what}, model", of.get("model", name)), words(what, of.get("modalities", []))
-    one_of(what, [model], known_names())
+    one_of(what, [model] if ":" not in model else [], known_names())  # module:Class is looked for when it is planned
     return Row(name, model, settings(f"{what}, set", of.get("set")), flag(what, of.get("rectified", False)), modalities)
 
 

@@ -19,12 +19,11 @@ from mmnar.dataset.store import Fold, PatientDataset, open_store
 from mmnar.errors import LeakageError, StoreError
 from mmnar.estimators.base import Estimator, Predictor
 from mmnar.estimators.cross import cross_fit, learnable
-from mmnar.estimators.registry import build_estimator, model_settings, resolve_run
+from mmnar.estimators.registry import build_estimator, is_network, model_settings, resolve_run
 from mmnar.estimators.stack import StackPredictor
 from mmnar.estimators.storage import fit_or_load, save_predictor
 from mmnar.files import read_sealed, sha256_of, sweep, write_sealed, write_text
 from mmnar.lock import alone, contents
-from mmnar.models.registry import MODELS
 from mmnar.posthoc.base import Correction, corrected_out_of_fold
 from mmnar.posthoc.platt import Platt
 from mmnar.posthoc.rectify import LatticeRectifier, ThresholdRectifier
@@ -78,7 +77,7 @@ def train_run(
             return run
         clock = Clock(out / WORK / "spent.json", monitor or Silent())
         recorder = Recorder(clock)
-        proper = model not in MODELS or config.train.label_loss == "bce"
+        proper = not is_network(model) or config.train.label_loss == "bce"
         cost = _fit(recipe, config, data, split, out, recorder, clock, proper)
         _write_json(out / "history.json", recorder.history)
         if "recipe" in data.manifest:

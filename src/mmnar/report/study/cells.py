@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from mmnar.estimators.registry import is_network
 from mmnar.evaluation.result import Comparison, Estimate
-from mmnar.models.registry import MODELS
 from mmnar.render.blocks import Cell, Kind
 from mmnar.render.cells import refused_cell, value_cell
 from mmnar.render.wording import ALPHA, favours_model, interval, metric_text, number, p_value, some, survives
@@ -69,7 +69,7 @@ def tag_of(result: StudyResult, row: str) -> str:
 
 
 def is_deep(result: StudyResult, row: str) -> bool:
-    return any(r["name"] == row and r["model"] in MODELS for r in result.study["rows"])
+    return any(r["name"] == row and r["model"] and is_network(r["model"]) for r in result.study["rows"])
 
 
 def published(result: StudyResult, table: Table, task: str) -> dict[tuple[str, str], Mapping[str, Any]]:
