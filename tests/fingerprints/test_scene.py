@@ -35,6 +35,7 @@ TELLS: Final[dict[str, tuple[str, ...]]] = {
     "lstm": ("record", "order"),
     "m3care": EVERYTHING,
     "resnet": ("film",),
+    "shaspec": EVERYTHING,
     "smil": EVERYTHING,
     "transformer": ("record", "order"),
     "utde": EVERYTHING,

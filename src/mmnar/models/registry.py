@@ -37,6 +37,7 @@ MODELS: Final[dict[str, str]] = {
     "raindrop": "mmnar.models.raindrop:Raindrop",
     "raindrop-static": "mmnar.models.raindrop:RaindropStatic",
     "resnet": "mmnar.models.resnet:ResNet",
+    "shaspec": "mmnar.models.shaspec:ShaSpec",
     "simmlm": "mmnar.models.simmlm:SimMLM",
     "smil": "mmnar.models.smil:SMIL",
     "transformer": "mmnar.models.transformer:Transformer",
