@@ -26,6 +26,7 @@ from sklearn.metrics import roc_auc_score
 from mmnar.cohort.split import Split
 from mmnar.dataset.content import ItemArrays, SeriesArrays
 from mmnar.dataset.store import PatientDataset, make_dataset
+from mmnar.estimators.base import Predictor
 from mmnar.estimators.registry import estimator
 from mmnar.schema import Feature, ModalitySpec, Schema, Task
 
@@ -105,11 +106,16 @@ class Found:
         return (self.filmed[outcome] - 0.5) / (self.exact[outcome] - 0.5)
 
 
-def found(name: str, *overrides: str, seed: int = 0) -> Found:
+@lru_cache(maxsize=4)
+def fitted(name: str, *overrides: str, seed: int = 0) -> Predictor:
     """Fit ``name`` on the scene; ``seed`` is that of its patients and of the fit."""
     data = scene(seed=seed)
-    fitted = estimator(name, *SHORT, *overrides).fit(data.fold(SPLIT, "train"), data.fold(SPLIT, "tune"), seed=seed)
-    scored = fitted.predict(data.fold(SPLIT, "test"))
+    return estimator(name, *SHORT, *overrides).fit(data.fold(SPLIT, "train"), data.fold(SPLIT, "tune"), seed=seed)
+
+
+def found(name: str, *overrides: str, seed: int = 0) -> Found:
+    """What ``name`` finds in the scene, see ``fitted``."""
+    scored = fitted(name, *overrides, seed=seed).predict(scene(seed=seed).fold(SPLIT, "test"))
     assert scored.bayes is not None
     filmed = scored.present[:, 1]
     return Found(

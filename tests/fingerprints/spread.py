@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from tests.fingerprints.scene import OUTCOMES
-from tests.fingerprints.test_scene import fitted
+from tests.fingerprints.test_scene import of_method
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
     for name in arguments.names:
-        runs = [fitted(name, seed) for seed in range(arguments.seeds)]
+        runs = [of_method(name, seed) for seed in range(arguments.seeds)]
         shares = (f"{outcome} " + " ".join(f"{run.share(outcome):.2f}" for run in runs) for outcome in OUTCOMES)
         print(name, " | ".join(shares), flush=True)
 

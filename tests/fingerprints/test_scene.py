@@ -11,9 +11,10 @@ from functools import cache
 from typing import Final
 
 import pytest
+import torch
 
 from mmnar.models.registry import model_class
-from tests.fingerprints.scene import Found, found
+from tests.fingerprints.scene import OUTCOMES, SPLIT, Found, fitted, found, scene
 
 SMALL: Final = {
     "image": ("model.image.backbone=tiny",),
@@ -57,12 +58,17 @@ OWN: Final[dict[str, tuple[str, ...]]] = {
 """Settings of a method's own."""
 
 
-@cache
-def fitted(name: str, seed: int = 0) -> Found:
-    """One fit tells all four outcomes."""
+def settings(name: str) -> tuple[str, ...]:
+    """Overrides that make a method small."""
     fields = {f.name for f in dataclasses.fields(model_class(name).Config)}
     shared = [word for key, words in SMALL.items() if key in fields for word in words]
-    return found(name, "model.width=32", *shared, *OWN.get(name, ()), seed=seed)
+    return ("model.width=32", *shared, *OWN.get(name, ()))
+
+
+@cache
+def of_method(name: str, seed: int = 0) -> Found:
+    """One fit tells all four outcomes."""
+    return found(name, *settings(name), seed=seed)
 
 
 CASES: Final = [(name, outcome) for name in TELLS for outcome in EVERYTHING if outcome not in MAY.get(name, ())]
@@ -70,7 +76,7 @@ CASES: Final = [(name, outcome) for name in TELLS for outcome in EVERYTHING if o
 
 @pytest.mark.parametrize(("name", "outcome"), CASES)
 def test_what_it_finds(name: str, outcome: str) -> None:
-    share = fitted(name).share(outcome)
+    share = of_method(name).share(outcome)
     if outcome in TELLS[name]:
         assert share >= FOUND
     else:
@@ -79,6 +85,20 @@ def test_what_it_finds(name: str, outcome: str) -> None:
 
 @pytest.mark.parametrize("name", TELLS)
 def test_without_a_film_nothing_tells_of_it(name: str) -> None:
-    without = fitted(name).filmless
+    without = of_method(name).filmless
     assert abs(without["film"] - 0.5) < 0.1
     assert abs(without["product"] - 0.5) < 0.1
+
+
+def test_drfuse_weighs_the_films_token_by_outcome() -> None:
+    """An outcome that the film tells looks at it more than one that the record tells does, and the other way round."""
+    predictor = fitted("drfuse", *settings("drfuse"))
+    batch = predictor.preprocessor.transform(scene().fold(SPLIT, "test"))
+    batch = batch.take(batch.present[:, 1].nonzero().squeeze(1))
+    with torch.no_grad():
+        tokens, there = predictor.network.tokens(*predictor.network.disentangle(batch), batch.present)
+        weights = predictor.network.weights(tokens, there).mean(0)  # (K, M + 1)
+    record, film = OUTCOMES.index("record"), OUTCOMES.index("film")
+    # .03 to .06 over four seeds
+    assert weights[film, 1] - weights[record, 1] > 0.01
+    assert weights[record, 0] - weights[film, 0] > 0.01
