@@ -31,6 +31,7 @@ STUDY: dict[str, Any] = {
         ({"data": {"small": {"planted": {"mechanism": "single", "patients": 90}, "subjects": 9}}}, "a store to draw"),
         ({"data": {"small": {}}}, "--data small=PATH"),
         ({"data": {"small": {"store": "x", "planted": {"mechanism": "single", "patients": 9}}}}, "several"),
+        ({"data": {"small": {"carebench": {"patients": 90, "matched": "some"}}}}, "true or false"),
         ({"metrics": ["aurok"]}, "did you mean 'auroc'"),
         ({"controls": ["logistics"]}, "did you mean 'logistic'"),
         ({"folds": 0}, "whole number ≥ 1"),

@@ -90,7 +90,7 @@ def _make(data: Data, path: Path) -> None:
     prepare(read_synthetic(simulation), synthetic_criteria(), synthetic_questions(), path)
 
 
-def _make_carebench(path: Path, patients: int, seed: int = 0, image_side: int = 32) -> None:
+def _make_carebench(path: Path, patients: int, seed: int = 0, image_side: int = 32, matched: bool = False) -> None:
     """Raw records of the simulated world, which are gone when they are read; their exact risks stay in the store."""
     import polars as pl
 
@@ -102,7 +102,7 @@ def _make_carebench(path: Path, patients: int, seed: int = 0, image_side: int = 
     with tempfile.TemporaryDirectory(prefix=".tmp-records-", dir=path.parent) as folder:
         tree = Path(folder) / "tree"
         write_carebench(tree, patients, seed=seed, images=True, side=image_side)
-        records = doors.carebench(tree / IV, path / "events", cxr=tree / CXR, side=image_side)
+        records = doors.carebench(tree / IV, path / "events", cxr=tree / CXR, side=image_side, matched=matched)
         extract = replace(records.extract, truth=pl.read_parquet(tree / TRUTH))
         doors.write_records(replace(records, extract=extract), path)
 

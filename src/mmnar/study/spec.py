@@ -62,8 +62,8 @@ class Data:
         store: Path of a prepared store; may be given on the command line (``--data NAME=PATH``).
         simulated: Arguments of ``mmnar.simulation.population.simulate``.
         planted: ``{"mechanism", "patients", "seed"}`` of ``mmnar.simulation.planted``.
-        carebench: ``{"patients", "seed", "image_side"}``: raw records of the simulated world of CareBench, read as
-            ``mmnar prepare carebench`` reads them, with their exact risks.
+        carebench: ``{"patients", "seed", "image_side", "matched"}``: raw records of the simulated world of CareBench,
+            read as ``mmnar prepare carebench`` reads them, with their exact risks.
         subjects: Keep a stated number of subjects, drawn by the hash of their identifiers.
         split: Overrides of the split, e.g. ``{"by": "set", "held_out": "b"}``; the study's folds are then one.
         reference: What the table of published figures calls it.
@@ -277,7 +277,8 @@ def _data(name: str, of: Mapping[str, Any], stores: Mapping[str, str]) -> Data:
         whole(f"{what}, planted, patients", planted.get("patients"), 1)
         whole(f"{what}, planted, seed", planted.get("seed", 0), 0)
     if world := made.get("carebench"):
-        known(f"{what}, carebench", world, ("patients", "seed", "image_side"))
+        known(f"{what}, carebench", world, ("patients", "seed", "image_side", "matched"))
+        flag(f"{what}, carebench, matched", world.get("matched", False))
         for key, least in (("patients", 1), ("seed", 0), ("image_side", 8)):
             whole(f"{what}, carebench, {key}", world.get(key, least), least)
     for key, value in made.get("simulated", {}).items():
