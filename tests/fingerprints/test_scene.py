@@ -35,6 +35,7 @@ TELLS: Final[dict[str, tuple[str, ...]]] = {
     "late-fusion": ("record", "film", "order"),
     "lstm": ("record", "order"),
     "m3care": EVERYTHING,
+    "medfuse": EVERYTHING,
     "resnet": ("film",),
     "shaspec": EVERYTHING,
     "smil": EVERYTHING,
@@ -52,6 +53,7 @@ MAY: Final[dict[str, tuple[str, ...]]] = {
 
 OWN: Final[dict[str, tuple[str, ...]]] = {
     "lstm": ("model.hours=24", "model.step=3"),
+    "medfuse": ("train.max_epochs=20", "train.patience=20"),  # one world of six has not found the order after 12
     "transformer": ("model.hours=24", "model.step=3"),
     "utde": ("model.hours=24", "model.step=3"),
 }

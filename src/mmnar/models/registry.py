@@ -31,6 +31,7 @@ MODELS: Final[dict[str, str]] = {
     "late-fusion": "mmnar.models.late_fusion:LateFusion",
     "lstm": "mmnar.models.lstm:LSTM",
     "m3care": "mmnar.models.m3care:M3Care",
+    "medfuse": "mmnar.models.medfuse:MedFuse",
     "missmodal": "mmnar.models.missmodal:MissModal",
     "mt": "mmnar.models.mt:MT",
     "muse-plus": "mmnar.models.muse:MUSE",
