@@ -40,6 +40,7 @@ TELLS: Final[dict[str, tuple[str, ...]]] = {
     "shaspec": EVERYTHING,
     "smil": EVERYTHING,
     "transformer": ("record", "order"),
+    "umse": ("record", "film", "product"),
     "utde": EVERYTHING,
     "zero-fill": EVERYTHING,
 }
@@ -48,6 +49,7 @@ episodes: additive methods never find the first, methods without sequence never 
 
 MAY: Final[dict[str, tuple[str, ...]]] = {
     "drfuse": ("product",),  # from a quarter to all of it by seed: the pooled vector is a mean of what each says
+    "umse": ("order",),  # none of it or all, by seed: a value and its time first meet inside the first layer
 }
 """Outcomes of which nothing is promised, with the reason beside."""
 

@@ -42,6 +42,7 @@ MODELS: Final[dict[str, str]] = {
     "simmlm": "mmnar.models.simmlm:SimMLM",
     "smil": "mmnar.models.smil:SMIL",
     "transformer": "mmnar.models.transformer:Transformer",
+    "umse": "mmnar.models.umse:UMSE",
     "utde": "mmnar.models.utde:UTDE",
     "zero-fill": "mmnar.models.zero_fill:ZeroFill",
 }

@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from mmnar.types import Packed
+from mmnar.types import Packed, Series
 
 PERIODS_HOURS: Final = (1.0, 4.0, 12.0, 24.0, 72.0, 240.0)
 TIME_WIDTH: Final = 2 + 2 * len(PERIODS_HOURS)
@@ -30,6 +30,16 @@ def segment_softmax(scores: Tensor, patient: Tensor, patients: int) -> Tensor:
     highest = scores.new_full((patients, scores.shape[1]), -math.inf).scatter_reduce(0, index, scores, "amax")
     weights = torch.exp(scores - highest.detach()[patient])
     return weights / segment_sum(weights, patient, patients)[patient]
+
+
+def latest(content: Series, most: int) -> Series:
+    """Of each patient's measurements the last ``most``."""
+    counts = content.counts
+    place = torch.arange(len(content.hours), device=counts.device) - content.offsets[:-1][content.patient]
+    kept = place >= (counts - most)[content.patient]
+    fewer = counts.clamp(max=most)
+    offsets = torch.cat([fewer.new_zeros(1), fewer.cumsum(0)])
+    return Series(offsets, content.hours[kept], content.values[kept], content.feature[kept])
 
 
 def padded(items: Tensor, content: Packed) -> Tensor:
