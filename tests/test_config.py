@@ -10,7 +10,7 @@ import pytest
 from mmnar.config import RunConfig, TrainConfig, meanings, override, parse_overrides, to_plain
 from mmnar.errors import ConfigError
 from mmnar.estimators.registry import build_estimator, defaults, estimator, is_trained, keys, known_names, resolve_run
-from mmnar.models.registry import MODELS, model_class
+from mmnar.models.registry import CAREBENCH_MODELS, MODELS, model_class
 from mmnar.report.cards import settings_text
 from mmnar.training.loop import _rate
 
@@ -60,7 +60,7 @@ def test_a_preset_yields_to_explicit_words_wherever_they_stand() -> None:
         ("rectifier.prior_no_effect=1", "between 0 and 1"),
         ("ensemble=0", "1 or more"),
         ("seed", "no '='"),
-        ("preset=paper", "expected original, got 'paper'"),
+        ("preset=paper", "expected original or carebench, got 'paper'"),
         ("rectifier.rule=latice", "lattice"),
         ("seed.x=1", "a single value"),
     ],
@@ -142,6 +142,21 @@ def test_published_settings_are_settings_of_the_method(name: str) -> None:
         assert config.train.min_steps in (0, 600, 8000)
         build_estimator(name, model, config.train)
         assert not original.get("train.max_epochs") or config.train.patience <= config.train.max_epochs
+
+
+@pytest.mark.parametrize("name", [name for name in CAREBENCH_MODELS if name in MODELS])
+def test_carebenchs_settings_are_those_of_its_methods_alone(name: str) -> None:
+    config, model = resolve_run(name, ["preset=carebench"])
+    assert (config.train.lr, config.train.batch_size, config.train.max_epochs, config.train.patience) == (
+        1e-4,
+        16,
+        50,
+        10,
+    )
+    assert model["width"] == 256
+    build_estimator(name, model, train)
+    with pytest.raises(ConfigError, match=r"preset=carebench of 'gru-d'.*drfuse"):
+        resolve_run("gru-d", ["preset=carebench"])
 
 
 def test_a_constant_rate_stays_where_a_cosine_falls() -> None:

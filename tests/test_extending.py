@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from mmnar.errors import ConfigError
-from mmnar.estimators.registry import defaults, estimator, known_names
+from mmnar.estimators.registry import estimator
 from mmnar.models import registry
-from mmnar.report.cards import UNSAID, settings_text
+from mmnar.report.cards import UNSAID
 from mmnar.study import code
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
@@ -92,11 +92,6 @@ def test_a_changed_module_of_another_package_is_other_code(there: Path) -> None:
     assert fingerprint() == first
     file.write_text(file.read_text().replace("masked_mean(h, batch.present)", "h.sum(1)"))
     assert fingerprint() != first
-
-
-def test_of_our_own_methods_every_setting_is_explained() -> None:
-    for name in known_names():
-        assert UNSAID not in settings_text(defaults(name), True)
 
 
 @pytest.mark.parametrize(

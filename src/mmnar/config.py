@@ -9,6 +9,7 @@ import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mmnar.errors import ConfigError
@@ -194,12 +195,18 @@ CAREBENCH_ENCODERS: Final[Mapping[str, Any]] = {"model.series.encoder": "transfo
 """Its encoders of series and films, where a method does not say otherwise."""
 
 
-def parse_overrides(overrides: Iterable[str], original: Mapping[str, Any] | None = None) -> dict[str, Any]:
+PRESETS: Final = ("original", "carebench")
+"""What a method's publication set, and what the CareBench benchmark set of its methods."""
+
+
+def parse_overrides(
+    overrides: Iterable[str], published: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> dict[str, Any]:
     """``["train.lr=3e-4"]`` → ``{"train.lr": "3e-4"}``; ``preset=original`` expands in place, the others win over it.
 
     Args:
         overrides: ``key=value``.
-        original: What ``preset=original`` stands for: the published settings of the method in question.
+        published: Preset → what it stands for with the method in question.
 
     Raises:
         ConfigError: Not ``key=value``, no such preset, or none of this method.
@@ -214,12 +221,12 @@ def parse_overrides(overrides: Iterable[str], original: Mapping[str, Any] | None
             raise ConfigError(f"override '{word}'", "key=value", "no '='", "write for example train.lr=3e-4")
         if key != "preset":
             out[key] = value
-        elif value != "original":
-            raise ConfigError("preset", "original", repr(value), "leave it out for our defaults")
-        elif original is None:
-            raise ConfigError("preset=original", "a method with published settings", "one without", "leave it out")
+        elif value not in PRESETS:
+            raise ConfigError("preset", " or ".join(PRESETS), repr(value), "leave it out for our defaults")
+        elif value not in published:
+            raise ConfigError(word, "a method with published settings", "one without", "leave it out")
         else:
-            out = {**original, **out}
+            out = {**published[value], **out}
     return out
 
 

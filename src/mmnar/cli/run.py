@@ -54,7 +54,8 @@ def train(store: Path, *overrides: str, model: str = "stack", out: Path, resume:
 
     Args:
         store: A prepared store.
-        overrides: Such as train.lr=3e-4 model.width=64 ensemble=5 split.folds=5 fit=single preset=original.
+        overrides: Such as train.lr=3e-4 model.width=64 ensemble=5 split.folds=5 fit=single preset=original
+            (or carebench).
         model: A name from `mmnar models`; the stack weighs CRL-MMNAR and two controls by their risks out of fold.
         out: The run's folder.
         resume: Continue an interrupted run, to the same numbers; a finished one stays as it is.

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from mmnar.config import RunConfig, TrainConfig, keys_of, override, parse_overrides
+from mmnar.config import PRESETS, RunConfig, TrainConfig, keys_of, override, parse_overrides
 from mmnar.errors import ConfigError, nearest
-from mmnar.models.registry import MODELS, brought, target_of
+from mmnar.models.registry import CAREBENCH_MODELS, MODELS, brought, target_of
 
 if TYPE_CHECKING:
     from mmnar.estimators.base import Estimator
@@ -145,16 +145,18 @@ def _parsed(
     """Overrides, those of the method's own configuration apart.
 
     Args:
-        published: How the keys begin that ``preset=original`` may set: a recipe alone has no rectifier.
+        published: How the keys begin that a preset may set: a recipe alone has no rectifier.
 
     Raises:
         ConfigError: No such method or preset, or a setting of the training loop for a method without.
     """
     check_name(name)
-    original = None
-    if "preset=original" in overrides:
-        original = {key: value for key, value in _original(name).items() if key.startswith(published)}
-    changes = parse_overrides(overrides, original)
+    presets = {
+        preset: {key: value for key, value in _preset(name, preset).items() if key.startswith(published)}
+        for preset in PRESETS
+        if f"preset={preset}" in overrides
+    }
+    changes = parse_overrides(overrides, presets)
     for key in changes:
         if key.startswith("train.") and not is_trained(name):
             fact = "one that is fitted without it"
@@ -163,21 +165,28 @@ def _parsed(
     return changes, model
 
 
-def _original(name: str) -> Mapping[str, Any]:
-    """What ``preset=original`` of a method stands for.
+def _preset(name: str, preset: str) -> Mapping[str, Any]:
+    """What a preset of a method stands for.
 
     Raises:
         ConfigError: Its published settings are not known, or it is no published method.
     """
-    from mmnar.models.registry import model_class
-
-    settings = model_class(name).card.original if is_network(name) else {}
+    settings = _published(name, preset) if is_network(name) else {}
     if not settings:
-        known = ", ".join(other for other in MODELS if model_class(other).card.original)
+        known = ", ".join(other for other in MODELS if _published(other, preset))
         raise ConfigError(
-            f"preset=original of '{name}'", f"one of {known}", "a method without", "leave it out for our defaults"
+            f"preset={preset} of '{name}'", f"one of {known}", "a method without", "leave it out for our defaults"
         )
     return {"fit": "single", **settings}
+
+
+def _published(name: str, preset: str) -> Mapping[str, Any]:
+    from mmnar.models.registry import model_class
+
+    card = model_class(name).card
+    if preset == "original":
+        return card.original
+    return (card.carebench or card.original) if name in CAREBENCH_MODELS else {}
 
 
 def model_settings(recipe: Estimator) -> dict[str, Any]:

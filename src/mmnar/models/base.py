@@ -33,6 +33,7 @@ class ModelCard:
             data and goes nowhere that the records may not go. A ``Config`` with a property of this name says so of some
             settings only.
         original: The published settings, as overrides: ``preset=original``.
+        carebench: Those of the CareBench benchmark where ``original`` is of another publication: ``preset=carebench``.
     """
 
     title: str
@@ -43,6 +44,7 @@ class ModelCard:
     needs: tuple[ModalityKind, ...] = ()
     keeps_patients: bool = False
     original: Mapping[str, Any] = field(default_factory=dict)
+    carebench: Mapping[str, Any] = field(default_factory=dict)
 
     def refuses(self, schema: Schema) -> str | None:
         """Why the method cannot run on such data, or None where it can.

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmnar.config import PLAIN_TRAINING
+from mmnar.config import CAREBENCH, CAREBENCH_ENCODERS, PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.models.base import Model, ModelCard, Phase
@@ -89,6 +89,15 @@ class DrFuse(Model):
             "train.batch_size": 16,
             "train.max_epochs": 100,
             "train.patience": 10,
+        },
+        carebench={
+            **CAREBENCH,
+            **CAREBENCH_ENCODERS,
+            "model.weight_align": 0.01,
+            "model.weight_orth": 2.76,  # there .76 and 2 of the two modalities, whose mean this is of
+            "model.weight_shared": 2.0,
+            "model.weight_distinct": 2.0,
+            "model.weight_rank": 1.86,
         },
     )
     Config = DrFuseConfig

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmnar.config import PLAIN_TRAINING
+from mmnar.config import CAREBENCH, CAREBENCH_ENCODERS, PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.errors import ConfigError
@@ -117,6 +117,15 @@ class FlexMoE(Model):
             "train.batch_size": 8,
             "train.max_epochs": 45,  # 50 with those of the first phase
             "train.patience": 45,
+        },
+        carebench={
+            **CAREBENCH,
+            **CAREBENCH_ENCODERS,
+            "model.patches": 16,
+            "model.experts": 8,
+            "model.top_k": 4,
+            "model.weight_balance": 0.1,
+            "model.weight_route": 0.1,
         },
     )
     Config = FlexMoEConfig

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmnar.config import PLAIN_TRAINING
+from mmnar.config import CAREBENCH, CAREBENCH_ENCODERS, PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.models.base import Model, ModelCard, Phase
@@ -87,6 +87,7 @@ class M3Care(Model):
             "train.patience": 100,
             "train.clip_norm": 20.0,
         },
+        carebench={**CAREBENCH, **CAREBENCH_ENCODERS, "model.weight_stable": 1e-3},
     )
     Config = M3CareConfig
     bank_h: Tensor

@@ -48,6 +48,12 @@ MODELS: Final[dict[str, str]] = {
 }
 
 
+CAREBENCH_MODELS: Final = (
+    *("transformer", "lstm", "resnet", "late-fusion", "medfuse", "mmtm", "daft", "utde", "shaspec", "flex-moe"),
+    *("drfuse", "smil", "healnet", "m3care", "umse", "aug", "inforeg"),
+)
+"""The seventeen of the CareBench benchmark, in the order of its tables."""
+
 GROUP: Final = "mmnar.models"
 """Entry points by which other packages bring methods."""
 

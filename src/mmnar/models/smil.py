@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
-from mmnar.config import PLAIN_TRAINING
+from mmnar.config import CAREBENCH, CAREBENCH_ENCODERS, PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.errors import SchemaError
@@ -116,6 +116,7 @@ class SMIL(Model):
             "train.max_epochs": 1,
             "train.patience": 1,
         },
+        carebench={**CAREBENCH, **CAREBENCH_ENCODERS},
     )
     Config = SMILConfig
     config: SMILConfig

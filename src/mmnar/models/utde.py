@@ -56,7 +56,7 @@ class UTDEConfig:
         step: Hours of each step.
         time_width: Width of φ.
         heads: Of all attention; a divisor of ``width`` and ``time_width``.
-        layers: J.
+        layers: J, how many self- and cross-attention layers.
         gate: g is a number per ``patient`` (of the highest of each dimension over time), per ``step``, or per step and
             ``dimension``.
         max_steps: The time attention sees a patient's last values in each hour where there are more distinct times.

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
-from mmnar.config import RunConfig, meanings
+from mmnar.config import PRESETS, RunConfig, meanings
 
 
 def card_text(name: str, card: Mapping[str, Any]) -> str:
@@ -91,7 +91,8 @@ def _facts(card: Mapping[str, Any]) -> list[str]:
         facts.append(f"Needs the extra mmnar[{extra}] and a file of weights of your own (model.weights)")
     if card.get("keeps_patients"):
         facts.append("The fitted model holds vectors of training patients: its file is patient data")
-    if card.get("original"):
-        settings = ", ".join(f"{key}={value}" for key, value in card["original"].items())
-        facts.append(f"preset=original: {settings}")
+    for preset in PRESETS:
+        if card.get(preset):
+            settings = ", ".join(f"{key}={value}" for key, value in card[preset].items())
+            facts.append(f"preset={preset}: {settings}")
     return facts
