@@ -147,12 +147,8 @@ def test_published_settings_are_settings_of_the_method(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in CAREBENCH_MODELS if name in MODELS])
 def test_carebenchs_settings_are_those_of_its_methods_alone(name: str) -> None:
     config, model = resolve_run(name, ["preset=carebench"])
-    assert (config.train.lr, config.train.batch_size, config.train.max_epochs, config.train.patience) == (
-        1e-4,
-        16,
-        50,
-        10,
-    )
+    train = config.train
+    assert (train.lr, train.batch_size, train.max_epochs, train.patience) == (1e-4, 16, 50, 10)
     assert model["width"] == 256
     build_estimator(name, model, train)
     with pytest.raises(ConfigError, match=r"preset=carebench of 'gru-d'.*drfuse"):
