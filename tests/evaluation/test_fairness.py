@@ -6,14 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.special import expit
+from scipy.special import expit, logit
 from scipy.stats import fisher_exact
+from sklearn.linear_model import LogisticRegression
 
 from mmnar.evaluation import evaluate
 from mmnar.evaluation.fairness import ONE_GROUP, _dealt, fairness, permutation_p
 from mmnar.evaluation.groups import Grouping
 from mmnar.evaluation.intervals import Resampling
 from mmnar.evaluation.thresholds import stated
+from mmnar.privacy import BY_GROUP
 from mmnar.roles import Test
 
 AT = {"death": stated([0.2], "death")}
@@ -38,6 +40,33 @@ def test_rates_are_those_of_the_group(draw):
         values = {row.group: row.rates[gap.rate].value for row in found.rows}
         assert gap.difference.value == pytest.approx(values[gap.highest] - values[gap.lowest])
         assert gap.difference.value == pytest.approx(max(values.values()) - min(values.values()))
+
+
+def test_slope_and_ratio_of_a_group_are_those_of_its_patients_alone(draw):
+    p = draw(1500, Test, tasks=("death",))
+    sex = np.where(np.arange(1500) % 3 == 0, "F", "M")
+    p = with_attribute(p.with_proba(np.where((sex == "F")[:, None], p.proba**1.5, p.proba)), sex)
+    found = evaluate(p, resamples=50, thresholds=AT).tasks["death"]["made_up"].decided.fairness["sex"]
+    for row in found.rows:
+        mine = sex == row.group
+        y, risk = p.labels[mine, 0], p.proba[mine, 0]
+        line = LogisticRegression(C=np.inf, tol=1e-8).fit(logit(risk)[:, None], y)
+        assert row.rates["slope"].value == pytest.approx(line.coef_[0, 0], abs=1e-4)
+        assert row.rates["o_to_e"].value == pytest.approx(y.sum() / risk.sum())
+    ratios = {row.group: row.rates["o_to_e"] for row in found.rows}
+    assert ratios["F"].low > 1.2 > ratios["M"].value
+    names = {"sex": Grouping(("F", "M"), (sex == "M").astype(np.int64), 2, (False, False))}
+    of = (
+        p.labels[:, 0].astype(float),
+        p.proba[:, 0] >= 0.2,
+        np.arange(1500),
+        0.2,
+        Resampling.draw(p.subject_id, 5, 0),
+        0,
+    )
+    withheld = fairness(names, *of)["sex"].rows
+    assert len(withheld) == 2
+    assert all(row.rates[name].reason == BY_GROUP for row in withheld for name in ("slope", "o_to_e"))
 
 
 def test_two_groups_of_one_row_each_are_fishers_test():

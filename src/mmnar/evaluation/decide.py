@@ -25,6 +25,7 @@ from mmnar.predictions import Predictions
 from mmnar.privacy import FEW, FEW_OUTCOMES, UNASKED
 
 Int = NDArray[np.int64]
+Float = NDArray[np.float64]
 
 LEAST_PIECES: Final = 3
 """A line through two groups of patients is their two rates."""
@@ -84,23 +85,30 @@ def decided(
         return Decided(reason=reason)
     p = scored.p if row is None else row_means(scored.p, row)
     few = drawn.roc is None or len(drawn.roc.x) - 1 < LEAST_PIECES
+    own = None if few or row is not None else scored.p
     return Decided(
         points=points(judged),
         calibrated=refused(FEW_RISKS) if few else calibrated(scored.y, p, scored.rows, resampling),
         risks=drawn.risks,
-        fairness={} if rectified else _groups(predictions, scored, judged, thresholds.main, resampling, seed),
+        fairness={} if rectified else _groups(predictions, scored, judged, thresholds.main, resampling, seed, own),
         coarse=counts.reason == UNASKED,
     )
 
 
 def _groups(
-    predictions: Predictions[Any], scored: Scored, judged: Judged, main: float, resampling: Resampling, seed: int
+    predictions: Predictions[Any],
+    scored: Scored,
+    judged: Judged,
+    main: float,
+    resampling: Resampling,
+    seed: int,
+    risk: Float | None,
 ) -> dict[str, Fairness]:
     if judged.at(main) is None:
         why = next(w for t, w in zip(judged.alerts.thresholds, judged.reasons, strict=True) if t == main)
         return {attribute: Fairness(main, reason=why) for attribute in predictions.attributes}
     groupings = subgroupings(predictions, scored.rows, scored.y)
-    return fairness(groupings, scored.y, scored.p >= main, scored.rows, main, resampling, seed)
+    return fairness(groupings, scored.y, scored.p >= main, scored.rows, main, resampling, seed, risk)
 
 
 def task_decisions(

@@ -97,7 +97,8 @@ class RateRow:
     """One group of an attribute at a threshold.
 
     Args:
-        rates: sensitivity (TPR), false_alarms (FPR), ppv; refused where a small count would follow.
+        rates: sensitivity (TPR), false_alarms (FPR), ppv, and calibration slope and o_to_e; refused where a small count
+            would follow.
     """
 
     group: str

@@ -1,6 +1,7 @@
 """Whether alerts at the main threshold find, miss and disturb the groups of an attribute alike.
 
-Rates of a group: sensitivity ``P(alert | event)``, false alarms ``P(alert | no event)``, ppv ``P(event | alert)``.
+Rates of a group: sensitivity ``P(alert | event)``, false alarms ``P(alert | no event)``, ppv ``P(event | alert)``; and
+whether its risks mean what they say: calibration slope and O:E (``evaluation.recalibration``).
 Whether the largest and smallest differ by more than chance is asked of permutations: among those the rate is of, the
 attribute is dealt out anew to the patients (those with equally many rows change places), and nothing else is touched.
 """
@@ -20,14 +21,16 @@ from mmnar.evaluation.decisions import sums_by_cell
 from mmnar.evaluation.groups import Grouping
 from mmnar.evaluation.intervals import Resampling, interval
 from mmnar.evaluation.metrics import ratio
+from mmnar.evaluation.recalibration import slope_and_ratio
 from mmnar.evaluation.result import Estimate
-from mmnar.privacy import SMALL_CELL
+from mmnar.privacy import BY_GROUP, SMALL_CELL
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
 RATES: Final = ("sensitivity", "false_alarms", "ppv")
+MEANING: Final = ("slope", "o_to_e")
 PERMUTATIONS: Final = 999
 ONE_GROUP: Final = (
     f"fewer than two groups have {SMALL_CELL} patients with an alert and {SMALL_CELL} without, both of those with the "
@@ -44,6 +47,7 @@ def fairness(
     threshold: float,
     resampling: Resampling,
     seed: int,
+    risk: Float | None = None,
 ) -> dict[str, Fairness]:
     """Rates by each attribute, with gaps whose p values are corrected for all of them.
 
@@ -51,6 +55,7 @@ def fairness(
         groupings: attribute → rows of its table of figures, which no group here may part (a difference would tell).
         y, alert, rows: (n,) outcome, whether the risk is at or above the threshold, and where the rows are among those
             ``resampling`` was drawn for.
+        risk: (n,) Of groups also calibration slope and O:E are given; None = these are withheld.
     """
     found = {}
     subject = resampling.subject[rows]
@@ -60,7 +65,13 @@ def fairness(
             found[attribute] = Fairness(threshold, reason=ONE_GROUP)
             continue
         values = _rates(group, len(labels), y == 1, alert, rows, resampling)
-        table = tuple(RateRow(label, {r: _estimate(values[r][:, g]) for r in RATES}) for g, label in enumerate(labels))
+        table = tuple(
+            RateRow(
+                label,
+                {r: _estimate(values[r][:, g]) for r in RATES} | _meaning(group == g, y, risk, rows, resampling),
+            )
+            for g, label in enumerate(labels)
+        )
         gaps = tuple(_gap(r, values[r], labels, group, y == 1, alert, subject, [seed, i]) for r in RATES)
         found[attribute] = Fairness(threshold, table, gaps)
     return _corrected(found)
@@ -89,6 +100,13 @@ def merged(grouping: Grouping, event: Bool, alert: Bool, subject: Int) -> tuple[
     place[alone] = np.arange(len(alone))
     labels = [grouping.labels[g] for g in alone]
     return labels + [POOLED] * (len(alone) < len(grouping.labels)), place[grouping.row]
+
+
+def _meaning(mine: Bool, y: Float, risk: Float | None, rows: Int, resampling: Resampling) -> dict[str, Estimate]:
+    """Whether risks mean in a group what they say."""
+    if risk is None:
+        return dict.fromkeys(MEANING, Estimate(None, reason=BY_GROUP))
+    return slope_and_ratio(y[mine], risk[mine], rows[mine], resampling)
 
 
 def _rates(group: Int, groups: int, event: Bool, alert: Bool, rows: Int, resampling: Resampling) -> dict[str, Float]:

@@ -58,16 +58,25 @@ def calibrated(y: Float, p: Float, rows: Int, resampling: Resampling) -> Calibra
     """
     l = logit(np.clip(p, CLIP, 1 - CLIP))  # noqa: E741
     binned = _Binned(y, l, rows, resampling)
-    slope, slopes = _line(l, y, binned)
-    intercept, intercepts = _line(l, y, binned, held=True)
-    risk = sums_by_cell(np.zeros(len(y), dtype=np.int64), 1, rows, resampling, p)[:, 0]
-    o_to_e = ratio(binned.events.sum(1), risk)
     return Calibrated(
-        slope=_shifted(slope, slopes),
-        intercept=_shifted(intercept, intercepts),
-        o_to_e=interval(float(o_to_e[0]), o_to_e[1:], "no risk above 0"),
+        slope=_shifted(*_line(l, y, binned)),
+        intercept=_shifted(*_line(l, y, binned, held=True)),
+        o_to_e=_ratio_to_expected(p, rows, resampling, binned),
         **_distances(y, p, l, binned),
     )
+
+
+def slope_and_ratio(y: Float, p: Float, rows: Int, resampling: Resampling) -> dict[str, Estimate]:
+    """Slope and O:E alone, as ``calibrated`` gives them."""
+    l = logit(np.clip(p, CLIP, 1 - CLIP))  # noqa: E741
+    binned = _Binned(y, l, rows, resampling)
+    return {"slope": _shifted(*_line(l, y, binned)), "o_to_e": _ratio_to_expected(p, rows, resampling, binned)}
+
+
+def _ratio_to_expected(p: Float, rows: Int, resampling: Resampling, binned: _Binned) -> Estimate:
+    risk = sums_by_cell(np.zeros(len(p), dtype=np.int64), 1, rows, resampling, p)[:, 0]
+    values = ratio(binned.events.sum(1), risk)
+    return interval(float(values[0]), values[1:], "no risk above 0")
 
 
 def refused(reason: str) -> Calibrated:

@@ -67,6 +67,7 @@ RATES: Final = {
     "false_alarms": "False alarms, of those without",
     "ppv": "Right, of all alerts",
 }
+MEANING: Final = {"slope": "Calibration slope", "o_to_e": "Observed over expected"}
 LEVEL: Final = 0.05
 AGAINST: Final = {EVERYONE: "alert everyone", NOBODY: "alert nobody"}
 
@@ -471,19 +472,32 @@ def _fair(task: str, name: str, found: Mapping[str, Fairness]) -> Iterator[Block
         if of.reason:
             refused.setdefault(of.reason, []).append(what)
             continue
-        body = [[named(row.group), *(short(share_cell(row.rates[r]), row.rates[r]) for r in RATES)] for row in of.rows]
+        body = [
+            [
+                named(row.group),
+                *(short(share_cell(row.rates[r]), row.rates[r]) for r in RATES),
+                *(short(value_cell(row.rates[m], 2), row.rates[m]) for m in MEANING),
+            ]
+            for row in of.rows
+        ]
+        unsaid = [Cell("", "muted")] * len(MEANING)
         gaps = {g.rate: g for g in of.gaps}
         body.append(
-            [Cell("gap", "indented"), *(short(share_cell(gaps[r].difference), gaps[r].difference) for r in RATES)]
+            [
+                Cell("gap", "indented"),
+                *(short(share_cell(gaps[r].difference), gaps[r].difference) for r in RATES),
+                *unsaid,
+            ]
         )
         body.append(
             [
                 Cell("p, p (Holm)", "indented"),
                 *(Cell(f"{p_value(gaps[r].p)}, {p_value(gaps[r].p_holm)}") for r in RATES),
+                *unsaid,
             ]
         )
         caption = f"{name} on {task} by {what}, alerts from {threshold_text(of.threshold)} on."
-        yield table_of(caption, (what, *RATES.values()), body)
+        yield table_of(caption, (what, *RATES.values(), *MEANING.values()), body)
     for reason, names in refused.items():
         yield Paragraph(f"Not given by {', '.join(names)}: {reason}.", "note")
 
