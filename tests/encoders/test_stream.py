@@ -39,22 +39,34 @@ def course() -> tuple[Series, torch.Tensor]:
 
 @torch.no_grad()
 @pytest.mark.parametrize("both_ways", [False, True])
-def test_stretches_of_lstm_are_an_lstm_of_as_many_layers(both_ways: bool) -> None:
+def test_one_stretch_of_lstm_is_the_encoder(both_ways: bool) -> None:
+    part = stream(1, encoder="lstm", layers=2, both_ways=both_ways)
+    whole = LSTMEncoder(SPEC, WIDTH, 0.0, SeriesConfig("lstm", hours=12.0, layers=2, both_ways=both_ways)).eval()
+    whole.steps.load_state_dict(part.steps.state_dict())
+    whole.lstm.load_state_dict(part.stretches[0].net.state_dict())  # type: ignore[union-attr]
+    whole.out.load_state_dict(part.out.state_dict())
+    content, present = course()
+    found = SeriesPassage(part, content, present).vector()
+    torch.testing.assert_close(found[present], whole(content)[present], rtol=0, atol=1e-6)
+    assert not found[~present].any()
+    assert part.channels == WIDTH * (1 + both_ways)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("both_ways", [False, True])
+def test_later_stretches_of_lstm_add_to_what_they_are_given(both_ways: bool) -> None:
     parts = stream(3, encoder="lstm", both_ways=both_ways)
-    whole = LSTMEncoder(SPEC, WIDTH, 0.0, SeriesConfig("lstm", hours=12.0, layers=3, both_ways=both_ways)).eval()
-    whole.steps.load_state_dict(parts.steps.state_dict())
-    whole.out.load_state_dict(parts.out.state_dict())
-    for number, stretch in enumerate(parts.stretches):
-        for name, weight in stretch.net.named_parameters():  # type: ignore[union-attr]
-            getattr(whole.lstm, name.replace("l0", f"l{number}")).copy_(weight)
     content, present = course()
     way = SeriesPassage(parts, content, present)
     for place in range(2):
         way.go(place)
-    want = whole(content)
-    torch.testing.assert_close(way.vector()[present], want[present], rtol=0, atol=1e-6)
-    assert not way.vector()[~present].any()
-    assert parts.channels == WIDTH * (1 + both_ways)
+    got = way.vector()
+    for i in present.nonzero().squeeze(1).tolist():
+        x, _ = parts.steps(content.take(torch.tensor([i])))
+        for number, stretch in enumerate(parts.stretches):
+            x = stretch.net(x)[0] + (x if number else 0)  # type: ignore[union-attr,operator]
+        last = torch.cat([x[0, -1, :WIDTH], x[0, 0, WIDTH:]])
+        torch.testing.assert_close(got[i], parts.out(last), rtol=0, atol=1e-6)
 
 
 @torch.no_grad()

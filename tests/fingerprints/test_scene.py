@@ -36,6 +36,7 @@ TELLS: Final[dict[str, tuple[str, ...]]] = {
     "lstm": ("record", "order"),
     "m3care": EVERYTHING,
     "medfuse": EVERYTHING,
+    "mmtm": EVERYTHING,
     "resnet": ("film",),
     "shaspec": EVERYTHING,
     "smil": EVERYTHING,

@@ -47,6 +47,11 @@ class Passage(ABC):
         """(B, C): the mean over space or time, zeros for a patient without the modality."""
         return segment_sum(self.mean(), self.patient, self.patients)
 
+    def scale(self, factor: Tensor) -> None:
+        """Multiply all values of a channel by the patient's factor for it, (B, C)."""
+        factor = factor[self.patient].to(self.values.dtype)
+        self.values = self.values * factor.view(*factor.shape, *(1 for _ in self.values.shape[2:]))
+
     def vector(self) -> Tensor:
         """(B, D): where the way ends, zeros for a patient without the modality."""
         if len(self.patient):

@@ -88,7 +88,7 @@ class DAFT(Model):
             "direction=series: MedFuse acts after the first of two LSTM layers, on what stage 3 or 4 tells. CareBench "
             "repeats the pooled vector of the series over time and transforms it five times in a row, without the 1: "
             "there is no sequence to act on, and little of it is left. Here it is as in MedFuse, at as many stages as "
-            "wanted, each followed by layers of the series.",
+            "wanted, each followed by layers of the series, which add to what they are given.",
             "preset=original: CareBench's training and encoders, at MedFuse's place (stage 3) in MedFuse's direction. "
             "Their films start from ImageNet's weights. Such a file is the user's and no part of it: "
             "model.image.weights=FILE model.image.norm=frozen.",

@@ -33,6 +33,7 @@ MODELS: Final[dict[str, str]] = {
     "m3care": "mmnar.models.m3care:M3Care",
     "medfuse": "mmnar.models.medfuse:MedFuse",
     "missmodal": "mmnar.models.missmodal:MissModal",
+    "mmtm": "mmnar.models.mmtm:MMTM",
     "mt": "mmnar.models.mt:MT",
     "muse-plus": "mmnar.models.muse:MUSE",
     "raindrop": "mmnar.models.raindrop:Raindrop",
