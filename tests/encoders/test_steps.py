@@ -11,6 +11,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from mmnar.encoders import series as module
 from mmnar.encoders.modality import encoder_of
 from mmnar.encoders.settings import SeriesConfig
 from mmnar.errors import ConfigError
@@ -224,6 +225,18 @@ def test_it_can_be_differentiated_twice(kind: Kind) -> None:
     for got, up, down in zip(second, *ends, strict=True):
         want = (up - down) / 2e-6
         torch.testing.assert_close(torch.zeros_like(want) if got is None else got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "transformer"])
+def test_without_gradients_patients_are_encoded_in_parts(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, content = made(kind, hours=12.0).eval(), invented(7, 7, hours=11.5)
+    whole, seen = encoder(content), []
+    monkeypatch.setattr(module, "PART", 3)
+    encoder.steps.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    assert torch.equal(encoder(content), whole)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(content), whole)
+    assert seen == [7, 3, 3, 1]
 
 
 def test_what_is_no_grid_is_refused() -> None:

@@ -3,6 +3,9 @@ value carried forward (``LSTMEncoder``, ``TransformerEncoder``)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -14,6 +17,17 @@ from mmnar.ops.grid import hourly
 from mmnar.ops.packed import SUMMARIES, TIME_WIDTH, AttentionPool, summaries, time_features
 from mmnar.schema import ModalitySpec
 from mmnar.types import Series
+
+PART: Final = 512
+"""Patients whose steps are encoded at once where no gradient is wanted: memory does not grow with their number."""
+
+
+def in_parts(encode: Callable[[Series], Tensor], content: Series) -> Tensor:
+    """``encode`` of a series, at most ``PART`` patients at a time where no gradient is wanted."""
+    if torch.is_grad_enabled() or len(content) <= PART:
+        return encode(content)
+    rows = torch.arange(len(content), device=content.offsets.device)
+    return torch.cat([encode(content.take(part)) for part in torch.split(rows, PART)])
 
 
 class SeriesEncoder(nn.Module):
@@ -119,6 +133,9 @@ class LSTMEncoder(nn.Module):
 
     def forward(self, content: Series) -> Tensor:
         """(B, D)."""
+        return in_parts(self._encode, content)
+
+    def _encode(self, content: Series) -> Tensor:
         tokens, lengths = self.steps(content)
         packed = pack_padded_sequence(tokens, lengths.cpu(), batch_first=True, enforce_sorted=False)
         _, (states, _) = self.lstm(packed)  # (layers · directions, B, D)
@@ -156,6 +173,9 @@ class TransformerEncoder(nn.Module):
 
     def forward(self, content: Series) -> Tensor:
         """(B, D)."""
+        return in_parts(self._encode, content)
+
+    def _encode(self, content: Series) -> Tensor:
         tokens, lengths = self.steps(content)
         # how many steps before the last one, below 0 behind it
         ago = lengths[:, None] - 1 - torch.arange(tokens.shape[1], device=tokens.device)  # (B, L)

@@ -13,7 +13,6 @@ Computation 9(8), 1997. x_t are the values last known in step t, m_t which of th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 from torch import nn
@@ -25,12 +24,8 @@ from mmnar.encoders.settings import SeriesConfig, check_steps
 from mmnar.models.base import Model, ModelCard
 from mmnar.ops.heads import TaskHead
 from mmnar.ops.kinds import of_kind, one_series, one_series_of
-from mmnar.ops.parts import by_parts
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
-
-ROWS: Final = 512
-"""Patients predicted at a time: the states of all their steps together are large."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +88,6 @@ class LSTM(Model):
         self.head = TaskHead(schema, d, config.append_pattern)
 
     def forward(self, batch: PatientBatch) -> Output:
-        return self._outputs(batch) if self.training else by_parts(self._outputs, batch, ROWS)
-
-    def _outputs(self, batch: PatientBatch) -> Output:
         there = of_kind(batch, "series").present.any(1)
         h = encode_present(self.encoder, one_series(batch), there, self.width)  # (B, D)
         h = torch.where(there[:, None], h, self.null)

@@ -25,7 +25,6 @@ from mmnar.errors import ConfigError
 from mmnar.models.base import Model, ModelCard
 from mmnar.ops.heads import TaskHead
 from mmnar.ops.kinds import of_kind, one_series, one_series_of
-from mmnar.ops.parts import by_parts
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
 
@@ -98,9 +97,6 @@ class Transformer(Model):
         self.head = TaskHead(schema, d, config.append_pattern)
 
     def forward(self, batch: PatientBatch) -> Output:
-        return self._outputs(batch) if self.training else by_parts(self._outputs, batch, ROWS)
-
-    def _outputs(self, batch: PatientBatch) -> Output:
         there = of_kind(batch, "series").present.any(1)
         h = encode_present(self.encoder, one_series(batch), there, self.width)  # (B, D)
         h = torch.where(there[:, None], h, self.null)
