@@ -32,6 +32,7 @@ TELLS: Final[dict[str, tuple[str, ...]]] = {
     "daft": EVERYTHING,
     "drfuse": ("record", "film", "order"),
     "flex-moe": EVERYTHING,
+    "healnet": EVERYTHING,
     "late-fusion": ("record", "film", "order"),
     "lstm": ("record", "order"),
     "m3care": EVERYTHING,
@@ -55,6 +56,7 @@ MAY: Final[dict[str, tuple[str, ...]]] = {
 """Outcomes of which nothing is promised, with the reason beside."""
 
 OWN: Final[dict[str, tuple[str, ...]]] = {
+    "healnet": ("model.hours=24", "model.step=3", "model.latents=4"),
     "lstm": ("model.hours=24", "model.step=3"),
     "medfuse": ("train.max_epochs=20", "train.patience=20"),  # one world of six has not found the order after 12
     "transformer": ("model.hours=24", "model.step=3"),

@@ -9,6 +9,7 @@ from mmnar.errors import ConfigError
 
 Backbone = Literal["resnet10", "tiny", "resnet18", "resnet34", "resnet50", "densenet121"]
 Norm = Literal["group", "frozen"]
+Augment = Literal["slight", "strong", "none"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class ImageConfig:
     weights: str = ""
     norm: Norm = "group"
     channels: int = 1
-    augment: Literal["slight", "strong", "none"] = "slight"
+    augment: Augment = "slight"
     frozen: bool = False
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ MODELS: Final[dict[str, str]] = {
     "grape": "mmnar.models.grape:GRAPE",
     "gru-d": "mmnar.models.gru_d:GRUD",
     "gru-d-static": "mmnar.models.gru_d:GRUDStatic",
+    "healnet": "mmnar.models.healnet:HEALNet",
     "hgmf": "mmnar.models.hgmf:HGMF",
     "late-fusion": "mmnar.models.late_fusion:LateFusion",
     "lstm": "mmnar.models.lstm:LSTM",
