@@ -82,8 +82,8 @@ class DAFT(Model):
             "the paper's head sees the image's network alone.",
             "F' = (1 + γ) F + β; the paper writes γ F + β. Without the 1 several transforms in a row shrink whatever "
             "they act on towards zero at the start, since W_1 and W_2 have no offsets.",
-            "The paper's best place is inside the last residual block, its other places before and after it. Here it "
-            "is the map between two stages: with one block a stage, stages=3 is the place before the last block.",
+            "The release acts inside the last residual block, or on what that block is given. Here it is on the map "
+            "between two stages: with one block a stage, stages=3 is the second of these places.",
             "W_1 has as many rows as the code's bottleneck factor of 7 gives; γ has no activation, as there.",
             "direction=series: MedFuse acts after the first of two LSTM layers, on what stage 3 or 4 tells. CareBench "
             "repeats the pooled vector of the series over time and transforms it five times in a row, without the 1: "
