@@ -38,7 +38,7 @@ def main() -> None:
     patients, rounds = (120, 1) if asked.smallest else (900, 5)
     with tempfile.TemporaryDirectory(prefix="mmnar-panels-") as folder:
         world = {"patients": patients, "seed": 1, "image_side": 32}
-        data = open_store(store_of(Data("world", carebench=world), (), Path(folder)))
+        data = open_store(store_of(Data("world", carebench=world), Path(folder)))
     fold, split = data.fold(Split(test=0.3), "train"), Split(test=0.3)
     epoch_of("zero-fill", fold)  # the first one imports
     three = [task for task in data.schema.task_names if task in THREE]

@@ -47,7 +47,7 @@ def test_a_preset_yields_to_explicit_words_wherever_they_stand() -> None:
         ("split.validation=.1", "did you mean 'split.tune'"),
         ("split.n_splits=5", "did you mean 'split.folds'"),
         ("rectifier.zzz=5", "known: rectifier.kappas, rectifier.prior_no_effect, rectifier.rule"),
-        ("zzz=5", "known: ensemble, fit, fits, rectifier.…, seed, split.…, train.…"),
+        ("zzz=5", "known: ensemble, fit, fits, hide.…, modalities, rectifier.…, rows.…, seed, split.…, train.…"),
         ("split=5", "known: split.seed"),
         ("train.task_weights=2", "train.task_weights.NAME=2"),
         ("train.lr=fast", "type float"),

@@ -16,7 +16,9 @@ from mmnar.errors import ConfigError
 from mmnar.synonyms import nearest_key
 
 __all__ = [
+    "HideConfig",
     "RectifierConfig",
+    "RowsConfig",
     "RunConfig",
     "SplitConfig",
     "TrainConfig",
@@ -134,6 +136,77 @@ class RectifierConfig:
 
 
 @dataclass(frozen=True)
+class HideConfig:
+    """A modality hidden from a share of the patients who have it, before anything is fitted (``dataset.regimes``).
+
+    Args:
+        modality: Which; "" = none.
+        share: Of the patients who have it, 0 to 1. Who is hidden at one share is hidden at every larger one.
+        where: From whom: ``train`` (all but the test fold), ``test``, or ``both``, each by itself.
+        which: Who loses it first: anybody (``random``, by the hash of the patient), the ``severity`` of ``by``, or whom
+            another site leaves without it (``law``).
+        by: Severity: a measurement MODALITY.FEATURE, or an attribute. Law: an attribute that it tells apart, or "".
+        first: Severity: ``highest`` or ``lowest`` of a measurement; of an attribute, its values in order.
+        law: Path of another store, or ATTRIBUTE=VALUE: patients of this store who are not tested.
+        seed: Of the hash.
+    """
+
+    modality: str = ""
+    share: float = 0.0
+    where: Literal["train", "test", "both"] = "both"
+    which: Literal["random", "severity", "law"] = "random"
+    by: str = ""
+    first: tuple[str, ...] = ("highest",)
+    law: str = ""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ConfigError("hide.share", "a share, 0 … 1", str(self.share), "correct it")
+        if self.share and not self.modality:
+            raise ConfigError("hide.share", "a modality to hide", "none", "say which with hide.modality")
+        if self.which == "severity" and not self.by:
+            raise ConfigError("hide.which=severity", "what it is read from", "nothing", "say so with hide.by")
+        if self.which == "law" and not self.law:
+            raise ConfigError("hide.which=law", "a store, or ATTRIBUTE=VALUE", "none", "say which with hide.law")
+
+
+@dataclass(frozen=True)
+class RowsConfig:
+    """Which samples train and which are tested (``dataset.regimes``); others play no role at all.
+
+    Args:
+        modalities: A sample that has all of these is paired.
+        train: Who trains (all but the test fold): ``all``, the ``paired``, or these and a share, 0 to 1, of the others.
+            Who is there at one share is there at every larger one.
+        test: Who is tested, likewise.
+        seed: Of the hash of the patient.
+    """
+
+    modalities: tuple[str, ...] = ()
+    train: str = "all"
+    test: str = "all"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for part in ("train", "test"):
+            share = self.share(part)
+            if not 0 <= share <= 1:
+                word = getattr(self, part)
+                raise ConfigError(f"rows.{part}", "all, paired, or a share, 0 … 1", repr(word), "correct it")
+            if share < 1 and not self.modalities:
+                raise ConfigError(f"rows.{part}", "modalities that a pair has", "none", "name them in rows.modalities")
+
+    def share(self, part: str) -> float:
+        """Of the unpaired who stay, in ``train`` or ``test``; NaN where the word is none of the three."""
+        word = getattr(self, part)
+        try:
+            return {"all": 1.0, "paired": 0.0}[word] if word in ("all", "paired") else float(word)
+        except ValueError:
+            return math.nan
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One training run, complete.
 
@@ -144,7 +217,10 @@ class RunConfig:
             never saw them feeds corrections and stack and, without a test fold, is what is judged. ``single``: one fit
             on the train and tune folds of the split, as publications do, and cross-fitting for corrections alone.
         fits: Number K of the folds by patient of all but the test fold.
+        modalities: What the method is given; none named = all that the store has.
         split: Which subjects play which role.
+        rows: Which samples train and which are tested.
+        hide: A modality hidden from some patients.
         train: How a deep model is trained.
         rectifier: The offset by pattern fitted after training.
     """
@@ -153,7 +229,10 @@ class RunConfig:
     ensemble: int = 1
     fit: Literal["cross", "single"] = "cross"
     fits: int = 5
+    modalities: tuple[str, ...] = ()
     split: SplitConfig = field(default_factory=SplitConfig)
+    rows: RowsConfig = field(default_factory=RowsConfig)
+    hide: HideConfig = field(default_factory=HideConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     rectifier: RectifierConfig = field(default_factory=RectifierConfig)
 

@@ -138,9 +138,9 @@ def test_without_its_store_a_run_says_that_overlap_cannot_be_told(
 
 
 def test_a_store_prepared_again_keeps_its_key_and_a_part_of_it_has_it(tmp_path: Path) -> None:
-    from mmnar.study.data import with_modalities, with_subjects
+    from mmnar.study.data import with_subjects
 
     data = open_store(write_store(tmp_path / "store", population(100)))
-    part = with_modalities(with_subjects(data, 50), ("labs",))
+    part = with_subjects(data, 50).with_modalities(("labs",))
     assert part.secret == data.secret == open_store(write_store(tmp_path / "part", part)).secret
     assert population(10).secret != population(10).secret

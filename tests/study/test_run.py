@@ -175,7 +175,7 @@ def test_impossible_settings_and_folds_are_refused_before_anything_runs(store: P
 def test_a_part_of_a_store_is_stated_and_has_a_fingerprint_of_its_own(store: Path, tmp_path: Path) -> None:
     data = {"part": {"store": str(store), "subjects": 150}}
     done = run_study(spec_of(store, data=data, controls=[]), tmp_path / "s", Inline(), Quiet())
-    part = open_store(done.stores["part", ()])
+    part = open_store(done.stores["part"])
     assert len(np.unique(part.subject_id)) == 150
     assert part.manifest["subjects_kept"] == 150
     assert part.fingerprint != open_store(store).fingerprint
@@ -193,7 +193,8 @@ def test_rows_with_fewer_modalities_are_held_against_the_others_on_the_same_samp
     }
     spec = spec_of(store, rows=rows, controls=["all"], layout="configurations")
     done = run_study(spec, tmp_path / "s", Inline(), Quiet())
-    assert open_store(done.stores["planted", ("m3", "m1", "m2")]).schema.modality_names == ("m1", "m2", "m3")
+    rest = next(c.job for c in done.plan.cells if c.row == "rest")
+    assert open_run(done.plan.jobs[rest].folder).predictor().schema.modality_names == ("m1", "m2", "m3")
     table = judge(done).tables[0]
     auroc = {row: n.metrics["auroc"].value or 0 for row, n in table.tasks["outcome"].items()}
     assert auroc["first"] > auroc["all"] - 0.03

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from mmnar.cohort.split import Split, check_role
 from mmnar.dataset.content import Content, blanked, content_arrays, content_of, part_names, taken
 from mmnar.dataset.disk import PER_SAMPLE, array_name, damaged, fingerprint_of, open_arrays, write_arrays
-from mmnar.errors import LeakageError, SchemaError, StoreError
+from mmnar.errors import ConfigError, LeakageError, SchemaError, StoreError, nearest
 from mmnar.files import first_changed, is_temporary, read_sealed, sweep, write_sealed, write_whole
 from mmnar.lock import alone, contents
 from mmnar.predictions import Predictions
@@ -85,6 +85,7 @@ class PatientDataset:
         manifest: Source, version, attrition, warnings, fingerprint; plain JSON.
         bayes: (N, K) exact Bayes risks of a simulated source; otherwise None.
         secret: Key of the subjects' digests; a part of a dataset keeps it.
+        left_out: (N,) bool, samples that play no role (``dataset.regimes``); None = none of them.
     """
 
     schema: Schema
@@ -100,6 +101,7 @@ class PatientDataset:
     manifest: dict[str, Any] = field(default_factory=dict)
     bayes: NDArray[np.float64] | None = None
     secret: bytes = field(default_factory=partial(token_bytes, _KEY_BYTES), repr=False)
+    left_out: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.subject_id)
@@ -128,6 +130,38 @@ class PatientDataset:
             bayes=None if self.bayes is None else self.bayes[:, at],
         )
 
+    def with_modalities(self, names: Sequence[str]) -> PatientDataset:
+        """The same samples with some of the modalities, in the schema's order; exact risks, which knew the others, are
+        left out. Without names, everything.
+
+        Raises:
+            ConfigError: No such modality; the nearest name is offered.
+        """
+        known = self.schema.modality_names
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"modality '{name}'", "one of the store", "another", nearest(name, known))
+        specs = tuple(m for m in self.schema.modalities if m.name in names)
+        if not names or len(specs) == len(known):
+            return self
+        return replace(
+            self,
+            schema=replace(self.schema, modalities=specs),
+            values={m.name: self.values[m.name] for m in specs},
+            present=self.present[:, [known.index(m.name) for m in specs]],
+            bayes=None,
+            # a store of some modalities is not what its recipe makes
+            manifest={key: value for key, value in self.manifest.items() if key != "recipe"},
+        )
+
+    def hiding(self, modality: str, hidden: NDArray[np.bool_]) -> PatientDataset:
+        """The same samples where (N,) ``hidden`` ones lack a modality: not present, and nothing behind it."""
+        at = self.schema.modality_names.index(modality)
+        present = self.present.copy()
+        present[hidden, at] = False
+        values = {**self.values, modality: blanked(self.values[modality], present[:, at])}
+        return replace(self, values=values, present=present)
+
     @overload
     def fold(self, split: Split, role: Literal["development"]) -> Fold[Development]: ...
     @overload
@@ -146,7 +180,8 @@ class PatientDataset:
         """
         check_role(role)
         roles = split.roles(self.subject_id, self.attributes)
-        rows = np.flatnonzero(roles != Test.name if role == Development.name else roles == role)
+        mine = roles != Test.name if role == Development.name else roles == role
+        rows = np.flatnonzero(mine if self.left_out is None else mine & ~self.left_out)
         return Fold(self, rows, ROLES[role], split.fold)
 
 
@@ -188,11 +223,7 @@ class Fold(Generic[R]):
 
     def hiding(self, modality: str) -> Fold[R]:
         """The same samples where nobody has one modality."""
-        data, at = self.dataset, self.schema.modality_names.index(modality)
-        present = data.present.copy()
-        present[:, at] = False
-        values = {**data.values, modality: blanked(data.values[modality], present[:, at])}
-        return replace(self, dataset=replace(data, values=values, present=present))
+        return replace(self, dataset=self.dataset.hiding(modality, np.ones(len(self.dataset), dtype=bool)))
 
     def parts(self, rows: int) -> Iterator[Fold[R]]:
         """The fold in parts of so many samples, in order; none where it is empty."""

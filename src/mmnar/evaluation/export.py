@@ -39,12 +39,12 @@ def write_labels(data: PatientDataset, folder: Path) -> None:
 
 
 def write_splits(data: PatientDataset, split: Split, path: Path) -> None:
-    """``subject_id, split`` of every subject (MEDS' ``metadata/subject_splits.parquet``).
+    """``subject_id, split`` of every subject that plays a role (MEDS' ``metadata/subject_splits.parquet``).
 
     Raises:
         StoreError: The file cannot be written.
     """
-    subjects = np.unique(data.subject_id)
+    subjects = np.unique(data.subject_id if data.left_out is None else data.subject_id[~data.left_out])
     names = [SPLIT_NAMES[role] for role in split.roles(subjects)]
     _write({"subject_id": subjects, "split": names}, ("subject_id", "split"), path)
 

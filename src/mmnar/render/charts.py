@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from mmnar.evaluation.result import Curve, Estimate
 from mmnar.render.svg import BLUE, ORANGE, Axes, dot, grid, join, nice_ticks, svg, titled
-from mmnar.render.wording import percent, percent_interval
+from mmnar.render.wording import number, percent, percent_interval
 
 MAX_POINTS: Final = 300
 
@@ -50,6 +50,19 @@ def calibration(task: str, model: str, lines: Sequence[Line], top: float) -> Mar
     limit = min(1.0, nice_ticks(0, top)[-1])
     axes = Axes((0.0, limit), (0.0, limit), 250, 235)
     return _chart(axes, f"Calibration of {model} for {task}", ("Predicted risk", "Observed rate"), lines, (0, limit))
+
+
+def along(
+    label: str, names: tuple[str, str], lines: Sequence[Line], x: tuple[float, float], y: tuple[float, float]
+) -> Markup:
+    """Estimates with interval bands over what is on the x axis, ``x`` and ``y`` being the limits of both axes."""
+    axes = Axes(x, y, 300, 240)
+    parts = [*grid(axes, *names), *(_drawn(axes, line) for line in lines)]
+    for line in lines:
+        for at, value in zip(line.curve.x, line.curve.y, strict=True):
+            shown = f"{line.name}: {number(value, 3)} at {at:g}"
+            parts.append(dot(axes.px(at), axes.py(value), line.colour, 2.5, shown))
+    return svg(axes.width, axes.height, label, parts)
 
 
 def training(run: str, history: Sequence[Mapping[str, Any]]) -> Markup | None:

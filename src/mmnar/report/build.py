@@ -60,7 +60,7 @@ def build_report(
     result = with_probes(result, runs, on, store)
     inputs = ReportInputs(
         title or f"Risk report: {source_of(data.manifest)}" + (" (external validation)" if on else ""),
-        StoreFacts(data.manifest, availability(data), informativeness(data)),
+        StoreFacts(_told(data.manifest, runs), availability(data), informativeness(data)),
         result,
         tuple(_record(run) for run in runs),
         runs[0].record["versions"],
@@ -69,6 +69,12 @@ def build_report(
     if predictions is not None:
         _write_predictions([p for run in runs for p in scored_predictions(run, on, store)], predictions)
     return path
+
+
+def _told(manifest: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
+    """The manifest, its warnings with the runs' regimes: of the store itself nothing was hidden."""
+    said = [f"{run.name} was made under a regime: {' '.join(run.told)}" for run in runs if run.told]
+    return {**manifest, "warnings": [*manifest.get("warnings", []), *said]}
 
 
 def _record(run: Run) -> RunRecord:

@@ -12,7 +12,12 @@ from typing import Final
 import mmnar
 
 _ROOT: Final = Path(mmnar.__file__).parent
-_ALWAYS: Final = ("mmnar.estimators.cross", "mmnar.posthoc.rectify", "mmnar.posthoc.platt")
+_ALWAYS: Final = (
+    "mmnar.dataset.regimes",
+    "mmnar.estimators.cross",
+    "mmnar.posthoc.rectify",
+    "mmnar.posthoc.platt",
+)
 """What every run passes through besides its method's own module."""
 
 _DEEP: Final = ("mmnar.estimators.fusion",)

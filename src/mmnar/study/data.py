@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,30 +15,23 @@ from typing import Any
 import numpy as np
 
 from mmnar.cohort.split import Split
+from mmnar.config import RowsConfig
 from mmnar.dataset.content import taken
+from mmnar.dataset.regimes import Regime
 from mmnar.dataset.store import PatientDataset, open_store, write_store
-from mmnar.errors import ConfigError, StoreError, nearest
+from mmnar.errors import ConfigError, StoreError
 from mmnar.privacy import counted
 from mmnar.roles import subject_keys
 from mmnar.study.spec import Data
 
 
-def store_of(data: Data, modalities: tuple[str, ...], folder: Path) -> Path:
+def store_of(data: Data, folder: Path) -> Path:
     """Path of the store, made under ``folder`` where the study says how and it is not there yet.
-
-    Args:
-        modalities: Keep these alone; empty = all.
 
     Raises:
         StoreError: The store given is none.
-        ConfigError: Arguments or modalities that do not exist.
+        ConfigError: Arguments that do not exist.
     """
-    if modalities:
-        whole = open_store(store_of(data, (), folder))
-        path = folder / f"{data.name}-{_digest([whole.fingerprint, modalities])}"
-        if not _is_whole(path):
-            write_store(path, with_modalities(whole, modalities))
-        return path
     source = open_store(data.store).fingerprint if data.store else ""  # opened in any case: no store shows here
     if data.store and not data.subjects:
         return Path(data.store)
@@ -134,37 +128,21 @@ def with_subjects(dataset: PatientDataset, subjects: int) -> PatientDataset:
     )
 
 
-def with_modalities(dataset: PatientDataset, modalities: tuple[str, ...]) -> PatientDataset:
-    """The same samples with some of their modalities; exact risks, which knew the others, are left out.
-
-    Raises:
-        ConfigError: No such modality; the nearest name is offered.
-    """
-    known = dataset.schema.modality_names
-    for name in modalities:
-        if name not in known:
-            raise ConfigError(f"row: modality '{name}'", "one of the store", "another", nearest(name, known))
-    specs = tuple(m for m in dataset.schema.modalities if m.name in modalities)
-    return replace(
-        dataset,
-        schema=replace(dataset.schema, modalities=specs),
-        values={m.name: dataset.values[m.name] for m in specs},
-        present=dataset.present[:, [known.index(m.name) for m in specs]],
-        bayes=None,
-        manifest={**_without_recipe(dataset), "modalities_kept": list(modalities)},
-    )
-
-
-def check_folds(dataset: PatientDataset, splits: list[Split], name: str) -> list[str]:
+def check_folds(dataset: PatientDataset, splits: Sequence[Split], name: str, rows: RowsConfig) -> list[str]:
     """Refuse folds that cannot be trained on; notices about test folds that cannot be scored by themselves, and about
     outcomes of panels that a fold leaves out.
 
+    Args:
+        rows: Who plays a role.
+
     Raises:
-        ConfigError: A training or tune fold lacks events or non-events of a task outside panels.
+        ConfigError: A training or tune fold lacks events or non-events of a task outside panels, or is empty.
     """
+    whole, regime = dataset, Regime(rows=rows)
     notices = []
     in_panel = {task: panel for panel in dataset.schema.panels for task in panel.tasks}
     for split in splits:
+        dataset = regime.chosen(whole, split)
         for role in ("train", "tune", "test"):
             fold = dataset.fold(split, role)
             for k, task in enumerate(dataset.schema.task_names):
@@ -181,8 +159,3 @@ def check_folds(dataset: PatientDataset, splits: list[Split], name: str) -> list
                 else:
                     raise ConfigError(where, f"events and non-events to {role} on", f"no {lacking}", "use fewer folds")
     return notices
-
-
-def _without_recipe(dataset: PatientDataset) -> dict[str, Any]:
-    """A store of some modalities is not what its recipe makes."""
-    return {key: value for key, value in dataset.manifest.items() if key != "recipe"}

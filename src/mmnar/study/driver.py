@@ -59,11 +59,7 @@ def run_study(spec: StudySpec, out: Path, engine: Engine, progress: Progress) ->
         ConfigError: The study cannot be run as written; nothing has been run then.
     """
     with claimed(out):
-        stores = {
-            (data.name, modalities): store_of(data, modalities, out / "data")
-            for data in spec.data
-            for modalities in {(), *(row.modalities for row in spec.trained)}
-        }
+        stores = {data.name: store_of(data, out / "data") for data in spec.data}
         plan_runs(spec, stores, out, {})  # every mistake in the study shows before the first hour is spent
         searches = plan_searches(spec, stores, out)
         failures = carry_out(list(searches.values()), engine, progress)
@@ -135,7 +131,7 @@ def _write_plan(out: Path, spec: StudySpec, plan: Plan, stores: Stores) -> None:
     """``study.json``: what was asked and which folder holds which cell."""
     record = {
         "study": asdict(spec),
-        "stores": {name: str(path) for (name, modalities), path in stores.items() if not modalities},
+        "stores": {name: str(path) for name, path in stores.items()},
         "cells": [asdict(cell) for cell in plan.cells],
         "chosen": [{"data": d, "row": r, "settings": dict(v)} for (d, r), v in plan.chosen.items()],
         "notices": list(plan.notices),

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from mmnar.cohort.split import Split
-from mmnar.config import RunConfig, keys_of, override, to_plain
+from mmnar.config import RowsConfig, RunConfig, keys_of, override, to_plain
+from mmnar.dataset.regimes import Regime, settled
 from mmnar.dataset.store import PatientDataset, open_store
 from mmnar.encoders.settings import IMAGE, SERIES
+from mmnar.errors import ConfigError, nearest
 from mmnar.estimators.registry import (
     STACK,
     build_estimator,
@@ -31,8 +33,8 @@ from mmnar.study.spec import Data, Row, StudySpec
 Chosen = Mapping[tuple[str, str], Mapping[str, Any]]
 """(data, row) → what the search chose."""
 
-Stores = Mapping[tuple[str, tuple[str, ...]], Path]
-"""(data, modalities kept; none named = all) → path."""
+Stores = Mapping[str, Path]
+"""Data → path."""
 
 
 @dataclass(frozen=True)
@@ -85,27 +87,28 @@ def plan_runs(spec: StudySpec, stores: Stores, out: Path, chosen: Chosen) -> Pla
     """All runs of a study.
 
     Raises:
-        ConfigError: An override that a method does not have, or folds that cannot be trained on.
+        ConfigError: An override that a method does not have, folds that cannot be trained on, or rows of one table that
+            would be tested on different samples.
         StoreError: A store that cannot be opened.
     """
     cells: list[Cell] = []
     jobs: dict[str, Job] = {}
     notices: list[str] = []
     for data in spec.data if spec.rows else ():
-        folds = folds_of(spec, data)
-        notices += check_folds(open_store(stores[data.name, ()]), [split_of(spec, data, f) for f in folds], data.name)
-        opened = {row.modalities: open_store(stores[data.name, row.modalities]) for row in spec.trained}
+        folds, dataset = folds_of(spec, data), open_store(stores[data.name])
+        _check_outcomes(spec, dataset, data.name)
+        notices += _checked(spec, data, dataset)
         # fold by fold, so that the pace of the first one tells how long the others take
         for fold, seed, row, setting in product(folds, spec.seeds, spec.trained, spec.settings):
             own = overrides(spec, row, chosen.get((data.name, row.name), {}), spec.settings[setting])
             options = [*as_overrides(own), *split_overrides(spec, data, fold), f"seed={seed}"]
             place = (data.name, row.name, setting, fold, seed)
-            identity, refusal = _identity(row, options, opened[row.modalities])
+            identity, refusal = _identity(row, options, dataset)
             if refusal:
                 cells.append(Cell(*place, "", refusal))
                 continue
             key = hash_of(identity)
-            task = {"store": str(stores[data.name, row.modalities]), "model": row.model, "overrides": options}
+            task = {"store": str(stores[data.name]), "model": row.model, "overrides": options}
             label = f"{data.name} · {row.name} · {setting} · fold {fold} · seed {seed}"
             jobs.setdefault(key, Job(key, "run", label, str(out / "runs" / key), task))
             cells.append(Cell(*place, key))
@@ -115,6 +118,7 @@ def plan_runs(spec: StudySpec, stores: Stores, out: Path, chosen: Chosen) -> Pla
 def _identity(row: Row, options: Sequence[str], dataset: PatientDataset) -> tuple[dict[str, Any], str]:
     """Everything a run's numbers depend on; and why the method cannot run there, or ""."""
     config, model = resolve_run(row.model, options)
+    config, regime = settled(config, dataset)
     recipe = build_estimator(row.model, model, config.train, config.ensemble)
     settings = model_settings(recipe)
     identity = {
@@ -122,9 +126,50 @@ def _identity(row: Row, options: Sequence[str], dataset: PatientDataset) -> tupl
         "settings": settings,
         "config": to_plain(config),
         "data": dataset.fingerprint,
+        "regime": regime.to_dict(),
         "code": code_fingerprint(*targets_of(row.model, settings)),
     }
-    return identity, recipe.refuses(dataset.schema) or ""
+    return identity, recipe.refuses(dataset.with_modalities(config.modalities).schema) or ""
+
+
+def _checked(spec: StudySpec, data: Data, dataset: PatientDataset) -> list[str]:
+    """Notices about folds, of every choice of who plays a role.
+
+    Raises:
+        ConfigError: Folds that cannot be trained on, or rows of one setting that are tested on different samples.
+    """
+    found: dict[RowsConfig, None] = {}
+    for setting in spec.settings:
+        regimes = {row.name: regime_of(spec, data, row, setting, 0, dataset) for row in spec.trained}
+        first, remedy = next(iter(regimes)), "say it in set or settings, of all rows alike"
+        for name, regime in regimes.items():
+            found[regime.rows] = None
+            if regime.tested != regimes[first].tested:
+                fact = "another rows.test or hide of the test fold"
+                raise ConfigError(f"rows '{first}' and '{name}'", "the same test samples in one table", fact, remedy)
+        for row in spec.rows:
+            if any(regimes[member] != regimes[row.best_of[0]] for member in row.best_of):
+                where, expected = f"row '{row.name}', best_of", "rows that are judged out of fold on the same samples"
+                raise ConfigError(where, expected, "another rows or hide in one of them", remedy)
+    splits = [split_of(spec, data, fold) for fold in folds_of(spec, data)]
+    return [notice for rows in found for notice in check_folds(dataset, splits, data.name, rows)]
+
+
+def regime_of(spec: StudySpec, data: Data, row: Row, setting: str, fold: int, dataset: PatientDataset) -> Regime:
+    """What a row is asked to be fitted and tested under, whether its method is given what is hidden or not."""
+    own = as_overrides(overrides(spec, row, {}, spec.settings[setting]))
+    config, _ = resolve_run(row.model, [*own, *split_overrides(spec, data, fold)])
+    return settled(replace(config, modalities=()), dataset)[1]
+
+
+def _check_outcomes(spec: StudySpec, dataset: PatientDataset, name: str) -> None:
+    """
+    Raises:
+        ConfigError: ``outcomes`` names no task of a data set.
+    """
+    for task in spec.outcomes:
+        if task not in (known := dataset.schema.task_names):
+            raise ConfigError(f"outcomes: '{task}'", f"a task of '{name}'", "another name", nearest(task, known))
 
 
 def split_of(spec: StudySpec, data: Data, fold: int) -> Split:
@@ -143,7 +188,7 @@ def plan_searches(spec: StudySpec, stores: Stores, out: Path) -> dict[tuple[str,
         return jobs
     for data, row in product(spec.data, spec.trained):
         space = spec.search.of(row)
-        dataset = open_store(stores[data.name, row.modalities])
+        dataset = open_store(stores[data.name])
         options = [*as_overrides(overrides(spec, row, {}, {})), *split_overrides(spec, data, spec.search.fold)]
         identity, refusal = _identity(row, options, dataset)
         if not space or refusal:
@@ -152,7 +197,7 @@ def plan_searches(spec: StudySpec, stores: Stores, out: Path) -> dict[tuple[str,
             first = values[0] if isinstance(values, list) else values["low"]
             _identity(row, [*options, *as_overrides({key: first})], dataset)
         how = {"space": space, "trials": spec.search.trials, "sampler": spec.search.sampler, "prune": spec.search.prune}
-        task = {"store": str(stores[data.name, row.modalities]), "model": row.model, "overrides": options, **how}
+        task = {"store": str(stores[data.name]), "model": row.model, "overrides": options, **how}
         key = hash_of({**identity, **how})
         jobs[data.name, row.name] = Job(
             key, "search", f"{data.name} · {row.name} · search", str(out / "searches" / key), task
@@ -164,7 +209,8 @@ def overrides(spec: StudySpec, row: Row, chosen: Mapping[str, Any], setting: Map
     """Later ones win: the study's, deep methods', the row's, what the search chose, the setting's. What is said of all
     rows and is a matter of the training loop or of a shared encoder tells only where there is one."""
     deep = _telling(row, spec.deep) if is_network(row.model) else {}
-    return {**_telling(row, spec.set), **deep, **row.set, **chosen, **_telling(row, setting)}
+    own = {**row.set, **({"modalities": row.modalities} if row.modalities else {})}
+    return {**_telling(row, spec.set), **deep, **own, **chosen, **_telling(row, setting)}
 
 
 def _telling(row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:

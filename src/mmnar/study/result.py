@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmnar.cohort.split import Split
-from mmnar.dataset.store import PatientDataset, open_store
+from mmnar.dataset.store import Fold, PatientDataset, open_store
 from mmnar.errors import StoreError
 from mmnar.evaluation.atlas import Atlas, availability
 from mmnar.evaluation.compare import compare, correct, same_sample
@@ -42,7 +42,7 @@ from mmnar.roles import Test
 from mmnar.schema import gathered
 from mmnar.study.choosing import best_of, questions
 from mmnar.study.driver import Done, Failure
-from mmnar.study.plan import Cell, split_of
+from mmnar.study.plan import Cell, folds_of, regime_of, split_of
 from mmnar.study.spec import Row
 from mmnar.workflow import Run, open_run, versions
 
@@ -195,7 +195,7 @@ def judge(done: Done) -> StudyResult:
     spec, plan = done.spec, done.plan
     runs = {key: open_run(job.folder) for key, job in plan.jobs.items() if job.finished}
     stale = [f"{done.stale} finished runs belong to other code, data or settings and are not used"] * bool(done.stale)
-    fingerprints = {data.name: open_store(done.stores[data.name, ()]).fingerprint for data in spec.data}
+    fingerprints = {data.name: open_store(done.stores[data.name]).fingerprint for data in spec.data}
     return StudyResult(
         study=asdict(spec),
         tables=_availability(done) if spec.layout == "availability" else _tables(done, runs),
@@ -208,20 +208,25 @@ def judge(done: Done) -> StudyResult:
 
 
 def _tables(done: Done, runs: Mapping[str, Run]) -> tuple[Table, ...]:
-    """One for each data set and setting that anything was run in."""
-    return tuple(
-        _table(done, runs, data.name, setting)
-        for data in done.spec.data
-        for setting in done.spec.settings
-        if any(c.data == data.name and c.setting == setting and c.job in runs for c in done.plan.cells)
-    )
+    """One for each data set and setting that anything was run in; settings that share all of their runs share it."""
+    tables, made = [], dict[tuple[str, ...], Table]()
+    for data, setting in product(done.spec.data, done.spec.settings):
+        jobs = tuple(c.job for c in done.plan.cells if (c.data, c.setting) == (data.name, setting))
+        if any(job in runs for job in jobs):
+            whole = open_store(done.stores[data.name])
+            tested = regime_of(done.spec, data, done.spec.trained[0], setting, 0, whole).tested
+            key = (str(tested), *jobs)
+            if key not in made:
+                made[key] = _table(done, runs, data.name, setting)
+            tables.append(replace(made[key], setting=setting))
+    return tuple(tables)
 
 
 def _availability(done: Done) -> tuple[Table, ...]:
     """Tables without rows: who has which modality."""
     tables = []
     for data in done.spec.data:
-        atlas = availability(open_store(done.stores[data.name, ()]))
+        atlas = availability(open_store(done.stores[data.name]))
         tables.append(Table(data.name, "", {}, (), (), {}, {}, atlas.patients, atlas.samples, atlas=atlas))
     return tuple(tables)
 
@@ -244,12 +249,14 @@ def _failure(failure: Failure) -> tuple[str, str, str]:
 
 
 def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Table:
-    spec, whole = done.spec, open_store(done.stores[data, ()])
+    spec, whole = done.spec, open_store(done.stores[data])
     places = [c for c in done.plan.cells if (c.data, c.setting) == (data, setting) and not c.refusal]
     rows = [row for row in spec.trained if (mine := _of(places, row.name)) and all(c.job in runs for c in mine)]
     deciders = _deciders(done, data, whole)
+    partly = any(runs[c.job].modalities for row in rows for c in _of(places, row.name))
+    tested = list(_test_folds(done, data, setting, whole)) if partly else []
     by_seed = {
-        row.name: [_joined([runs[c.job] for c in _of(places, row.name, s)], row, whole, deciders) for s in spec.seeds]
+        row.name: [_joined([runs[c.job] for c in _of(places, row.name, s)], row, tested, deciders) for s in spec.seeds]
         for row in rows
     }
     if not by_seed:
@@ -411,8 +418,8 @@ def _embeddings(
     found = {}
     for row in rows:
         run = runs[_of(places, row.name)[0].job]
-        fold = whole.fold(Split(**run.record["config"]["split"]), "test")
-        representation = None if row.modalities else run.predictor().represent(fold)
+        fold = run.regime.laid_over(whole, run.split).fold(run.split, "test")
+        representation = None if run.modalities else run.predictor().represent(fold)
         if representation is not None:
             kept = ~np.isin(fold.subject_digest(), deciders)
             found[row.name] = embedding_analysis(
@@ -430,8 +437,22 @@ def _of(cells: Sequence[Cell], row: str, seed: int | None = None) -> list[Cell]:
     return [c for c in cells if c.row == row and seed in (None, c.seed)]
 
 
-def _joined(runs: Sequence[Run], row: Row, whole: PatientDataset, deciders: NDArray[np.uint64]) -> Predictions[Test]:
+def _test_folds(done: Done, data: str, setting: str, whole: PatientDataset) -> Iterator[Fold[Test]]:
+    """Of each fold, whom all rows of a table are tested on, with every modality that is not hidden there."""
+    spec = done.spec
+    (of,) = (d for d in spec.data if d.name == data)
+    for number in folds_of(spec, of):
+        regime, split = regime_of(spec, of, spec.trained[0], setting, number, whole), split_of(spec, of, number)
+        yield regime.laid_over(whole, split).fold(split, "test")
+
+
+def _joined(
+    runs: Sequence[Run], row: Row, tested: Sequence[Fold[Test]], deciders: NDArray[np.uint64]
+) -> Predictions[Test]:
     """The test predictions of all folds, without the deciders; of fewer modalities, held against the whole pattern.
+
+    Args:
+        tested: See ``_test_folds``.
 
     Raises:
         StoreError: Rectified ones are asked for and there are none.
@@ -442,12 +463,13 @@ def _joined(runs: Sequence[Run], row: Row, whole: PatientDataset, deciders: NDAr
     if missing:
         raise StoreError(f"row '{row.name}'", "runs with a rectifier", f"{missing} without", "set rectifier.rule")
     joined = concat([p for p in parts if p is not None])
-    if row.modalities:
-        folds = [whole.fold(Split(**run.record["config"]["split"]), "test") for run in runs]
-        seen = np.concatenate([fold.rows for fold in folds])
-        assert np.array_equal(whole.stay_id[seen], joined.stay_id)  # the same samples, split by the same subjects
-        exact = None if whole.bayes is None else whole.bayes[seen]
-        joined = replace(joined, modalities=whole.schema.modality_names, present=whole.present[seen], bayes=exact)
+    if any(run.modalities for run in runs):
+        stays = np.concatenate([fold.dataset.stay_id[fold.rows] for fold in tested])
+        assert np.array_equal(stays, joined.stay_id)  # the same samples, split by the same subjects
+        known = [fold.dataset.bayes[fold.rows] for fold in tested if fold.dataset.bayes is not None]
+        exact = np.concatenate(known) if len(known) == len(tested) else None
+        present = np.concatenate([fold.present for fold in tested])
+        joined = replace(joined, modalities=tested[0].schema.modality_names, present=present, bayes=exact)
     joined = joined.without(deciders).also_fitted_on(deciders)
     joined.refuse_overlap()
     return joined

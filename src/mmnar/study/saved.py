@@ -18,6 +18,9 @@ from mmnar.study.result import FORMAT, STEPPED, StudyResult, Table
 DIGITS: Final = 5
 """Significant digits of a slim result's numbers; no page shows more."""
 
+_PLACES: Final = ("model.image.weights", "hide.law")
+"""Settings that may name a file or folder."""
+
 _FOLDERS: Final = re.compile(r"(?<![\w.:])/(?:[^\s/'\"]+/)+")
 """All of an absolute path but its last part."""
 
@@ -63,7 +66,7 @@ def slim(result: StudyResult) -> StudyResult:
 def without_places(said: Any) -> Any:
     """Settings as they are told to others: of a file of weights its name alone."""
     if isinstance(said, Mapping):
-        return {key: _named(of) if key == "model.image.weights" else without_places(of) for key, of in said.items()}
+        return {key: _named(of) if key in _PLACES else without_places(of) for key, of in said.items()}
     return [without_places(of) for of in said] if isinstance(said, (list, tuple)) else said
 
 

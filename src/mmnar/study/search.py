@@ -11,6 +11,7 @@ import numpy as np
 
 from mmnar.cohort.split import Split
 from mmnar.config import to_plain
+from mmnar.dataset.regimes import settled
 from mmnar.dataset.store import Fold, open_store
 from mmnar.errors import TrainingError
 from mmnar.estimators.base import Estimator, Predictor
@@ -40,7 +41,9 @@ def search(task: Mapping[str, Any], folder: Path) -> None:
     study = _journal(folder / "journal.log", bool(task["prune"]), task["sampler"])
     base, _ = resolve_run(task["model"], task["overrides"])
     data = open_store(task["store"])
+    base, regime = settled(base, data)
     split = Split(**to_plain(base.split))
+    data = regime.laid_over(data, split).with_modalities(base.modalities)
     train, tune = data.fold(split, "train"), data.fold(split, "tune")
     tasks = learnable("search", train, tune)
     train, tune = train.asking(tasks), tune.asking(tasks)

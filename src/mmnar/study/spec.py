@@ -17,11 +17,13 @@ from mmnar.files import read_yaml
 from mmnar.shipped import FOLDER
 from mmnar.study.plain import a_list, flag, kind, known, mapping, one_of, parts, settings, whole, word, words
 
-Layout = Literal["comparison", "ladder", "sensitivity", "configurations", "cost", "embedding", "availability", "gaps"]
+Layout = Literal[
+    "comparison", "ladder", "sensitivity", "configurations", "cost", "embedding", "availability", "gaps", "curve"
+]
 
 _TOP: Final = (
     *("title", "layout", "data", "rows", "settings", "folds", "seeds", "set", "deep", "search", "metrics", "controls"),
-    *("resamples", "reference", "notes", "demo"),
+    *("resamples", "reference", "notes", "demo", "along", "outcomes"),
 )
 _ROW: Final = ("model", "set", "rectified", "modalities", "best_of")
 _MADE: Final = ("simulated", "planted", "carebench")
@@ -121,6 +123,9 @@ class StudySpec:
         metrics: Shown.
         controls: Rows that all others are tested against.
         resamples: Of the patient-clustered bootstrap.
+        along: What a curve has on its x axis: one key of a run → its values, ascending. Each setting is then one for
+            each value, named "setting · value".
+        outcomes: Outcomes of panels that a curve shows by themselves, beside their panel.
         reference: Published figures, shown beside ours and never aimed at: ``data, task, row, metric, value, spread``
             of each. In the file: the name of a CSV file beside it.
     """
@@ -140,6 +145,8 @@ class StudySpec:
     resamples: int = 1000
     reference: tuple[Mapping[str, str], ...] = ()
     notes: str = ""
+    along: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    outcomes: tuple[str, ...] = ()
 
     def row(self, name: str) -> Row:
         return next(r for r in self.rows if r.name == name)
@@ -216,13 +223,14 @@ def study_of(raw: Mapping[str, Any], stores: Mapping[str, str] | None = None) ->
     if not rows and layout != "availability":
         raise ConfigError("study", "the key 'rows'", "none", "name at least one method")
     search = _search(raw["search"], [r.name for r in rows]) if raw.get("search") else None
+    along = _along(raw.get("along"), layout)
+    each = {name: settings(f"settings.{name}", of) for name, of in parts("settings", raw.get("settings"))}
     spec = StudySpec(
         title=word("title", raw["title"]),
         data=data,
         rows=rows,
         layout=layout,  # type: ignore[arg-type]
-        settings={name: settings(f"settings.{name}", of) for name, of in parts("settings", raw.get("settings"))}
-        or {"default": {}},
+        settings=_spread_out(each or {"default": {}}, along),
         folds=whole("folds", raw.get("folds", 5), 1),
         seeds=tuple(whole("seeds", s, 0) for s in a_list("seeds", raw.get("seeds", [0]))),
         set=settings("set", raw.get("set")),
@@ -233,6 +241,8 @@ def study_of(raw: Mapping[str, Any], stores: Mapping[str, str] | None = None) ->
         resamples=whole("resamples", raw.get("resamples", 1000), 1),
         reference=tuple(a_list("reference", raw.get("reference", []))),
         notes=word("notes", raw.get("notes", "")),
+        along=along,
+        outcomes=words("outcomes", raw.get("outcomes", [])),
     )
     if not spec.seeds:
         raise ConfigError("seeds", "at least one", "none", "correct the study")
@@ -241,6 +251,34 @@ def study_of(raw: Mapping[str, Any], stores: Mapping[str, str] | None = None) ->
     for row in rows:
         one_of(f"row '{row.name}', best_of", row.best_of, [r.name for r in spec.trained])
     return spec
+
+
+BY: Final = " · "
+"""Between the name of a setting and the value along the x axis."""
+
+
+def _along(raw: Any, layout: str) -> dict[str, tuple[float, ...]]:
+    """The key on the x axis and its values; a curve has one, and nothing else has."""
+    along = settings("along", raw)
+    if (layout == "curve") != bool(along):
+        fact = "none" if layout == "curve" else f"layout: {layout}"
+        raise ConfigError(
+            "along", "one key and its values, of layout: curve", fact, "write along: {hide.share: [0, 0.4]}"
+        )
+    for key, values in along.items():
+        numbers = [v for v in a_list(f"along.{key}", values) if isinstance(v, (int, float)) and not isinstance(v, bool)]
+        if len(along) > 1 or numbers != list(values) or len(numbers) < 2 or sorted(set(numbers)) != numbers:
+            raise ConfigError("along", "one key and at least two numbers, ascending", kind(values), "correct the study")
+    return {key: tuple(values) for key, values in along.items()}
+
+
+def _spread_out(
+    each: Mapping[str, Mapping[str, Any]], along: Mapping[str, tuple[float, ...]]
+) -> dict[str, Mapping[str, Any]]:
+    """Every setting at every value along the x axis."""
+    for key, values in along.items():
+        return {f"{name}{BY}{value:g}": {**of, key: value} for name, of in each.items() for value in values}
+    return dict(each)
 
 
 def _row(name: str, of: Mapping[str, Any]) -> Row:

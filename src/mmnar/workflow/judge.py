@@ -115,7 +115,7 @@ def scored_predictions(run: Run, on: Path | None = None, store: Path | None = No
         return [run.test] + ([run.rectified] if run.rectified is not None else [])
     predictor = run.predictor()
     other = _under_key_of(run, predictor.fitted_subjects, open_store(on), store)
-    base = predictor.predict(other.fold(Split.external(), "test"))
+    base = predictor.predict(other.with_modalities(run.modalities).fold(Split.external(), "test"))
     base.refuse_overlap()
     line, rectifier = run.platt(), run.rectifier()
     base = line.apply(base) if line else base
@@ -181,7 +181,7 @@ def export_run(run: Run, out: Path, *, store: Path | None = None) -> None:
     named = {str(p.provenance["model"]): p for p in scored_predictions(run)}
 
     def write(folder: Path) -> None:
-        write_splits(data, Split(**run.record["config"]["split"]), folder / "metadata" / "subject_splits.parquet")
+        write_splits(run.regime.chosen(data, run.split), run.split, folder / "metadata" / "subject_splits.parquet")
         write_labels(data, folder / "labels")
         for name, predictions in named.items():
             write_predictions(predictions, folder / "predictions" / name)

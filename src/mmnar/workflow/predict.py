@@ -104,7 +104,14 @@ def predict(
         data = dataset_of(extract, cohort, how)
         say(f"scoring {counted(len(data))} samples")
         frame = _as_written(_frame(run, predictor, data, cohort.samples), extract.stays)
-        return Scored(frame, (*left_out(cohort.attrition), *data.manifest["warnings"], *_nobody(data)))
+        return Scored(frame, (*left_out(cohort.attrition), *data.manifest["warnings"], *_nobody(data), *_regime(run)))
+
+
+def _regime(run: Run) -> list[str]:
+    """What was hidden where the run was fitted or judged: new patients are scored as they are."""
+    return [f"the run was made under a regime, these patients are scored as they are: {' '.join(run.told)}"] * bool(
+        run.told
+    )
 
 
 def _nobody(data: PatientDataset) -> list[str]:

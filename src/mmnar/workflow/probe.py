@@ -49,8 +49,9 @@ def with_probes(result: Result, runs: Sequence[Run], on: Path | None = None, sto
         }
         if not wanted:
             continue
-        data = open_store(on) if on else store_of(run, store)
-        split = Split.external() if on else Split(**run.record["config"]["split"])
+        split = Split.external() if on else run.split
+        data = open_store(on) if on else run.regime.laid_over(store_of(run, store), split)
+        data = data.with_modalities(run.modalities)
         asked = {task: (result.decisions[task].main, tasks[task][run.name].coarse) for task in wanted}
         for task, probed in _probed(run, _some(data.fold(split, "test")), asked).items():
             entry = tasks[task][run.name]

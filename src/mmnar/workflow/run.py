@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from mmnar.cohort.split import Split
 from mmnar.dataset.recipe import Recipe
+from mmnar.dataset.regimes import Regime
 from mmnar.errors import StoreError
 from mmnar.estimators.base import Predictor
 from mmnar.estimators.storage import check_predictor, load_predictor
@@ -52,6 +54,26 @@ class Run:
     @property
     def name(self) -> str:
         return str(self.record["name"])
+
+    @property
+    def split(self) -> Split:
+        """Who played which role."""
+        return Split(**self.record["config"]["split"])
+
+    @property
+    def regime(self) -> Regime:
+        """What was hidden, and who played no role, before anything was fitted."""
+        return Regime.from_dict(self.record.get("regime", {}))
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the method was given; () = all of its store."""
+        return tuple(self.record["config"].get("modalities", ()))
+
+    @property
+    def told(self) -> list[str]:
+        """Its regime in sentences; none where there is none."""
+        return list(self.record.get("regime_words", []))
 
     @property
     def judged(self) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from mmnar.cohort.split import Split
 from mmnar.config import RectifierConfig, RunConfig, to_plain
+from mmnar.dataset.regimes import settled
 from mmnar.dataset.store import Fold, PatientDataset, open_store
 from mmnar.errors import LeakageError, StoreError
 from mmnar.estimators.base import Estimator, Predictor
@@ -58,16 +59,19 @@ def train_run(
         ConfigError, StoreError: Before anything is written; or somebody else is at work on ``out``.
     """
     config, settings = resolve_run(model, overrides)  # names before anything heavy is imported or read
-    data = open_store(store)
+    whole = open_store(store)
     _refuse_taken(out, resume)
+    config, regime = settled(config, whole)
     split = Split(**to_plain(config.split))
-    _refuse_empty(data, split, config)
+    _refuse_empty(whole, split, config)
+    data = regime.laid_over(whole, split).with_modalities(config.modalities)
     recipe = build_estimator(model, settings, config.train, config.ensemble)
     identity = {
         "name": recipe.name,
         "model": model_settings(recipe),
         "config": to_plain(config),
         "data": data.fingerprint,
+        "regime": regime.to_dict(),
         "mmnar": version("mmnar"),
     }
     with alone(out, "run"):
@@ -76,6 +80,9 @@ def train_run(
             run.check()
             return run
         clock = Clock(out / WORK / "spent.json", monitor or Silent())
+        words = regime.words(whole, split)
+        for sentence in words:
+            say(sentence)
         recorder = Recorder(clock)
         proper = not is_network(model) or config.train.label_loss == "bce"
         cost = _fit(recipe, config, data, split, out, recorder, clock, proper)
@@ -83,6 +90,7 @@ def train_run(
         if "recipe" in data.manifest:
             _write_json(out / "recipe.json", data.manifest["recipe"])
         record = {**identity, "run_version": RUN_VERSION, "card": recipe.card, "store": os.path.relpath(store, out)}
+        record["regime_words"] = words
         files = {name: sha256_of(out / name) for name in FILES if (out / name).is_file()}
         write_sealed(out / "run.json", {**record, **cost, **clock.spent(), "versions": versions(), "files": files})
         shutil.rmtree(out / WORK, ignore_errors=True)

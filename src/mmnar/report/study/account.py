@@ -13,6 +13,7 @@ from mmnar.report.parts.performance import meanings
 from mmnar.report.study.cells import tag_of
 from mmnar.study.result import StudyResult
 from mmnar.study.saved import without_places
+from mmnar.study.spec import BY
 
 
 def what_was_run(result: StudyResult) -> Iterator[Block]:
@@ -38,7 +39,13 @@ def _plan(study: Mapping[str, Any]) -> str:
         f"{some(study['folds'], 'fold')} by patient × {some(len(study['seeds']), 'seed')} of training, the same for "
         "every row."
     )
-    if len(study["settings"]) > 1:
+    if study["along"]:
+        (key, values), names = (
+            next(iter(study["along"].items())),
+            [name.rpartition(BY)[0] for name in study["settings"]],
+        )
+        text += f" Settings: {'; '.join(dict.fromkeys(names))}. Each at {key} = {', '.join(f'{v:g}' for v in values)}."
+    elif len(study["settings"]) > 1:
         text += f" Settings: {', '.join(study['settings'])}."
     search = study["search"]
     if not search:

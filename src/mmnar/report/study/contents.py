@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from mmnar.render.blocks import Block, Section
 from mmnar.report.study.account import chosen, origin, what_was_run
 from mmnar.report.study.gaps import gaps
-from mmnar.report.study.layouts import availability, by_pattern, cost, embedding, sensitivity
+from mmnar.report.study.layouts import availability, by_pattern, cost, curve, embedding, sensitivity
 from mmnar.report.study.paired import against_controls, ladder
 from mmnar.report.study.performance import performance, ranks
 from mmnar.study.result import StudyResult, Table
@@ -16,13 +16,27 @@ from mmnar.study.result import StudyResult, Table
 def contents(result: StudyResult) -> tuple[Section, ...]:
     """Every section that has something in it."""
     sections = [Section("What was run", tuple(what_was_run(result)))]
-    for table in result.tables:
+    if result.study["layout"] == "curve":
+        sections += _curves(result)
+    for table in result.tables if result.study["layout"] != "curve" else ():
         where = _where(result, table)
         for title, blocks, terminal in _parts(result, table):
             sections.append(Section(f"{title}{where}", tuple(blocks), terminal))
     sections.append(Section("Settings that were chosen", tuple(chosen(result))))
     sections.append(Section("Versions and settings", tuple(origin(result))))
     return tuple(section for section in sections if section.blocks)
+
+
+def _curves(result: StudyResult) -> list[Section]:
+    """One for each data set: of every setting and value a page of its own would be hundreds of tables."""
+    by_data: dict[str, list[Table]] = {}
+    for table in result.tables:
+        by_data.setdefault(table.data, []).append(table)
+    several = len(result.study["data"]) > 1
+    return [
+        Section(f"Curves: {data}" if several else "Curves", tuple(curve(result, tables)), True)
+        for data, tables in by_data.items()
+    ]
 
 
 def _where(result: StudyResult, table: Table) -> str:

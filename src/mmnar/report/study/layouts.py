@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from mmnar.evaluation.atlas import Atlas
-from mmnar.evaluation.result import Comparison, Estimate
+from mmnar.evaluation.result import Comparison, Curve, Estimate
 from mmnar.render import marks
 from mmnar.render.blocks import Block, Cell, Figure, Heading, Paragraph, Picture, named, table_of
 from mmnar.render.cells import plain_cell
-from mmnar.render.svg import shared_limits
-from mmnar.render.wording import count, listed, number, p_value, percent, some, survives
+from mmnar.render.charts import Line, along, legend
+from mmnar.render.svg import DASHES, MUTED, PALETTE, ends, shared_limits
+from mmnar.render.wording import count, listed, metric_text, number, p_value, percent, some, survives
 from mmnar.report.parts.availability import modalities, patterns
 from mmnar.report.parts.groups import group_table
-from mmnar.report.study.cells import difference_cell, digits_of, unreachable
-from mmnar.study.result import RowTask, StudyResult, Table
+from mmnar.report.parts.panels import under
+from mmnar.report.study.cells import difference_cell, digits_of, metric_cell, unreachable
+from mmnar.study.result import EXACT, RowTask, StudyResult, Table
+from mmnar.study.spec import BY
 
 DEFAULT: Final = "default"
 """The row of a sensitivity study that all others are held against."""
@@ -138,6 +142,104 @@ def embedding(table: Table) -> Iterator[Block]:
     if links:
         caption = "Over patterns: rank correlation of a pattern's mean norm and its outcome rate; p not corrected."
         yield table_of(caption, ("Row", "Task", "Correlation", "p"), links)
+
+
+def curve(result: StudyResult, tables: Sequence[Table]) -> Iterator[Block]:
+    """Of one data set, each metric along the x axis: a picture for each setting, a line with its band for each row."""
+    if not tables[0].tasks:
+        yield Paragraph("No row has all of its runs, so there are no numbers.", "warning")
+        return
+    yield Paragraph(
+        "Test patients only; bands: 95 % intervals from resampled patients. Points of a line share patients, so that "
+        "bands may overlap where a change along the line is sure.",
+        "note",
+    )
+    gathered = tables[0].gathered
+    for question in dict.fromkeys(
+        name for task in tables[0].tasks for name in _questions(task, gathered, result.study["outcomes"])
+    ):
+        figures = [_along(result, tables, question, metric) for metric in result.study["metrics"]]
+        yield from under(question, [figure for figure in figures if figure is not None])
+
+
+def _questions(task: str, gathered: Mapping[str, Sequence[str]], outcomes: Sequence[str]) -> list[str]:
+    """What is shown of a task: its panel of several, and itself where it is in none or was asked for."""
+    panels = [panel for panel, tasks in gathered.items() if task in tasks]
+    return [*panels, *([task] if not panels or task in outcomes else [])]
+
+
+def _along(result: StudyResult, tables: Sequence[Table], question: str, metric: str) -> Figure | None:
+    """None where nothing of this metric is known."""
+    (key, values), rows = next(iter(result.study["along"].items())), [r["name"] for r in result.study["rows"]]
+    by_setting: dict[str, dict[float, dict[str, Estimate]]] = {}
+    for table in tables:
+        setting, _, value = table.setting.rpartition(BY)
+        by_setting.setdefault(setting, {})[float(value)] = _estimates(table, question, metric)
+    known = [e for of in by_setting.values() for points in of.values() for e in points.values() if e.value is not None]
+    if not known:
+        return None
+    names = [
+        row for row in (*rows, EXACT) if any(row in points for of in by_setting.values() for points in of.values())
+    ]
+    looks = {row: (PALETTE[i % len(PALETTE)], DASHES[i // len(PALETTE) % len(DASHES)]) for i, row in enumerate(rows)}
+    looks[EXACT] = (MUTED, DASHES[2])
+    limits, label, pictures = shared_limits(known), _metric_of(tables[0], question, metric), []
+    lines: list[Line] = []
+    for setting, of in by_setting.items():
+        lines = [Line(row, _points(row, of), *looks[row], band=row != EXACT) for row in names]
+        drawn = along(
+            f"{label} of {question} by {key}, {setting}",
+            (AXES.get(key, key), label),
+            [line for line in lines if line.curve.x],
+            (min(values), max(values)),
+            limits,
+        )
+        pictures.append(Picture(drawn, setting))
+    caption = f"{label} of {question}." + (f" Dotted grey: {EXACT}." if EXACT in names else "")
+    head = (label, "Row", *(f"{value:g}" for value in values))
+    body = [
+        [named(setting), Cell(row, ""), *(_brief(of.get(value, {}).get(row), metric) for value in values)]
+        for setting, of in by_setting.items()
+        for row in names
+    ]
+    numbers = table_of(f"{label} of {question} by {AXES.get(key, key).lower()}.", head, body)
+    return Figure(caption, tuple(pictures), "small", legend(lines), numbers)
+
+
+AXES: Final = {
+    "hide.share": "Share hidden",
+    "rows.train": "Share of the unpaired in training",
+    "rows.test": "Share of the unpaired in the test",
+}
+"""Key of a run → the name of its axis."""
+
+
+def _metric_of(table: Table, question: str, metric: str) -> str:
+    return metric_text(f"macro_{metric}" if question in table.gathered else metric).label
+
+
+def _estimates(table: Table, question: str, metric: str) -> dict[str, Estimate]:
+    """Row → a metric of a task, or of a panel of several."""
+    if question in table.gathered:
+        return {
+            row: of.metrics[m] for row, of in table.panels[question].items() if (m := f"macro_{metric}") in of.metrics
+        }
+    found = {row: of.metrics[metric] for row, of in table.tasks[question].items() if metric in of.metrics}
+    exact = table.bayes.get(question, {})
+    return {**found, EXACT: exact[metric]} if metric in exact else found
+
+
+def _points(row: str, of: Mapping[float, Mapping[str, Estimate]]) -> Curve:
+    known = [(x, e) for x, points in of.items() if (e := points.get(row)) is not None and e.value is not None]
+    low, high = zip(*(ends(e) for _, e in known), strict=True) if known else ((), ())
+    return Curve(tuple(x for x, _ in known), tuple(e.value or 0.0 for _, e in known), low, high)
+
+
+def _brief(estimate: Estimate | None, metric: str) -> Cell:
+    if estimate is None:
+        return Cell("–", "muted")
+    cell = metric_cell(estimate, metric)
+    return cell if estimate.value is None else replace(cell, brief=number(estimate.value, digits_of(metric)))
 
 
 def availability(atlas: Atlas) -> Iterator[Block]:
