@@ -49,7 +49,7 @@ class HEALNetConfig:
         append_pattern: Concatenate δ to what the head sees.
         latents: L, rows of S.
         latent_width: E, columns of S.
-        depth: R.
+        depth: R, the number of rounds.
         heads: Of all attention; a divisor of ``width``.
         temperature: τ; below 1 attention is sharper.
         bands, max_freq: Frequencies of each axis' positions: so many, from 1 to half of ``max_freq`` (periods on an
