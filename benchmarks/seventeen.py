@@ -108,7 +108,7 @@ def main() -> None:
     names = asked.methods.split(",") if asked.methods else names
     with tempfile.TemporaryDirectory(prefix="mmnar-seventeen-") as folder:
         world = {"patients": patients, "seed": 1, "image_side": 32 if asked.smallest else asked.side}
-        words = (str(store_of(Data("world", carebench=world), (), Path(folder))), str(epochs), str(predicted))
+        words = (str(store_of(Data("world", carebench=world), Path(folder))), str(epochs), str(predicted))
         print(f"{patients} stays, side {world['image_side']}, {predicted} predicted")
         print(f"{'method':14} {'epoch, CPU s':>12} {'ratio':>6} {'trained, MB':>12} {'predicted, CPU s':>17} {'MB':>6}")
         plain = [in_a_process(PLAIN, *words)]
