@@ -212,6 +212,37 @@ def test_a_phase_has_a_rate_of_its_own_and_each_step_is_told_of_it() -> None:
     assert [h["lr"] for h in history] == [1e-3] * 2 + [2.5e-4] * 2
 
 
+def test_a_phase_learns_from_whom_the_model_says_and_the_rest_of_the_fit_sees_all() -> None:
+    b, some = batch(150), torch.arange(0, 120, 3)
+
+    class Some(ZeroFill):
+        met: ClassVar[dict[str, list[int]]] = {"first": [], "second": []}
+        after: ClassVar[list[int]] = []
+
+        def phases(self) -> tuple[Phase, ...]:
+            return Phase("first", {"task": 1.0}, 2), Phase("second", {"task": 1.0}, 2)
+
+        def begin_phase(self, phase: Phase, train: PatientBatch) -> None:
+            self.now = phase.name
+
+        def learners(self, phase: Phase, train: PatientBatch) -> torch.Tensor | None:
+            return some if phase.name == "second" else None
+
+        def forward(self, batch: PatientBatch) -> Output:
+            if self.training:
+                self.met[self.now] += batch.rows.tolist()
+            return super().forward(batch)
+
+        def after_epoch(self, train: PatientBatch) -> None:
+            self.after.append(len(train))
+
+    config = TrainConfig(min_steps=0, max_epochs=2, batch_size=16)
+    train(Some(SCHEMA, ZeroFill.Config(width=16)), b, b, config, 0, Silent())
+    assert sorted(Some.met["first"]) == sorted(2 * b.rows.tolist())
+    assert sorted(Some.met["second"]) == sorted(2 * b.rows[some].tolist())
+    assert Some.after == [len(b)] * 4
+
+
 def test_focal_with_gamma_zero_is_bce_to_the_bit() -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(50, 2), (torch.rand(50, 2) < 0.3).float()

@@ -138,6 +138,13 @@ class Model(nn.Module, ABC):
         """At the start of each phase, on its first weights, in eval mode without gradients: clusters, alignments."""
         return
 
+    def learners(self, phase: Phase, train: PatientBatch) -> Tensor | None:
+        """After ``begin_phase``: positions in the training fold of those whom the phase learns from, at least one.
+
+        None = everybody. ``after_epoch`` sees the whole fold in any case, and the tune fold is judged whole.
+        """
+        return None
+
     def objectives(self, batch: PatientBatch, forward: Forward) -> Iterator[Objective]:
         """What to differentiate for one batch; the loop steps the optimizer after each."""
         output = forward(batch)

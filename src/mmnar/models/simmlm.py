@@ -22,6 +22,7 @@ from mmnar.config import PLAIN_TRAINING
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.models.base import Model, ModelCard, Phase
+from mmnar.ops.alone import own_label_loss
 from mmnar.ops.heads import TaskHead
 from mmnar.ops.losses import cross_entropy
 from mmnar.schema import Columns, Schema
@@ -112,7 +113,7 @@ class SimMLM(Model):
         if not self.training:
             return Output(logits, h)
         wanted = {name for name, weight in self.loss_weights.items() if weight}
-        losses = {"expert": self._expert_loss(o, batch)} if "expert" in wanted else {}
+        losses = {"expert": own_label_loss(o, batch, self.task_loss)} if "expert" in wanted else {}
         if wanted & {"fewer", "mofe"}:
             losses |= self._view_losses(e, logits, batch)
         return Output(logits, h, {name: loss for name, loss in losses.items() if name in wanted})
@@ -140,14 +141,6 @@ class SimMLM(Model):
         asked = batch.label_mask & (batch.present.sum(1, keepdim=True) >= 2)
         fewer_loss = self.task_loss(fewer, replace(batch, label_mask=asked))
         return {"fewer": fewer_loss, "mofe": mofe_loss(more, fewer, batch.labels, asked, self.schema.exclusive)}
-
-    def _expert_loss(self, o: Tensor, batch: PatientBatch) -> Tensor:
-        """Σ_m ℓ(o^m, y) over the patients who have m."""
-        losses = [
-            self.task_loss(o[:, m], replace(batch, label_mask=batch.label_mask & batch.present[:, [m]]))
-            for m in range(o.shape[1])
-        ]
-        return torch.stack(losses).sum()
 
 
 def fewer_of(present: Tensor) -> Tensor:

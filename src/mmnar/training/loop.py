@@ -165,7 +165,8 @@ def _phase(
     """Epochs of one phase from the weights ``best``, or from where ``begun`` broke off; the best weights."""
     model, config = fit.model, fit.config
     model.load_state_dict(best)
-    _begin(fit, number, phase)
+    everybody = fit.data
+    fit = _begin(fit, number, phase)
     if not fit.epochs(phase):
         return _cpu_state(model)
     if begun:
@@ -182,7 +183,7 @@ def _phase(
         terms = _epoch(fabric, wrapped, optimizer, fit, phase, progress.epoch)
         model.eval()
         with torch.no_grad():
-            model.after_epoch(fit.data)
+            model.after_epoch(everybody)
         tune_loss = evaluate_loss(model, fit.tune)
         progress.epoch += 1
         # with a fixed length (no labels used) the last weights are the phase's result
@@ -205,13 +206,19 @@ def _phase(
     return best
 
 
-def _begin(fit: _Fit, number: int, phase: Phase) -> None:
-    """Weights of the losses, and what the model does first, with random numbers of its own."""
+def _begin(fit: _Fit, number: int, phase: Phase) -> _Fit:
+    """Weights of the losses, and what the model does first, with random numbers of its own.
+
+    Returns:
+        The fit with the data of those whom the phase learns from.
+    """
     fit.model.loss_weights = phase.weights
     torch.manual_seed(_mix(fit.seed, number + 1, _BEGIN))
     fit.model.eval()
     with torch.no_grad():
         fit.model.begin_phase(phase, fit.data)
+        learners = fit.model.learners(phase, fit.data)
+    return fit if learners is None else replace(fit, data=fit.data.take(learners.to(fit.data.rows.device)))
 
 
 class _Unpacked(torch.nn.Module):
