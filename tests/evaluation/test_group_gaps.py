@@ -112,6 +112,15 @@ def test_shares_of_few_decisions_are_withheld_and_no_gap_is_made_of_them() -> No
     assert [gap.rate for gap in found.gaps] == ["auprc", "ece"]
 
 
+def test_intervals_of_calibration_errors_are_around_them() -> None:
+    """Resamples of so few patients have errors far above the sample's own."""
+    found = judged(drawn(300, np.array(["A", "B"])[np.arange(300) % 2]), resamples=200)
+    gap = next(gap for gap in found.gaps if gap.rate == "ece").difference
+    for e in (*(of.figures["ece"] for of in found.groups), gap):
+        assert e.low is not None
+        assert e.low < e.value < e.high  # type: ignore[operator]
+
+
 def test_what_is_shown_has_two_decimals() -> None:
     found = judged(drawn(300, np.array(["A", "B"])[np.arange(300) % 2])).disclosed()
     shown = [e for g in found.groups for e in g.figures.values()] + [gap.difference for gap in found.gaps]

@@ -6,7 +6,8 @@ group has ten patients with and ten without. Risks of all folds are pooled. Figu
     auprc          average precision. It follows how common the outcomes are in the group, too, and so does its gap.
     sensitivity    P(risk ≥ .5 | outcome)
     false_alarms   P(risk ≥ .5 | no outcome)
-    ece            expected calibration error, ten bins of equal weight; biased upwards, the more the smaller a group
+    ece            expected calibration error, ten bins of equal weight; biased upwards, the more the smaller a group,
+                   and in every resample once more: its resamples are moved so that their mean is the sample's own
 
 Whether a gap is more than chance is asked of permutations: the attribute is dealt out anew to the patients (those with
 equally many rows change places), outcomes and risks stay. A small group then has as wide a spread as it deserves.
@@ -100,6 +101,8 @@ def group_gaps(
         for number, (name, metric) in enumerate(figures_of(predictions, counted).items()):
             hidden = np.array(refused) if name in DECISIONS else np.zeros(len(labels), dtype=bool)
             values_of = _resampled(metric, group, len(labels), resampling)
+            if name == "ece":
+                values_of[1:] += values_of[0] - np.nanmean(values_of[1:], axis=0)
             for g, of in enumerate(figures):
                 of[name] = Estimate(None, reason=FEW_DECISIONS) if hidden[g] else _estimate(values_of[:, g])
             if not hidden.any():
