@@ -273,6 +273,22 @@ CAREBENCH_IMAGE: Final[Mapping[str, Any]] = {
 CAREBENCH_ENCODERS: Final[Mapping[str, Any]] = {"model.series.encoder": "transformer", **CAREBENCH_IMAGE}
 """Its encoders of series and films, where a method does not say otherwise."""
 
+MEDFUSE: Final[Mapping[str, Any]] = {
+    **PLAIN_TRAINING,
+    "train.batch_size": 16,
+    "train.max_epochs": 50,
+    "train.patience": 15,
+    "model.width": 256,
+    "model.dropout": 0.3,
+    "model.series.encoder": "lstm",
+    "model.series.layers": 2,
+    "model.series.step": 2.0,
+    "model.image.backbone": "resnet34",
+    "model.image.channels": 3,
+    "model.image.augment": "strong",
+}
+"""What the MedFuse paper trained all its models with; each has a rate of its own."""
+
 
 PRESETS: Final = ("original", "carebench")
 """What a method's publication set, and what the CareBench benchmark set of its methods."""

@@ -31,8 +31,10 @@ EVERYTHING: Final = ("record", "film", "product", "order")
 TELLS: Final[dict[str, tuple[str, ...]]] = {
     "daft": EVERYTHING,
     "drfuse": ("record", "film", "order"),
+    "early-fusion": ("record", "film", "order"),
     "flex-moe": EVERYTHING,
     "healnet": EVERYTHING,
+    "joint-fusion": ("record", "film", "order"),
     "late-fusion": ("record", "film", "order"),
     "lstm": ("record", "order"),
     "m3care": EVERYTHING,

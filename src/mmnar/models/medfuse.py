@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from mmnar.config import CAREBENCH, CAREBENCH_ENCODERS, PLAIN_TRAINING
+from mmnar.config import CAREBENCH, CAREBENCH_ENCODERS, MEDFUSE
 from mmnar.encoders.modality import encode, encoders_of
 from mmnar.encoders.settings import IMAGE, SERIES, ImageConfig, SeriesConfig
 from mmnar.errors import ConfigError, TrainingError
 from mmnar.models.base import Model, ModelCard, Phase
 from mmnar.ops.alone import OwnHeads
+from mmnar.ops.beside import projections
 from mmnar.ops.heads import TaskHead
 from mmnar.schema import Schema
 from mmnar.types import Output, PatientBatch
@@ -105,22 +106,7 @@ class MedFuse(Model):
             "In CareBench the image encoder starts from ImageNet's weights. Such a file is the user's and no part of "
             "preset=carebench: model.image.weights=FILE model.image.norm=frozen.",
         ),
-        original={
-            **PLAIN_TRAINING,
-            "train.lr": 4.741e-5,
-            "train.batch_size": 16,
-            "train.max_epochs": 50,
-            "train.patience": 15,
-            "model.width": 256,
-            "model.hidden": 512,
-            "model.dropout": 0.3,
-            "model.series.encoder": "lstm",
-            "model.series.layers": 2,
-            "model.series.step": 2.0,
-            "model.image.backbone": "resnet34",
-            "model.image.channels": 3,
-            "model.image.augment": "strong",
-        },
+        original={**MEDFUSE, "train.lr": 4.741e-5, "model.hidden": 512},
         carebench={**CAREBENCH, **CAREBENCH_ENCODERS, "model.series.encoder": "lstm", "model.hidden": 256},
     )
     Config = MedFuseConfig
@@ -130,9 +116,7 @@ class MedFuse(Model):
         d, self.width = config.width, config.width
         self.order = sorted(range(len(schema.modalities)), key=lambda i: schema.modalities[i].kind != "series")
         self.encoders = encoders_of(schema, d, config.dropout, config.image, config.series)
-        self.project = nn.ModuleList(  # φ
-            nn.Identity() if m.kind == "series" else nn.Linear(d, d) for m in schema.modalities
-        )
+        self.project = projections(schema, d)  # φ
         self.null = nn.Parameter(torch.randn(d) * 0.02)  # v_∅
         self.fusion = nn.LSTM(d, config.hidden, batch_first=True)
         self.head = TaskHead(schema, config.hidden, config.append_pattern)
