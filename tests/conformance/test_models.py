@@ -26,6 +26,7 @@ from tests.populations import MIXED, mixed_population, population
 
 NAMES = sorted(MODELS)
 LEAST: dict[str, dict[str, object]] = {
+    "aug": {"blocks": 1, "every": 1},
     "healnet": {"latents": 4, "step": 4.0},
     "hgmf": {"least": 1},  # counts patients: it has its types
     "lstm": {"step": 4.0},

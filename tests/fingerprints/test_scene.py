@@ -29,6 +29,7 @@ CHANCE: Final = 0.2
 
 EVERYTHING: Final = ("record", "film", "product", "order")
 TELLS: Final[dict[str, tuple[str, ...]]] = {
+    "aug": ("record", "film", "order"),
     "daft": EVERYTHING,
     "drfuse": ("record", "film", "order"),
     "early-fusion": ("record", "film", "order"),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # names are looked up before torch is imported
     from mmnar.models.base import Model
 
 MODELS: Final[dict[str, str]] = {
+    "aug": "mmnar.models.aug:AUG",
     "cm-ae": "mmnar.models.cm_ae:CMAE",
     "com": "mmnar.models.com:COM",
     "crl-mmnar": "mmnar.models.crl_mmnar:CRLMMNAR",
