@@ -32,6 +32,7 @@ LEAST: dict[str, dict[str, object]] = {
     "lstm": {"step": 4.0},
     "resnet": {"image": ImageConfig("tiny")},
     "transformer": {"step": 4.0},
+    "unified": {"least": 1},
 }
 """Sizes for populations of sixty."""
 

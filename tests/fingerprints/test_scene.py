@@ -46,6 +46,7 @@ TELLS: Final[dict[str, tuple[str, ...]]] = {
     "smil": EVERYTHING,
     "transformer": ("record", "order"),
     "umse": ("record", "film", "product"),
+    "unified": ("record", "film", "order"),
     "utde": EVERYTHING,
     "zero-fill": EVERYTHING,
 }

@@ -48,6 +48,7 @@ MODELS: Final[dict[str, str]] = {
     "smil": "mmnar.models.smil:SMIL",
     "transformer": "mmnar.models.transformer:Transformer",
     "umse": "mmnar.models.umse:UMSE",
+    "unified": "mmnar.models.unified:Unified",
     "utde": "mmnar.models.utde:UTDE",
     "zero-fill": "mmnar.models.zero_fill:ZeroFill",
 }
