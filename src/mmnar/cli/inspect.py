@@ -1,4 +1,4 @@
-"""Verbs that look and tell: describe, audit, doctor."""
+"""Verbs that look and tell: describe, shift, audit, doctor."""
 
 from __future__ import annotations
 
@@ -24,6 +24,26 @@ def describe(store: Path, *, out: Path | None = None) -> None:
     print(text)
     if page is not None:
         print(f"\natlas: {page}")
+
+
+@app.command
+@writes_out
+def shift(first: Path, second: Path, *, run: Path | None = None, out: Path | None = None) -> None:
+    """Do clinicians order otherwise in another store? Who has which modality, and whether like patients are chosen
+    alike; no outcome is looked at.
+
+    Args:
+        first: The store that a model learned from.
+        second: Another of the same modalities: another hospital, a later year.
+        run: Also say how many samples of the second have a pattern that few of this run's training patients had.
+        out: Also write shift.html, one offline file, and shift.json there.
+    """
+    from mmnar.report.shift import compare_stores
+
+    text, page = compare_stores(first, second, run, out)
+    print(text)
+    if page is not None:
+        print(f"\npage: {page}")
 
 
 @app.command

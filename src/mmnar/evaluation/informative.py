@@ -163,12 +163,12 @@ def table_columns(dataset: PatientDataset, modalities: Sequence[str]) -> Float:
     columns = [np.empty((len(dataset), 0))]
     for spec in dataset.schema.modalities:
         if spec.name in modalities:
-            for v, categories in _features(dataset.values[spec.name], spec):
+            for v, categories in features_of(dataset.values[spec.name], spec):
                 columns += _coded(v, categories)
     return _informative_columns(np.concatenate(columns, axis=1))
 
 
-def _features(content: Content, spec: ModalitySpec) -> Iterator[tuple[Float, int]]:
+def features_of(content: Content, spec: ModalitySpec) -> Iterator[tuple[Float, int]]:
     """(N,) values of each feature with NaN where missing, and its number of categories."""
     if isinstance(content, SeriesArrays):
         table = series_columns(content, len(spec.features)).reshape(len(content), len(spec.features), len(SUMMARIES))

@@ -73,6 +73,13 @@ def slope_and_ratio(y: Float, p: Float, rows: Int, resampling: Resampling) -> di
     return {"slope": _shifted(*_line(l, y, binned)), "o_to_e": _ratio_to_expected(p, rows, resampling, binned)}
 
 
+def line_draws(y: Float, p: Float, rows: Int, resampling: Resampling, held: bool = False) -> tuple[float, Float]:
+    """Slope, or the intercept where the slope is held at 1, and its (B,) resampled values around it."""
+    l = logit(np.clip(p, CLIP, 1 - CLIP))  # noqa: E741
+    value, drawn = _line(l, y, _Binned(y, l, rows, resampling), held)
+    return value, drawn[1:] - drawn[0] + value
+
+
 def _ratio_to_expected(p: Float, rows: Int, resampling: Resampling, binned: _Binned) -> Estimate:
     risk = sums_by_cell(np.zeros(len(p), dtype=np.int64), 1, rows, resampling, p)[:, 0]
     values = ratio(binned.events.sum(1), risk)
