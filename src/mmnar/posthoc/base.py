@@ -159,15 +159,14 @@ def refuse_own_subjects(predictions: Predictions[Any], fitted_on: Any) -> None:
 
 
 def too_few(events: int) -> str:
-    """Why nothing is fitted, or "" where the evidence suffices.
+    """Why nothing is fitted, or "" where the evidence suffices. How many events there were is not said: less everyone's
+    it would tell those of a small test fold.
 
     >>> too_few(12)
-    '12 events, at least 40 needed: risks left as they are'
-    >>> too_few(3)
-    'fewer than 10 events, at least 40 needed: risks left as they are'
+    'too few events, at least 40 needed: risks left as they are'
     >>> too_few(40)
     ''
     """
     if events >= MINIMUM_EVENTS:
         return ""
-    return f"{counted(events)} events, at least {MINIMUM_EVENTS} needed: risks left as they are"
+    return f"too few events, at least {MINIMUM_EVENTS} needed: risks left as they are"
