@@ -30,6 +30,8 @@ Int = NDArray[np.int64]
 FORMAT: Final = "mmnar.predictions/2"
 OUT_OF_FOLD: Final = "out of fold"
 """``provenance["validation"]`` of risks that are judged without a test fold."""
+ELSEWHERE: Final = "another store"
+"""The same of risks of another store's patients."""
 _ROW_COLUMNS: Final = ("subject_id", "hadm_id", "stay_id", "prediction_time", "fold")
 _PER_ROW: Final = (*_ROW_COLUMNS, "subject_digest", "proba", "labels", "label_mask", "present")
 _ATTRIBUTE: Final = "attribute:"

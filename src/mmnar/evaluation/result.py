@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mmnar.predictions import OUT_OF_FOLD
+from mmnar.predictions import ELSEWHERE, OUT_OF_FOLD
 from mmnar.schema import gathered, panels_from
 
 if TYPE_CHECKING:
@@ -236,8 +236,15 @@ class Result:
     @property
     def out_of_fold(self) -> bool:
         """Whether there was no test fold: what is judged are risks of each patient by the fit that never saw them."""
-        models = self.provenance.get("models", {}).values()
-        return any(of.get("validation") == OUT_OF_FOLD for of in models)
+        return self._validated(OUT_OF_FOLD)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the patients judged are another store's."""
+        return self._validated(ELSEWHERE)
+
+    def _validated(self, how: str) -> bool:
+        return any(of.get("validation") == how for of in self.provenance.get("models", {}).values())
 
     def disclosed(self) -> Result:
         """The digits that may be saved or shown."""

@@ -26,7 +26,7 @@ from mmnar.evaluation.thresholds import (
     usual,
 )
 from mmnar.lock import fresh_folder
-from mmnar.predictions import OUT_OF_FOLD, Predictions
+from mmnar.predictions import ELSEWHERE, OUT_OF_FOLD, Predictions
 from mmnar.roles import Test, key_mark
 from mmnar.workflow.run import Run
 
@@ -117,6 +117,7 @@ def scored_predictions(run: Run, on: Path | None = None, store: Path | None = No
     other = _under_key_of(run, predictor.fitted_subjects, open_store(on), store)
     base = predictor.predict(other.with_modalities(run.modalities).fold(Split.external(), "test"))
     base.refuse_overlap()
+    base = replace(base, provenance={**base.provenance, "validation": ELSEWHERE})
     line, rectifier = run.platt(), run.rectifier()
     base = line.apply(base) if line else base
     return [base] + ([rectifier.apply(base)] if rectifier else [])

@@ -48,6 +48,8 @@ def cohort(manifest: Mapping[str, Any], atlas: Atlas | None, questions: Table | 
 def asked_of_the_scored(manifest: Mapping[str, Any], result: Result) -> Table:
     """Questions with how many were scored."""
     whose, where = ("Scored", "out of fold") if result.out_of_fold else ("Test", "in the test fold")
+    if result.elsewhere:
+        whose, where = "Scored", "on the other store"
     head = ("Task", "Asked", "Outcome", f"{whose} samples", f"{whose} patients", "Events")
     return table_of(
         f"What was asked, when, and of whom {where}.",

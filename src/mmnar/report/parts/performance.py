@@ -28,7 +28,7 @@ COMPARED: Final = (
 def performance(result: Result) -> Iterator[Block]:
     """The usual metrics of every task, then any that no other section shows."""
     yield Paragraph(
-        ("Out of fold" if result.out_of_fold else "Test patients only")
+        ("Out of fold" if result.out_of_fold else "The other store" if result.elsewhere else "Test patients only")
         + ". Values with 95 % intervals. A model with the rectifier stands below the model itself."
     )
 

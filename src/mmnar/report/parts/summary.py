@@ -54,6 +54,12 @@ def best_model(models: dict[str, ModelTask]) -> str | None:
 
 
 def summary(result: Result, manifest: Mapping[str, Any]) -> Iterator[Block]:
+    """Sentences about every task, and how to read that models were compared."""
+    yield from findings(result, manifest)
+    yield Paragraph(LEANS, "note")
+
+
+def findings(result: Result, manifest: Mapping[str, Any]) -> Iterator[Block]:
     """Sentences about every task."""
     questions = questions_of(manifest)
     if result.out_of_fold:
@@ -66,11 +72,10 @@ def summary(result: Result, manifest: Mapping[str, Any]) -> Iterator[Block]:
         yield Listing(tuple(summarise(result, task)))
     for panel in result.gathered:
         yield Heading(panel)
-        yield Listing(tuple(_panel_sentences(result, panel)))
-    yield Paragraph(LEANS, "note")
+        yield Listing(tuple(panel_sentences(result, panel)))
 
 
-def _panel_sentences(result: Result, panel: str) -> Iterator[str]:
+def panel_sentences(result: Result, panel: str) -> Iterator[str]:
     """Sentences about a panel of several outcomes."""
     models, tasks = result.panels[panel], result.gathered[panel]
     means = {name: of.metrics["macro_auroc"] for name, of in models.items() if not is_rectified(name)}
@@ -99,7 +104,8 @@ def summarise(result: Result, task: str) -> list[str]:
         return [_asked(result, task), *_refusals(models)]
     entry = models[best]
     auroc = entry.metrics["auroc"]
-    lead = f"{best} had the highest AUROC, {interval(auroc)}." if len(models) > 1 else f"AUROC {interval(auroc)}."
+    several = len(model_pairs(models)) > 1
+    lead = f"{best} had the highest AUROC, {interval(auroc)}." if several else f"AUROC {interval(auroc)}."
     sentences = [_asked(result, task), f"{lead} {_of_100_pairs(auroc)}"]
     sentences += _against_controls([c for c in result.comparisons if c.task == task and c.metric == "auroc"], best)
     sentences += _within_pattern(entry)
@@ -119,6 +125,8 @@ def alarms(result: Result) -> list[str]:
 
 
 def _held(result: Result) -> str:
+    if result.elsewhere:
+        return "Scored on the other store:"
     return "Scored out of fold:" if result.out_of_fold else "The test fold held"
 
 
