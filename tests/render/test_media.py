@@ -126,3 +126,12 @@ def test_refusals_say_why_and_marks_stay_on_the_page() -> None:
     assert 'title="fewer than 10 patients"' in page
     assert "| a | 0.81 |\n| b | *few* |" in markdown(table)
     assert "drawn" not in markdown(table) + "".join(block_lines([table]))
+
+
+def test_markdown_that_is_all_there_is_has_what_a_page_folds() -> None:
+    inner = (Code('{"a": 1}'), facts({"b_c": ["d", "e"]}), table_of("T.", ("x",), [[named("y")]]))
+    page = Page("Kind", "Title", (Section("One", (Fold("More", inner), facts({"f": "g"}))),))
+    assert "More" not in markdown_of(page)
+    text = markdown_of(page, unfolded=True)
+    for part in ("#### More", '```\n{"a": 1}\n```', "- b c: d; e", "| x |", "- f: g"):
+        assert part in text

@@ -1,4 +1,4 @@
-"""Verbs from a store to a report: demo, train, evaluate, report, models."""
+"""Verbs from a store to a report: demo, train, evaluate, report, card, models."""
 
 from __future__ import annotations
 
@@ -132,6 +132,35 @@ def report(
         _opened(runs), out, on=on, store=store, resamples=resamples, predictions=predictions, thresholds=at
     )
     print(f"report: {path}")
+
+
+@app.command
+def card(
+    run: Path,
+    *,
+    out: Path = Path("card"),
+    on: Path | None = None,
+    store: Path | None = None,
+    resamples: int = 1000,
+    thresholds: tuple[str, ...] = (),
+) -> None:
+    """A run's model card: card.html, card.md, and card.xml for who reads Applied Model Cards. What no run can know is
+    left blank and says by whom it is to be filled. No patient's row, no count under ten, no place of this machine.
+
+    Args:
+        run: A run folder.
+        out: Folder to write to.
+        on: Another store of the same schema, on which the run is judged, too: external validation.
+        store: The run's store, if it has moved since training.
+        resamples: Of the patient-clustered bootstrap.
+        thresholds: Such as mortality=0.1,0.2: risks at which a task's alerts are judged, the main one first.
+    """
+    from mmnar.report.model_card.build import build_card
+    from mmnar.workflow import open_run
+
+    at = _thresholds(thresholds)
+    paths = build_card(open_run(run), out, on=on, store=store, resamples=resamples, thresholds=at)
+    print(f"card: {', '.join(map(str, paths))}")
 
 
 @app.command

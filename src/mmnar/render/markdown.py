@@ -5,20 +5,29 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from mmnar.render.blocks import Block, Cell, Figure, Flows, Heading, Listing, Page, Paragraph, Table
+from mmnar.render.blocks import Block, Cell, Code, Facts, Figure, Flows, Fold, Heading, Listing, Page, Paragraph, Table
 from mmnar.render.text import flow_table
 
 
-def markdown_of(page: Page) -> str:
-    """Everything of the page but its pictures and folds; of a figure, its numbers."""
+def markdown_of(page: Page, unfolded: bool = False) -> str:
+    """Everything of the page but its pictures; of a figure, its numbers.
+
+    Args:
+        unfolded: Also what is folded, below its title.
+    """
     parts = [f"# {escaped(page.title)}"]
     for section in page.sections:
         parts.append(f"## {escaped(section.title)}")
-        parts += [text for block in section.blocks for text in _parts(block)]
+        parts += [text for block in section.blocks for text in _parts(block, unfolded)]
     return "\n\n".join(parts) + "\n"
 
 
-def _parts(block: Block) -> Iterator[str]:
+def _parts(block: Block, unfolded: bool) -> Iterator[str]:
+    if isinstance(block, Fold):
+        if unfolded:
+            yield f"#### {escaped(block.title)}"
+            yield from (text for inner in block.blocks for text in _parts(inner, unfolded))
+        return
     if isinstance(block, Heading):
         yield f"### {escaped(block.text)}"
     elif isinstance(block, Paragraph):
@@ -32,6 +41,10 @@ def _parts(block: Block) -> Iterator[str]:
     elif isinstance(block, Flows):
         for flow in block.flows:
             yield from _table(flow_table(flow))
+    elif isinstance(block, Code) and unfolded:
+        yield f"```\n{block.text.replace('```', '')}\n```"
+    elif isinstance(block, Facts) and unfolded:
+        yield "\n".join(f"- {escaped(fact.name)}: {escaped('; '.join(fact.values))}" for fact in block.items)
 
 
 def _table(table: Table) -> Iterator[str]:

@@ -62,7 +62,7 @@ def build_report(
         title or f"Risk report: {source_of(data.manifest)}" + (" (external validation)" if on else ""),
         StoreFacts(_told(data.manifest, runs), availability(data), informativeness(data)),
         result,
-        tuple(_record(run) for run in runs),
+        tuple(record_of(run) for run in runs),
         runs[0].record["versions"],
     )
     path = write_report(inputs, out)
@@ -77,7 +77,8 @@ def _told(manifest: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
     return {**manifest, "warnings": [*manifest.get("warnings", []), *said]}
 
 
-def _record(run: Run) -> RunRecord:
+def record_of(run: Run) -> RunRecord:
+    """What a page says of a run."""
     rectifier = run.rectifier()
     return RunRecord(
         run.name,

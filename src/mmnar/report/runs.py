@@ -68,11 +68,11 @@ def shown_data(inputs: ReportInputs) -> dict[str, Any]:
 def _shown_run(run: RunRecord) -> dict[str, Any]:
     rectifier = None
     if run.rectifier is not None:
-        rectifier = {task: _shown_rectifier(fitted) for task, fitted in run.rectifier.items()}
+        rectifier = {task: shown_rectifier(fitted) for task, fitted in run.rectifier.items()}
     return {**asdict(run), "rectifier": rectifier}
 
 
-def _shown_rectifier(fitted: dict[str, Any]) -> dict[str, Any]:
+def shown_rectifier(fitted: dict[str, Any]) -> dict[str, Any]:
     """Offsets of patterns with enough patients; how many patterns were withheld is said, not which."""
     offsets = fitted.get("offsets", [])
     told = sorted((o for o in offsets if o["n"] is not None and o["events"] is not None), key=lambda o: -int(o["n"]))

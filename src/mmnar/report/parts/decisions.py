@@ -465,7 +465,7 @@ def groups(result: Result, manifest: Mapping[str, Any]) -> Iterator[Block]:
 
 
 def _fair(task: str, name: str, found: Mapping[str, Fairness]) -> Iterator[Block]:
-    yield Listing(tuple(_gap_sentences(found)))
+    yield Listing(tuple(gap_sentences(found)))
     refused: dict[str, list[str]] = {}
     for attribute, of in found.items():
         what = attribute.replace("_", " ")
@@ -502,7 +502,8 @@ def _fair(task: str, name: str, found: Mapping[str, Fairness]) -> Iterator[Block
         yield Paragraph(f"Not given by {', '.join(names)}: {reason}.", "note")
 
 
-def _gap_sentences(found: Mapping[str, Fairness]) -> list[str]:
+def gap_sentences(found: Mapping[str, Fairness]) -> list[str]:
+    """Which gaps between groups are more than chance."""
     gaps = [(a.replace("_", " "), g) for a, of in found.items() for g in of.gaps]
     if not gaps:
         return ["No groups are large enough to be compared."]
