@@ -1,9 +1,10 @@
-"""Verbs that look and tell: describe, shift, audit, doctor."""
+"""Verbs that look and tell: describe, shift, stress, audit, doctor."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 from mmnar.cli.apps import app, writes_out
 
@@ -44,6 +45,47 @@ def shift(first: Path, second: Path, *, run: Path | None = None, out: Path | Non
     print(text)
     if page is not None:
         print(f"\npage: {page}")
+
+
+@app.command
+@writes_out
+def stress(
+    run: Path,
+    *,
+    modality: tuple[str, ...] = (),
+    share: tuple[float, ...] = (),
+    which: Literal["random", "severity", "law"] = "random",
+    by: str = "",
+    first: tuple[str, ...] = ("highest",),
+    law: str = "",
+    store: Path | None = None,
+    out: Path | None = None,
+) -> None:
+    """What does a run keep as modalities go missing? Its risks again, with each hidden from more and more of its test
+    patients.
+
+    Args:
+        run: A run with a test fold.
+        modality: Which are hidden, one at a time; all that some test patients lack where none is named.
+        share: Of the patients who have it; 0.2 0.4 0.6 0.8 where none is named.
+        which: Who loses it first: anybody, by the severity of --by, or whom another site (--law) leaves without it.
+        by: Severity: a measurement MODALITY.FEATURE, or an attribute. Law: an attribute that it tells apart.
+        first: Severity: highest or lowest of a measurement; of an attribute, its values in order.
+        law: Path of another store, or ATTRIBUTE=VALUE.
+        store: Where the run's store lies now, if it has moved since.
+        out: Also write stress.html, one offline file, and stress.json there.
+    """
+    from mmnar.config import HideConfig
+    from mmnar.report.stress import stress_text, write_stress
+    from mmnar.workflow import open_run
+    from mmnar.workflow.stress import SHARES
+    from mmnar.workflow.stress import stress as stressed
+
+    how = HideConfig(which=which, by=by, first=first, law=law)
+    found = stressed(open_run(run), modalities=modality, shares=share or SHARES, how=how, store=store)
+    print(stress_text(found))
+    if out is not None:
+        print(f"\npage: {write_stress(found, out)}")
 
 
 @app.command
