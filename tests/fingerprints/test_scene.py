@@ -35,6 +35,7 @@ TELLS: Final[dict[str, tuple[str, ...]]] = {
     "early-fusion": ("record", "film", "order"),
     "flex-moe": EVERYTHING,
     "healnet": EVERYTHING,
+    "inforeg": ("record", "film", "order"),
     "joint-fusion": ("record", "film", "order"),
     "late-fusion": ("record", "film", "order"),
     "lstm": ("record", "order"),

@@ -31,6 +31,7 @@ MODELS: Final[dict[str, str]] = {
     "gru-d-static": "mmnar.models.gru_d:GRUDStatic",
     "healnet": "mmnar.models.healnet:HEALNet",
     "hgmf": "mmnar.models.hgmf:HGMF",
+    "inforeg": "mmnar.models.inforeg:InfoReg",
     "joint-fusion": "mmnar.models.joint_fusion:JointFusion",
     "late-fusion": "mmnar.models.late_fusion:LateFusion",
     "lstm": "mmnar.models.lstm:LSTM",
