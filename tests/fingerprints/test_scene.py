@@ -13,14 +13,15 @@ from typing import Final
 import pytest
 import torch
 
-from mmnar.models.registry import model_class
+from mmnar.estimators.registry import defaults
 from tests.fingerprints.scene import OUTCOMES, SPLIT, Found, fitted, found, scene
 
 SMALL: Final = {
+    "width": ("model.width=32",),
     "image": ("model.image.backbone=tiny",),
     "series": ("model.series.encoder=lstm", "model.series.hours=24", "model.series.step=3"),
 }
-"""Settings of the shared encoders, where a method has them."""
+"""Settings that many methods have, and those of the shared encoders, where a method has them."""
 
 FOUND: Final = 0.6
 """Least share of what there is to find that counts as found."""
@@ -45,6 +46,7 @@ TELLS: Final[dict[str, tuple[str, ...]]] = {
     "resnet": ("film",),
     "shaspec": EVERYTHING,
     "smil": EVERYTHING,
+    "switch-ensemble": EVERYTHING,
     "transformer": ("record", "order"),
     "umse": ("record", "film", "product"),
     "unified": ("record", "film", "order"),
@@ -64,6 +66,12 @@ OWN: Final[dict[str, tuple[str, ...]]] = {
     "healnet": ("model.hours=24", "model.step=3", "model.latents=4"),
     "lstm": ("model.hours=24", "model.step=3"),
     "medfuse": ("train.max_epochs=20", "train.patience=20"),  # one world of six has not found the order after 12
+    "switch-ensemble": (
+        "model.complete_with=width=32,image.backbone=tiny,series.encoder=lstm,series.hours=24,series.step=3",
+        "model.other_with=width=32,hours=24,step=3",
+        "train.max_epochs=20",  # as for medfuse
+        "train.patience=20",
+    ),
     "transformer": ("model.hours=24", "model.step=3"),
     "utde": ("model.hours=24", "model.step=3"),
 }
@@ -72,9 +80,9 @@ OWN: Final[dict[str, tuple[str, ...]]] = {
 
 def settings(name: str) -> tuple[str, ...]:
     """Overrides that make a method small."""
-    fields = {f.name for f in dataclasses.fields(model_class(name).Config)}
+    fields = {f.name for f in dataclasses.fields(defaults(name))}
     shared = [word for key, words in SMALL.items() if key in fields for word in words]
-    return ("model.width=32", *shared, *OWN.get(name, ()))
+    return (*shared, *OWN.get(name, ()))
 
 
 @cache

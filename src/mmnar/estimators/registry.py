@@ -30,10 +30,13 @@ OWN_WEIGHTS: Final[dict[str, str]] = {"tabicl-pattern": "mmnar.estimators.tabula
 STACK: Final = "stack"
 """Several of them, weighed by their out-of-fold risks."""
 
+SWITCH: Final = "switch-ensemble"
+"""Two of them: one for patients who have all modalities, one for the others."""
+
 
 def model_names() -> tuple[str, ...]:
     """All methods that need no file of the user's, deep ones first."""
-    return (*MODELS, *TABULAR, STACK)
+    return (*MODELS, *TABULAR, STACK, SWITCH)
 
 
 def known_names() -> tuple[str, ...]:
@@ -48,7 +51,7 @@ def is_trained(name: str) -> bool:
 
 def is_network(name: str) -> bool:
     """Whether it is a deep method by itself: of the registry, of another package, or a class by its place."""
-    return is_trained(name) and name != STACK
+    return is_trained(name) and name not in (STACK, SWITCH)
 
 
 def method_target(name: str) -> str:
@@ -93,6 +96,12 @@ def _base(name: str, model: Mapping[str, Any], train: TrainConfig) -> Estimator:
             if member in OWN_WEIGHTS:
                 raise ConfigError("model.members", "methods that need no file of weights", member, "leave it out")
         return Stack({member: _base(member, {}, train) for member in config.members}, config.spread)
+    if name == SWITCH:
+        from mmnar.estimators.switch import MEMBERS, Switch
+
+        config = override(defaults(name), model, "model.", lambda: keys(name))
+        recipes = {which: _base(getattr(config, which), _own(config, which), train) for which in MEMBERS}
+        return Switch(recipes, config.modalities)
     if is_network(name):
         from mmnar.estimators.fusion import FusionEstimator
         from mmnar.models.registry import model_class
@@ -100,6 +109,17 @@ def _base(name: str, model: Mapping[str, Any], train: TrainConfig) -> Estimator:
         return FusionEstimator(name, override(model_class(name).Config(), model, "model.", lambda: keys(name)), train)
     recipe: Estimator = defaults(name)
     return override(recipe, model, "model.", lambda: keys(name)) if model else recipe
+
+
+def _own(config: Any, which: str) -> dict[str, Any]:
+    """The settings of a switch's member.
+
+    Raises:
+        ConfigError: They are not key=value, or the member runs by weights that the user brings.
+    """
+    if getattr(config, which) in OWN_WEIGHTS:
+        raise ConfigError(f"model.{which}", "a method that needs no file of weights", "one that does", "choose another")
+    return parse_overrides(getattr(config, f"{which}_with"))
 
 
 def check_name(name: str) -> None:
@@ -123,6 +143,10 @@ def defaults(name: str) -> Any:
         from mmnar.estimators.stack import StackConfig
 
         return StackConfig()
+    if name == SWITCH:
+        from mmnar.estimators.switch import SwitchConfig
+
+        return SwitchConfig()
     module, attribute = (TABULAR | OWN_WEIGHTS)[name].split(":")
     return getattr(import_module(module), attribute)()
 
@@ -190,15 +214,19 @@ def _published(name: str, preset: str) -> Mapping[str, Any]:
 
 
 def model_settings(recipe: Estimator) -> dict[str, Any]:
-    """The method's resolved configuration as plain JSON; of a stack, that of each member.
+    """The method's resolved configuration as plain JSON; of a stack or switch, that of each member.
 
     Raises:
         ConfigError: A file of weights that is absent, or of another network than the settings say.
     """
     from mmnar.estimators.stack import Stack
+    from mmnar.estimators.switch import Switch
 
     base = getattr(recipe, "base", recipe)
     if isinstance(base, Stack):
         return {"spread": base.spread, "members": {n: model_settings(of) for n, of in base.members.items()}}
+    if isinstance(base, Switch):
+        members = {which: {"model": of.name, "settings": model_settings(of)} for which, of in base.members.items()}
+        return {"modalities": list(base.modalities), **members}
     config = base.settings()
     return dataclasses.asdict(config) if dataclasses.is_dataclass(config) and not isinstance(config, type) else {}

@@ -18,6 +18,7 @@ from mmnar.encoders.settings import IMAGE, SERIES
 from mmnar.errors import ConfigError, nearest
 from mmnar.estimators.registry import (
     STACK,
+    SWITCH,
     build_estimator,
     defaults,
     is_network,
@@ -248,9 +249,13 @@ def as_overrides(settings: Mapping[str, Any]) -> list[str]:
 
 
 def targets_of(model: str, settings: Mapping[str, Any]) -> list[str]:
-    """The modules behind a registry name: one, or those of a stack's members."""
-    names = settings["members"] if model == STACK else [model]
-    return [method_target(name) for name in names]
+    """The modules behind a registry name: one, or those of a stack's or switch's members."""
+    if model == STACK:
+        return [target for name, own in settings["members"].items() for target in targets_of(name, own)]
+    if model == SWITCH:
+        members = [targets_of(settings[of]["model"], settings[of]["settings"]) for of in ("complete", "other")]
+        return ["mmnar.estimators.switch:Switch", *members[0], *members[1]]
+    return [method_target(model)]
 
 
 def hash_of(identity: Mapping[str, Any]) -> str:

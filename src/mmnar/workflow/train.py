@@ -20,7 +20,7 @@ from mmnar.dataset.store import Fold, PatientDataset, open_store
 from mmnar.errors import LeakageError, StoreError
 from mmnar.estimators.base import Estimator, Predictor
 from mmnar.estimators.cross import cross_fit, learnable
-from mmnar.estimators.registry import build_estimator, is_network, model_settings, resolve_run
+from mmnar.estimators.registry import SWITCH, build_estimator, is_network, model_settings, resolve_run
 from mmnar.estimators.stack import StackPredictor
 from mmnar.estimators.storage import fit_or_load, save_predictor
 from mmnar.files import read_sealed, sha256_of, sweep, write_sealed, write_text
@@ -84,7 +84,7 @@ def train_run(
         for sentence in words:
             say(sentence)
         recorder = Recorder(clock)
-        proper = not is_network(model) or config.train.label_loss == "bce"
+        proper = config.train.label_loss == "bce" or not (is_network(model) or model == SWITCH)
         cost = _fit(recipe, config, data, split, out, recorder, clock, proper)
         _write_json(out / "history.json", recorder.history)
         if "recipe" in data.manifest:
