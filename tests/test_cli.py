@@ -63,9 +63,8 @@ def test_help_answers_without_heavy_imports() -> None:
 
 def test_help_shows_no_option_that_nobody_needs(capsys: pytest.CaptureFixture[str]) -> None:
     verbs = [[verb] for verb in ("demo", "describe", "audit", "doctor", "train", "report", "models", "study")]
-    verbs += [
-        ["prepare", door] for door in ("eicu", "mimic-iv", "carebench", "physionet2012", "meds", "table", "synthetic")
-    ]
+    doors = ("eicu", "mimic-iv", "carebench", "medfuse", "physionet2012", "meds", "table", "synthetic")
+    verbs += [["prepare", door] for door in doors]
     for verb in verbs:
         cli.app([*verb, "--help"], result_action="return_value")
     shown = capsys.readouterr().out

@@ -102,6 +102,8 @@ def _release(records: Records) -> tuple[list[str], bool]:
 
 CAREBENCH: Final = ("chartevents", "outputevents", "diagnoses_icd")
 """Without which `prepare carebench` cannot do."""
+MEDFUSE: Final = ("chartevents", "labevents")
+"""Without which `prepare medfuse` cannot do."""
 
 
 def _next(found: Sequence[Records]) -> list[str]:
@@ -123,6 +125,8 @@ def _next(found: Sequence[Records]) -> list[str]:
         lines.append(f"next  {' '.join(words)} --out store{number if len(roots) > 1 else ''}")
         if records.kind.verb == "mimic-iv" and not {*CAREBENCH} & {*records.absent}:
             lines.append("note  `mmnar prepare carebench` asks 33 other questions of the same folders, at 48 h")
+        if records.kind.verb == "mimic-iv" and not {*MEDFUSE} & {*records.absent}:
+            lines.append("note  `mmnar prepare medfuse` asks in-hospital death at 48 h, or 25 phenotypes looking back")
     for records in found:
         if records.kind.option == "--root":
             continue

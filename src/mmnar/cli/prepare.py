@@ -179,6 +179,45 @@ def carebench(
 
 @prepare.command
 @writes_out
+def medfuse(
+    *,
+    root: Path,
+    out: Path,
+    cxr: Path | None = None,
+    task: Literal["mortality", "phenotypes"] = "mortality",
+    phenotypes: Path | None = None,
+    image_side: int = 224,
+    like: Path | None = None,
+) -> None:
+    """MIMIC-IV as the paper of MedFuse asks it, from 17 variables and the latest AP film of the unit stay: death in
+    hospital at 48 h, or 25 phenotypes when the patient leaves the unit. One question a store.
+
+    Args:
+        root: Folder with hosp and icu; .csv, .csv.gz or .parquet. Never written to.
+        out: The store to write; an older store there is replaced only when the new one is whole.
+        cxr: Folder of MIMIC-CXR-JPG: the latest AP film from unit admission to the question.
+        task: mortality: of the first 48 h, for those who stay as long. phenotypes: of the whole unit stay, looking back
+            when it is over; no forecast.
+        phenotypes: The 25 groups by a list of your own (see prepare carebench).
+        image_side: Pixels of the square that films are stored as.
+        like: A run: its features, units and options, so that `mmnar evaluate RUN --on` the store can judge it.
+    """
+    from mmnar.dataset.store import claim_store
+    from mmnar.sources.mimic_iv.phenotypes import read_list
+    from mmnar.workflow import doors
+
+    given = {"--task": task != "mortality", "--phenotypes": phenotypes is not None, "--image-side": image_side != 224}
+    recipe = _recipe(like, "medfuse", given)
+    codes = read_list(phenotypes) if phenotypes else None
+    claim_store(out)
+    options = recipe.options if recipe else {"task": task, "phenotypes": codes}
+    records = doors.medfuse(root, out / "events", cxr=cxr, side=image_side, **options)
+    print(f"MIMIC-IV {records.extract.version}: {records.extract.stays.height:,} unit stays", flush=True)
+    _write(records, out, recipe)
+
+
+@prepare.command
+@writes_out
 def physionet2012(*, root: Path, out: Path, bin_hours: float = 0.0, like: Path | None = None) -> None:
     """PhysioNet/CinC Challenge 2012: in-hospital death asked 48 h after unit admission.
 

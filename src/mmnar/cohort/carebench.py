@@ -14,10 +14,11 @@ import polars as pl
 
 from mmnar.cohort.build import Criterion, Question
 from mmnar.cohort.mimic_iv import PLANNED, dies_in_hospital
+from mmnar.cohort.phenotypes import phenotype_panel, phenotype_questions
 from mmnar.schema import Panel, Task
 from mmnar.sources.events import FutureEvents
 from mmnar.sources.mimic_iv.carebench import ASKED_AFTER
-from mmnar.sources.mimic_iv.phenotypes import Codes, Phenotype, phenotypes
+from mmnar.sources.mimic_iv.phenotypes import Codes
 
 AT: Final = "48 h after unit admission"
 _AT: Final = pl.col("intime") + ASKED_AFTER
@@ -65,7 +66,7 @@ def carebench_questions(codes: Codes | None = None) -> tuple[Question, ...]:
     alive = Criterion("alive at 48 h", pl.col("deathtime").is_null() | (pl.col("deathtime") > _AT))
     mortality = Task("mortality", AT, "death before hospital discharge")
     return (
-        *(Question(_phenotype(p), _AT, (), _billed(p.code)) for p in phenotypes(codes)),
+        *phenotype_questions(AT, _AT, (), codes),
         Question(mortality, _AT, (alive,), dies_in_hospital),
         *(Question(_length(*days), _AT, (), _lasting(*days)) for days in _DAYS),
     )
@@ -73,27 +74,11 @@ def carebench_questions(codes: Codes | None = None) -> tuple[Question, ...]:
 
 def carebench_panels() -> tuple[Panel, ...]:
     """The three questions of the paper."""
-    groups = phenotypes()
     return (
-        Panel("phenotypes", tuple(p.name for p in groups), kinds=tuple((p.name, p.kind) for p in groups)),
+        phenotype_panel(),
         Panel("mortality", ("mortality",)),
         Panel("length_of_stay", tuple(_length(*days).name for days in _DAYS), exclusive=True),
     )
-
-
-def _phenotype(phenotype: Phenotype) -> Task:
-    words = (
-        f"{phenotype.description} ({phenotype.kind}; CCS {phenotype.ccs}): a diagnosis code billed for the admission"
-    )
-    return Task(phenotype.name, AT, words)
-
-
-def _billed(code: str) -> Callable[[FutureEvents], pl.DataFrame]:
-    def label(future: FutureEvents) -> pl.DataFrame:
-        own = pl.col("hadm_id") == pl.col("index_hadm_id")
-        return future.frame.filter((pl.col("code") == code) & own).select("sample", label=pl.lit(True)).unique()
-
-    return label
 
 
 def _length(least: int, below: int | None) -> Task:

@@ -21,6 +21,7 @@ from mmnar.privacy import counted
 from mmnar.schema import Panel
 from mmnar.sources.events import Extract, TextRule
 from mmnar.sources.meds.labels import Labels
+from mmnar.sources.mimic_iv.medfuse import Asked
 from mmnar.sources.table.spec import TableSpec
 
 Structured = Literal["aggregates", "series"]
@@ -217,8 +218,7 @@ def carebench(
 
     if matched and cxr is None:
         raise ConfigError("--matched", "films to match", "no --cxr", "add --cxr, or leave --matched out")
-    if side < SMALLEST_SIDE:
-        raise ConfigError("--image-side", f"{SMALLEST_SIDE} pixels or more", str(side), "64 is small, 224 the paper's")
+    _check_side(side)
     extract = read_carebench(root, work=work, notes=notes, cxr=cxr, side=side, answered=answered, codes=phenotypes)
     if matched and cxr is not None:
         extract = _with_files(extract, cxr)
@@ -228,6 +228,47 @@ def carebench(
     if phenotypes is not None:
         options["phenotypes"] = dict(phenotypes)
     return Records("carebench", options, extract, asked)
+
+
+def medfuse(
+    root: Path,
+    work: Path,
+    *,
+    task: Asked = "mortality",
+    cxr: Path | None = None,
+    phenotypes: Mapping[str, Sequence[str]] | None = None,
+    side: int = 224,
+    answered: bool = True,
+) -> Records:
+    """MIMIC-IV as MedFuse asks it.
+
+    Args:
+        task: Which of its two questions.
+        phenotypes: Their codes by another list than this package's.
+        side: Pixels of the stored square.
+        answered: False = billing codes are not read.
+
+    Raises:
+        ConfigError: A list of phenotypes where they are not asked, or a side below 32.
+        SourceError: See ``read_medfuse``.
+    """
+    from mmnar.cohort.medfuse import medfuse_criteria, medfuse_panels, medfuse_questions
+    from mmnar.sources.mimic_iv.medfuse import read_medfuse
+
+    if task == "mortality" and phenotypes is not None:
+        raise ConfigError("--phenotypes", "--task phenotypes", "--task mortality", "leave it out")
+    _check_side(side)
+    extract = read_medfuse(root, work=work, asked=task, cxr=cxr, side=side, answered=answered, codes=phenotypes)
+    asked = _asked(medfuse_criteria(task), medfuse_questions(task, phenotypes), medfuse_panels(task))
+    options: dict[str, Any] = {"task": task}
+    if phenotypes is not None:
+        options["phenotypes"] = dict(phenotypes)
+    return Records("medfuse", options, extract, asked)
+
+
+def _check_side(side: int) -> None:
+    if side < SMALLEST_SIDE:
+        raise ConfigError("--image-side", f"{SMALLEST_SIDE} pixels or more", str(side), "64 is small, 224 the paper's")
 
 
 def _with_files(extract: Extract, cxr: Path) -> Extract:
@@ -317,6 +358,8 @@ def again(
         )
     if recipe.door == "carebench":
         return carebench(root, work, cxr=cxr, answered=False, **options)
+    if recipe.door == "medfuse":
+        return medfuse(root, work, cxr=cxr, answered=False, **options)
     if recipe.door == "physionet2012":
         return physionet2012(root, bin_hours=recipe.bin_hours, answered=False)
     return eicu(root, work, **options)

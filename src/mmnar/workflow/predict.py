@@ -31,7 +31,7 @@ from mmnar.workflow import doors
 from mmnar.workflow.doors import Records
 from mmnar.workflow.run import Run
 
-_BESIDE: Final = {"mimic-iv": ("notes", "cxr", "embeddings"), "carebench": ("cxr",)}
+_BESIDE: Final = {"mimic-iv": ("notes", "cxr", "embeddings"), "carebench": ("cxr",), "medfuse": ("cxr",)}
 """Door → what may be given beside its records. Notes tell CareBench who is documented: hindsight."""
 
 

@@ -13,12 +13,11 @@ from typing import Final
 
 import polars as pl
 
-from mmnar.sources.events import Deriving, Events, Extract, ImageRule, SeriesRule
-from mmnar.sources.mimic_iv import derived, history, people, phenotypes, xray
+from mmnar.sources.events import Deriving, Events, Extract, SeriesRule
+from mmnar.sources.mimic_iv import derived, history, people, phenotypes
 from mmnar.sources.mimic_iv.concepts import Concept
-from mmnar.sources.mimic_iv.cxr import bedside_events
 from mmnar.sources.mimic_iv.reader import Build, hashed, opened
-from mmnar.sources.mimic_iv.register import Register, as_events
+from mmnar.sources.mimic_iv.register import as_events
 from mmnar.sources.mimic_iv.tables import CAREBENCH
 from mmnar.sources.reading.cells import ABSENT_TEXT
 from mmnar.sources.reading.code_tables import digest
@@ -32,7 +31,6 @@ ASKED_AFTER: Final = pl.duration(hours=48, time_unit="us")
 """From admission to the unit to the questions."""
 
 _I: Final = pl.Int64()
-_AP: Final = "CXR//AP"
 _COMPUTED: Final = {
     derived.COMA: ("points", 3, 15, "Glasgow coma scale: total (15 while intubated)"),
     derived.OUTPUT: ("mL", 0, 5000, "Urine of one time, less irrigant"),
@@ -120,7 +118,7 @@ def read_carebench(
         roots.append(written)
     if cxr is not None:
         films = DataRoot(cxr, ledger=build.register.ledger)
-        stays = stays.with_columns(film=_latest(stays, _films(build, films, cxr, side)))
+        stays = stays.with_columns(film=_latest(stays, build.bedside(films, cxr, side)))
         roots.append(films)
     listed = digest("phenotypes") if codes is None else json.dumps(codes)
     build.descriptions |= {code: words for code, (*_, words) in _COMPUTED.items()}
@@ -160,7 +158,7 @@ def _answers(
     """The stays with ``coded``, and what answers the questions."""
     register, stays = build.register, build.stays
     diagnoses = data.read(phenotypes.TABLE, history.DIAGNOSES, required=required)
-    over = _over(register, stays)
+    over = people.over(register, stays)
     ended = over.with_columns(available_time=pl.col("time"))
     left = stays.drop_nulls("outtime").with_columns(time=pl.col("outtime"), available_time=pl.col("outtime"))
     events = [
@@ -175,26 +173,10 @@ def _answers(
     return stays.with_columns(coded=pl.col("hadm_id").is_in(codes["hadm_id"].implode())), pl.concat(events)
 
 
-def _over(register: Register, stays: pl.DataFrame) -> pl.DataFrame:
-    """``subject_id, hadm_id, died, time``: when each admission with a unit stay was over, by any account of it."""
-    left = stays.group_by("subject_id", "hadm_id").agg(left=pl.col("outtime").max())
-    admissions = register.admissions.join(left, on=["subject_id", "hadm_id"])
-    time = pl.max_horizontal("dischtime", "deathtime", "left")
-    return admissions.select("subject_id", "hadm_id", "died", time=time).drop_nulls("time")
-
-
 def _with_summary(notes: DataRoot) -> pl.Series:
     """Admissions with a discharge summary."""
     frames = [frame["hadm_id"].drop_nulls().unique() for frame in notes.chunks("discharge", {"hadm_id": _I})]
     return pl.concat(frames).unique()
-
-
-def _films(build: Build, data: DataRoot, root: Path, side: int) -> pl.DataFrame:
-    """AP films of the patients, as events; none where there are none."""
-    events, dropped = bedside_events(data, build.register.lives["subject_id"])
-    events = build.register.place(xray.TABLE, events, pl.col("time"), pl.col("available_time"))
-    build.films(data, events, dropped, ImageRule(xray.MODALITY, (_AP,), root, side), "every AP film")
-    return events
 
 
 def _latest(stays: pl.DataFrame, films: pl.DataFrame) -> pl.Series:

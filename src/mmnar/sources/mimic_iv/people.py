@@ -59,6 +59,7 @@ _ICUSTAYS: Final[dict[str, pl.DataType]] = {
     "hadm_id": _I,
     "stay_id": _I,
     "first_careunit": _S,
+    "last_careunit": _S,
     "intime": TIME,
     "outtime": TIME,
 }
@@ -125,7 +126,7 @@ def read_small(data: DataRoot) -> SmallTables:
     """
     patients = data.read("patients", _PATIENTS, key="subject_id")
     admissions = data.read("admissions", _ADMISSIONS, key="hadm_id")
-    icustays = data.read("icustays", _ICUSTAYS, key="stay_id")
+    icustays = data.read("icustays", _ICUSTAYS, key="stay_id", optional=("last_careunit",))
     for name, table in (("patients", patients), ("admissions", admissions), ("icustays", icustays)):
         if table is None or table.is_empty():
             raise SourceError(f"table '{name}'", "at least one row", "none", "check the data root")
@@ -280,6 +281,14 @@ def outcome_events(register: Register, stays: pl.DataFrame) -> pl.DataFrame:
             _at(stays, "icustays", "outtime", pl.lit("ICU_DISCHARGE")),
         ]
     )
+
+
+def over(register: Register, stays: pl.DataFrame) -> pl.DataFrame:
+    """``subject_id, hadm_id, died, time``: when each admission with a unit stay was over, by any account of it."""
+    left = stays.group_by("subject_id", "hadm_id").agg(left=pl.col("outtime").max())
+    admissions = register.admissions.join(left, on=["subject_id", "hadm_id"])
+    time = pl.max_horizontal("dischtime", "deathtime", "left")
+    return admissions.select("subject_id", "hadm_id", "died", time=time).drop_nulls("time")
 
 
 def discharged_as() -> pl.Expr:

@@ -11,10 +11,11 @@ from typing import Final, Literal
 import polars as pl
 
 from mmnar.errors import SourceError
-from mmnar.sources.events import Extract, Rule
+from mmnar.sources.events import Extract, ImageRule, Rule
 from mmnar.sources.mimic_iv import concepts as codes
 from mmnar.sources.mimic_iv import history, notes, people, xray
 from mmnar.sources.mimic_iv.concepts import Concept
+from mmnar.sources.mimic_iv.cxr import bedside_events
 from mmnar.sources.mimic_iv.register import Register
 from mmnar.sources.mimic_iv.release import release_of
 from mmnar.sources.mimic_iv.tables import STREAMED, Streamed, read_concepts
@@ -231,6 +232,20 @@ class Build:
         also = embeddings.fingerprint if embeddings else ""
         self.films(data, events, dropped, xray.xray_rule(root, embeddings, side), also)
         return data
+
+    def bedside(self, data: DataRoot, root: Path, side: int) -> pl.DataFrame:
+        """AP films of the patients, every one of them, as events; none where there are none.
+
+        Args:
+            data: Where the metadata of MIMIC-CXR-JPG is read.
+            root: Folder of the files.
+            side: Pixels of the stored square.
+        """
+        events, dropped = bedside_events(data, self.register.lives["subject_id"])
+        events = self.register.place(xray.TABLE, events, pl.col("time"), pl.col("available_time"))
+        rule = ImageRule(xray.MODALITY, (xray.AP,), root, side)
+        self.films(data, events, dropped, rule, "every AP film")
+        return events
 
     def films(self, data: DataRoot, events: pl.DataFrame, dropped: tuple[str, ...], rule: Rule, also: str = "") -> None:
         """Events of X-rays, and the rule that reads them.

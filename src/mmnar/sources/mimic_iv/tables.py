@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -209,6 +209,12 @@ CAREBENCH: Final[Mapping[str, Streamed]] = {
     ),
 }
 """What the features of CareBench are made of."""
+
+MEDFUSE: Final[Mapping[str, Streamed]] = {
+    "chartevents": replace(CAREBENCH["chartevents"], code_tables="medfuse_chart"),
+    "labevents": replace(STREAMED["labevents"], code_tables="medfuse_labs"),
+}
+"""What the variables of MedFuse are made of."""
 
 
 def read_concepts(table: str) -> tuple[Concept, ...]:

@@ -17,6 +17,7 @@ from mmnar.sources.reading.raw import DataRoot
 
 TABLE: Final = "mimic-cxr"
 MODALITY: Final = "cxr"
+AP: Final = "CXR//AP"
 DESCRIPTIONS: Final = {code: f"Frontal chest X-ray, view {code.removeprefix('CXR//')}" for code in CODES}
 
 

@@ -169,11 +169,12 @@ class DataRoot:
         columns: Mapping[str, pl.DataType],
         required: bool = True,
         key: str = "",
+        optional: Collection[str] = (),
     ) -> pl.DataFrame | None:
         """Some columns of a small table, whole.
 
         Args:
-            table, columns, required: As in ``chunks``.
+            table, columns, required, optional: As in ``chunks``.
             key: Column whose values must be distinct and not null; "" = no such column.
 
         Returns:
@@ -185,7 +186,7 @@ class DataRoot:
         """
         frames: list[pl.DataFrame] = []
         held = 0.0
-        for frame in self.chunks(table, columns, required):
+        for frame in self.chunks(table, columns, required, optional=optional):
             frames.append(frame)
             held += frame.estimated_size()
             _check_room(table, held)
