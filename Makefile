@@ -45,7 +45,7 @@ demo: setup
 
 bench: setup
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script --smallest || exit 1; done
-	@for study in $(filter-out table1 open_large results,$(basename $(notdir $(wildcard src/mmnar/shipped/studies/*.yaml)))); do \
+	@for study in $(filter-out table1 open_large results carebench_rq1,$(basename $(notdir $(wildcard src/mmnar/shipped/studies/*.yaml)))); do \
 		echo "== study $$study"; \
 		$(BIN)/mmnar study $$study --demo --jobs 2 --out $$(mktemp -d)/$$study || exit 1; \
 	done

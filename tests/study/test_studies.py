@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mmnar.errors import StoreError
+from mmnar.models.registry import CAREBENCH_MODELS
+from mmnar.sources.mimic_iv.phenotypes import phenotypes
 from mmnar.study.driver import run_study
 from mmnar.study.engines.base import Ended
 from mmnar.study.plan import Job
 from mmnar.study.progress import Quiet
-from mmnar.study.spec import read_study
+from mmnar.study.spec import StudySpec, read_study
 
+CAREBENCH = {"phenotypes", "length_of_stay", *(p.name for p in phenotypes())}
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 
 
@@ -23,12 +28,19 @@ class Nowhere:
         return
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[StudySpec], Path]:
+    """One for all studies on the same data, which are then made once."""
+    base = tmp_path_factory.mktemp("studies")
+    return lambda spec: base / hashlib.sha256(repr(spec.data).encode()).hexdigest()[:8]
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
-def test_it_can_be_planned(path: Path, tmp_path: Path) -> None:
+def test_it_can_be_planned(path: Path, tmp_path: Path, folder: Callable[[StudySpec], Path]) -> None:
     whole, demo = read_study(path), read_study(path, demo=True)
     assert whole.layout == demo.layout
-    done = run_study(demo, tmp_path / "s", Nowhere(), Quiet())
-    assert {cell.row for cell in done.plan.cells} == {row.name for row in demo.rows}
+    done = run_study(demo, folder(demo), Nowhere(), Quiet())
+    assert {cell.row for cell in done.plan.cells} == {row.name for row in demo.trained}
     if any(data.store for data in whole.data):  # which are not here
         with pytest.raises(StoreError, match="mmnar prepare"):
             run_study(whole, tmp_path / "whole", Nowhere(), Quiet())
@@ -39,5 +51,12 @@ def test_published_figures_belong_to_rows_and_tasks() -> None:
         spec = read_study(path)
         for figure in spec.reference:
             assert figure["row"] in {row.name for row in spec.rows}, (path, figure)
-            assert figure["task"] in {"readmission", "icu_admission", "mortality"}
+            assert figure["task"] in {"readmission", "icu_admission", "mortality", *CAREBENCH}
             assert 0 < float(figure["value"]) < 1
+
+
+def test_the_seventeen_are_there_with_the_controls_the_paper_omits() -> None:
+    for name in ("rq1", "rq2", "base", "rq4", "search"):
+        rows = [row.name for row in read_study(STUDIES[0].parent / f"carebench_{name}.yaml").rows]
+        assert set(CAREBENCH_MODELS) < set(rows)
+        assert {"pattern-only", "logistic-pattern", "boosting-pattern", "stack"} < set(rows)
