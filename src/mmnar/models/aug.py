@@ -46,7 +46,7 @@ class AUGConfig:
     Args:
         width: D, the width of every h and φ.
         dropout: Dropout in the encoders.
-        append_pattern: Add a linear function of δ to every z.
+        append_pattern: Concatenate δ to every h.
         blocks: Classifiers that can be added, in all; 0 = each modality keeps its first.
         every: Epochs between two comparisons; one more is at the end of the first epoch.
         margin: δ, by how much a modality must be surer than another for that to be given a classifier.
@@ -120,11 +120,11 @@ class AUG(Model):
             raise ConfigError("model.alpha", f"{m} weights", str(len(config.alpha)), "give one for each modality")
         self.c = config
         self.encoders = encoders_of(schema, d, config.dropout, config.image, config.series)
-        self.first = nn.ModuleList(nn.Linear(d, d) for _ in range(m))  # W_0
-        self.pool = nn.ModuleList(nn.Linear(d, d) for _ in range(config.blocks))  # W_j, j ≥ 1, of whoever needs them
+        inputs = d + m * config.append_pattern
+        self.first = nn.ModuleList(nn.Linear(inputs, d) for _ in range(m))  # W_0
+        self.pool = nn.ModuleList(nn.Linear(inputs, d) for _ in range(config.blocks))  # W_j, j ≥ 1, for who needs them
         self.out = nn.Linear(d, k)  # F
         self.nothing = nn.Parameter(torch.zeros(k))
-        self.of_pattern = nn.Linear(m, k, bias=False) if config.append_pattern else None
         self.turn: int | None = None
         self.register_buffer("owner", torch.full((config.blocks,), FREE))
         self.register_buffer("learnt", torch.full((config.blocks,), FREE))  # ``owner`` as the last epoch began
@@ -148,26 +148,28 @@ class AUG(Model):
         z = torch.stack([self.out(phi).sum(0) for phi in every], 1)  # (B, M, K)
         share = self.shares(batch.present)[..., None]  # (B, M, 1)
         h = (share * torch.stack([phi.sum(0) for phi in every], 1)).sum(1)  # (B, D)
-        return Output(self._told((share * z).sum(1), share.any(1), batch), h)
+        return Output(self._known((share * z).sum(1), share.any(1)), h)
 
     def _in_turn(self, m: int, batch: PatientBatch) -> Output:
         """z^m and what it learns from besides the label."""
         phi, has = self.classifiers(m, batch), batch.present[:, m, None]
         f = self.out(phi)  # (1 + J, B, K)
-        z, theirs = self._told(f.sum(0), has, batch), _of(batch, has)
+        z, theirs = self._known(f.sum(0), has), _of(batch, has)
         losses = {"task": self.task_loss(z, theirs), "previous": z.new_zeros(()), "added": z.new_zeros(())}
         losses["nothing"] = self.task_loss(z, _of(batch, ~batch.present.any(1, keepdim=True)))
         if len(f) > 1:
-            previous = self._told(f[:-1].sum(0), has, batch)
+            previous = f[:-1].sum(0)
             weight = 1 - self.c.residual * truth(previous.detach(), batch)
             losses["previous"] = self.task_loss(previous, theirs)
-            losses["added"] = self.task_loss(_learning(self._told(f[-1], has, batch), weight), theirs)
+            losses["added"] = self.task_loss(_learning(f[-1], weight), theirs)
         return Output(z, phi.sum(0), losses)
 
     def classifiers(self, m: int, batch: PatientBatch) -> Tensor:
         """φ^m: (1 + J_m, B, D); arbitrary where m is absent."""
         content = batch.modalities[self.schema.modality_names[m]]
         h = encode_present(self.encoders[m], content, batch.present[:, m], self.c.width)
+        if self.c.append_pattern:
+            h = torch.cat([h, batch.pattern.to(h.dtype)], 1)
         owners = (self.owner if self.training else self.learnt).tolist()
         mine = [block for block, owner in zip(self.pool, owners, strict=True) if owner == m]
         return F.relu(torch.stack([block(h) for block in (self.first[m], *mine)]))
@@ -179,12 +181,11 @@ class AUG(Model):
 
     def alone(self, m: int, batch: PatientBatch) -> Tensor:
         """z^m: (B, K), or the learned risk where m is absent."""
-        return self._told(self.out(self.classifiers(m, batch)).sum(0), batch.present[:, m, None], batch)
+        return self._known(self.out(self.classifiers(m, batch)).sum(0), batch.present[:, m, None])
 
-    def _told(self, z: Tensor, known: Tensor, batch: PatientBatch) -> Tensor:
-        """z, or the learned risk of who has nothing; and what the pattern tells."""
-        z = torch.where(known, z, self.nothing.to(z.dtype))
-        return z if self.of_pattern is None else z + self.of_pattern(batch.pattern.to(z.dtype))
+    def _known(self, z: Tensor, known: Tensor) -> Tensor:
+        """z, or the learned risk of who has nothing."""
+        return torch.where(known, z, self.nothing.to(z.dtype))
 
     def after_epoch(self, train: PatientBatch) -> None:
         """After the first epoch and every few, one more classifier for each that is weaker than another."""
