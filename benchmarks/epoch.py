@@ -18,12 +18,11 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
-from collections import defaultdict
 from dataclasses import replace
 from typing import Any
 
 import torch
+from clock import Clock
 from population import population
 
 from mmnar.cohort.split import Split
@@ -31,23 +30,9 @@ from mmnar.dataset.preprocess import Preprocessor
 from mmnar.estimators.registry import estimator
 from mmnar.models.registry import MODELS, model_class
 from mmnar.training.loop import train
-from mmnar.training.monitor import Silent
 
 PLAIN = "zero-fill"
 BAR, BARS = "6 ×", {"crl-mmnar": "8 s", "healnet": "15 ×", "smil": "15 ×", "flexgen-ehr": "15 ×", "mt": "15 ×"}
-
-
-class Clock(Silent):
-    """CPU seconds between the ends of epochs, by phase."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, list[float]] = defaultdict(list)
-        self.last = time.process_time()
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        now = time.process_time()
-        self.seconds[record["phase"]].append(now - self.last)
-        self.last = now
 
 
 def measure(name: str, patients: int, epochs: int) -> dict[str, Any]:

@@ -19,13 +19,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from clock import Clock
 
 from mmnar.cohort.split import Split
 from mmnar.dataset.store import Fold, open_store
@@ -33,24 +33,10 @@ from mmnar.estimators.registry import estimator
 from mmnar.models.registry import CAREBENCH_MODELS, model_class
 from mmnar.study.data import store_of
 from mmnar.study.spec import Data
-from mmnar.training.monitor import Silent
 
 PLAIN = "late-fusion"
 BAR, MOST_MB = 4.0, 2048
 SPLIT = Split(tune=0.02, test=0.0)
-
-
-class Clock(Silent):
-    """Processor seconds between the ends of epochs, by phase."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, list[float]] = defaultdict(list)
-        self.last = time.process_time()
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        now = time.process_time()
-        self.seconds[record["phase"]].append(now - self.last)
-        self.last = now
 
 
 def settings(name: str) -> tuple[str, ...]:
