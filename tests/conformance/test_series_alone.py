@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mmnar.config import TrainConfig
 from mmnar.errors import ConfigError
-from mmnar.models import lstm, transformer
 from mmnar.models.base import Model
 from mmnar.models.lstm import LSTM
 from mmnar.models.transformer import Transformer
@@ -131,20 +130,6 @@ def test_without_positions_the_transformer_cannot() -> None:
     position.requires_grad_(False).zero_()
     logits, _ = told(m)
     assert logits.max() - logits.min() < 1e-3  # to it all of them are the same patient
-
-
-@BOTH
-@torch.no_grad()
-def test_a_large_batch_goes_by_parts(kind: type[LSTM], monkeypatch: pytest.MonkeyPatch) -> None:
-    b, m, sizes = episodes(70, 0), model(kind), []
-    whole = m(b)
-    m.encoder.register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
-    monkeypatch.setattr(lstm if kind is LSTM else transformer, "ROWS", 30)
-    parts = m(b)
-    assert sizes == [30, 30, 10]
-    assert torch.allclose(parts.logits, whole.logits, atol=1e-6)
-    m.train()(b)
-    assert sizes[3:] == [70]
 
 
 SETTINGS: dict[str, Any] = {"width": 24, "dropout": 0.5, "hours": 4.0, "step": 2.0, "layers": 2, "append_pattern": True}
