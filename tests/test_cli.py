@@ -224,7 +224,7 @@ except SystemExit as end:
     ("arguments", "said"),
     [
         (["train", "nowhere", "--model", "crl-mnar", "--out", "new"], "did you mean 'crl-mmnar'"),
-        (["train", "nowhere", "--model", "nonsense", "--out", "new"], "known: boosting-pattern"),
+        (["train", "nowhere", "--model", "nonsense", "--out", "new"], "known: aug, boosting-pattern"),
         (["train", "nowhere", "--model", "crl-mmnar", "--out", "new", "train.lr=fast"], "type float"),
         (["train", "nowhere", "--model", "crl-mmnar", "--out", "new"], "a store"),
         (["train", "STORE", "--model", "crl-mmnar", "--out", "FULL"], "other files"),

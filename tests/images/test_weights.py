@@ -275,7 +275,7 @@ def test_the_content_of_the_file_is_part_of_a_runs_hash(tmp_path: Path) -> None:
             "rows": {"zero-fill": {"set": {"model.image.backbone": "tiny", **row}}},
             "folds": 2,
         }
-        return set(plan_runs(study_of(raw), {("planted", ()): store}, tmp_path / "s", {}).jobs)
+        return set(plan_runs(study_of(raw), {"planted": store}, tmp_path / "s", {}).jobs)
 
     key = "model.image.weights"
     first, second = hashes(**{key: str(one)}), hashes(**{key: str(other)})

@@ -23,7 +23,8 @@ def test_permuted_labels_give_chance(name: str) -> None:
     rng = np.random.default_rng(12)
     data = replace(data, labels=data.labels[rng.permutation(len(data))] & data.label_mask)
     split = Split(tune=0.15, test=0.45)
-    crossed = cross_fit(estimator(name, *quick(name)), data.fold(split, "development"), 2)
+    words = (*quick(name), *(["model.image.backbone=tiny"] if "film" in data.schema.modality_names else []))
+    crossed = cross_fit(estimator(name, *words), data.fold(split, "development"), 2)
     base = crossed.predictor.predict(data.fold(split, "test"))
     rectified = [rule.fit(crossed.out_of_fold).apply(base) for rule in (LatticeRectifier(), ThresholdRectifier())]
     for scored in (base, *rectified, crossed.out_of_fold.as_validation()):
@@ -34,16 +35,23 @@ def test_permuted_labels_give_chance(name: str) -> None:
 
 
 def data_for(name: str) -> PatientDataset:
-    """Static modalities, or a series alone where the method needs one."""
+    """Static modalities, or a series, or a series and a film where the method needs one."""
     data = population(12_000, seed=11)
     if estimator(name, *quick(name)).refuses(data.schema) is None:
         return data
-    data = mixed_population(12_000, seed=11)
-    (i,) = (i for i, spec in enumerate(data.schema.modalities) if spec.kind == "series")
-    spec = data.schema.modalities[i]
+    series = only(mixed_population(12_000, seed=11), ("series",))
+    if estimator(name, *quick(name)).refuses(series.schema) is None:
+        return series
+    return only(mixed_population(6000, seed=11), ("series", "image"))
+
+
+def only(data: PatientDataset, kinds: tuple[str, ...]) -> PatientDataset:
+    """The modalities of some kinds alone."""
+    at = [i for i, spec in enumerate(data.schema.modalities) if spec.kind in kinds]
+    specs = tuple(data.schema.modalities[i] for i in at)
     return replace(
         data,
-        schema=replace(data.schema, modalities=(spec,)),
-        values={spec.name: data.values[spec.name]},
-        present=data.present[:, i : i + 1],
+        schema=replace(data.schema, modalities=specs),
+        values={spec.name: data.values[spec.name] for spec in specs},
+        present=data.present[:, at],
     )
