@@ -350,11 +350,12 @@ def _label_loss(logits: Tensor, batch: PatientBatch, weights: Tensor, gamma: flo
 
 def _rate(config: TrainConfig, done: float) -> float:
     """Linear warm-up, then cosine decay to zero or nothing more; ``done`` in [0, 1)."""
+    factor = 1.0
     if done < config.warmup:
-        return config.lr * (done + 1e-3) / (config.warmup + 1e-3)
-    if config.schedule == "constant":
-        return config.lr
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (done - config.warmup) / (1 - config.warmup)))
+        factor = (done + 1e-3) / (config.warmup + 1e-3)
+    elif config.schedule == "cosine":
+        factor = 0.5 * (1 + math.cos(math.pi * (done - config.warmup) / (1 - config.warmup)))
+    return config.lr * factor
 
 
 def _stopped(progress: Progress, phase: Phase, fit: _Fit) -> bool:
