@@ -63,6 +63,7 @@ MAY: Final[dict[str, tuple[str, ...]]] = {
 """Outcomes of which nothing is promised, with the reason beside."""
 
 OWN: Final[dict[str, tuple[str, ...]]] = {
+    "aug": ("train.max_epochs=7",),
     "healnet": ("model.hours=24", "model.step=3", "model.latents=4"),
     "lstm": ("model.hours=24", "model.step=3"),
     "medfuse": ("train.max_epochs=20", "train.patience=20"),  # one world of six has not found the order after 12
