@@ -6,6 +6,7 @@ import errno
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,16 @@ def test_splits_are_meds(run: Run, exported: Path) -> None:
         fold = data.fold(Split(), role)  # type: ignore[call-overload]
         assert {subject for subject, split in got.items() if split == word} == set(fold.subject_id.tolist())
     assert set(got) == set(data.subject_id.tolist())
+
+
+def test_a_split_by_an_attribute_can_be_exported(run: Run, tmp_path: Path) -> None:
+    data = open_store(run.folder.parent / "store")
+    values = np.where(data.subject_id % 3 == 0, "north", "south")
+    data = replace(data, attributes={**data.attributes, "site": values})
+    write_splits(data, Split(by="site", held_out=("north",)), tmp_path / "subject_splits.parquet")
+    got = dict(pl.read_parquet(tmp_path / "subject_splits.parquet").iter_rows())
+    held_out = {subject for subject, split in got.items() if split == "held_out"}
+    assert held_out == set(data.subject_id[values == "north"].tolist())
 
 
 def test_calibration_stays_calibration(run: Run, tmp_path: Path) -> None:

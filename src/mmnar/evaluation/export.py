@@ -44,8 +44,10 @@ def write_splits(data: PatientDataset, split: Split, path: Path) -> None:
     Raises:
         StoreError: The file cannot be written.
     """
-    subjects = np.unique(data.subject_id if data.left_out is None else data.subject_id[~data.left_out])
-    names = [SPLIT_NAMES[role] for role in split.roles(subjects)]
+    rows = np.arange(len(data)) if data.left_out is None else np.flatnonzero(~data.left_out)
+    roles = split.roles(data.subject_id[rows], {name: values[rows] for name, values in data.attributes.items()})
+    subjects, first = np.unique(data.subject_id[rows], return_index=True)
+    names = [SPLIT_NAMES[role] for role in roles[first]]
     _write({"subject_id": subjects, "split": names}, ("subject_id", "split"), path)
 
 
