@@ -86,12 +86,13 @@ def copy_with(tree: Path, copy: Path, changed: dict[str, pl.DataFrame]) -> Path:
     """The tree with some of its tables exchanged."""
     for path in sorted(tree.rglob("*")):
         name = path.relative_to(tree)
-        if path.is_file() and name.name.split(".")[0] not in {Path(key).name for key in changed}:
+        if path.is_file() and name.name.partition(".csv")[0] not in {Path(key).name for key in changed}:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).symlink_to(path)
     for key, frame in changed.items():
         (copy / key).parent.mkdir(parents=True, exist_ok=True)
-        frame.write_csv((copy / key).with_suffix(".csv"))
+        # no ``with_suffix``: some names have points of their own
+        frame.write_csv(copy / f"{key}.csv")
     return copy
 
 

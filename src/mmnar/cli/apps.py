@@ -46,3 +46,5 @@ prepare = App(name="prepare", help="Raw records → a store any model can train 
 app.command(prepare)
 simulate = App(name="simulate", help="Raw records that look like a credentialed release, with known risks.")
 app.command(simulate)
+pretrain = App(name="pretrain", help="Records beside a store → weights that runs on it may start from.")
+app.command(pretrain)

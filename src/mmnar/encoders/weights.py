@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmnar.encoders.image import ImageEncoder, is_head, network_of
 from mmnar.encoders.resnet import DESIGNS, Design
 from mmnar.encoders.settings import ImageConfig
 from mmnar.errors import ConfigError
-from mmnar.files import sha256_of
+from mmnar.files import sha256_of, write_whole
 
 C = TypeVar("C")
 State = dict[str, Tensor]
 
 _DENSENET121: Final = (6, 12, 24, 16)
 _UNUSED: Final = "num_batches_tracked"
+_SEEN: Final = "mmnar.seen"
+"""Under which a file of weights keeps digests of the subjects it was trained on."""
+
+MADE: Final = "mmnar.made"
+"""Under which it says what it was made of and how."""
 
 
 def load_weights(network: nn.Module) -> None:
@@ -33,6 +43,52 @@ def load_weights(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, ImageEncoder) and module.config.weights:
             module.backbone.load_state_dict(_fitting(module.config), strict=False)
+
+
+def seen_by(config: Any) -> NDArray[np.uint64]:
+    """Sorted digests of the subjects whose films a method's file of weights was trained on, with the mark of their key;
+    empty where the file keeps no such record, as none does that was made elsewhere.
+
+    Raises:
+        ConfigError: See ``load_weights``; or the record cannot be read.
+    """
+    image = getattr(config, "image", None)
+    if not isinstance(image, ImageConfig) or not image.weights or _path(image).suffix != ".safetensors":
+        return np.zeros(0, dtype=np.uint64)
+    return _record(image, *_stamp(_path(image)))
+
+
+@lru_cache(maxsize=64)
+def _record(image: ImageConfig, size: int, changed: int) -> NDArray[np.uint64]:
+    """Read once while neither size nor time of change are others."""
+    from safetensors import safe_open
+
+    _fitting(image)
+    with safe_open(_path(image), framework="pt") as file:
+        written = (file.metadata() or {}).get(_SEEN, "")
+    try:
+        return np.frombuffer(base64.b64decode(written, validate=True), dtype="<u8").astype(np.uint64)
+    except ValueError:
+        what, remedy = f"weights '{_path(image).name}'", "make them again with `mmnar pretrain images`"
+        raise ConfigError(what, "a record of whom they have seen", "one that is damaged", remedy) from None
+
+
+def save_weights(network: nn.Module, file: Path, seen: NDArray[np.uint64], made: Mapping[str, Any]) -> None:
+    """Write the backbone of a network's image encoder, its last layer excepted, in torchvision's names, with the record
+    of whom it has seen and of how it was made; whole or not at all.
+
+    Args:
+        network: With one image encoder.
+        seen: See ``seen_by``; keyed digests, which tell nothing to who lacks the key.
+        made: For people; plain JSON.
+    """
+    from safetensors.torch import save_file
+
+    (encoder,) = (module for module in network.modules() if isinstance(module, ImageEncoder))
+    state = encoder.backbone.state_dict()
+    arrays = {name: value.detach().cpu().contiguous().clone() for name, value in state.items() if not is_head(name)}
+    written = base64.b64encode(np.sort(seen).astype("<u8").tobytes()).decode()
+    write_whole(file, lambda path: save_file(arrays, path, metadata={_SEEN: written, MADE: json.dumps(made)}))
 
 
 def identified(config: C) -> C:

@@ -183,6 +183,11 @@ class Estimator(ABC):
         """
         return self
 
+    def starts_from(self) -> NDArray[np.uint64]:
+        """Sorted digests of the subjects that what it starts from has seen (``encoders.weights.seen_by``), with the
+        mark of their key; empty where it starts from nothing, or nothing is known of it."""
+        return np.zeros(0, dtype=np.uint64)
+
     @abstractmethod
     def fit(
         self,

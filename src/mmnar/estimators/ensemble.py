@@ -38,6 +38,9 @@ class EnsembleEstimator(Estimator):
     def card(self) -> dict[str, Any]:
         return {**self.base.card, "title": f"{self.base.card['title']}, {self.members}-seed ensemble"}
 
+    def starts_from(self) -> NDArray[np.uint64]:
+        return self.base.starts_from()
+
     def refuses(self, schema: Schema) -> str | None:
         return self.base.refuses(schema)
 

@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from mmnar.config import TrainConfig, override, to_plain
 from mmnar.dataset.preprocess import Preprocessor
 from mmnar.dataset.store import Fold
-from mmnar.encoders.weights import identified, load_weights
+from mmnar.encoders.weights import identified, load_weights, seen_by
 from mmnar.errors import RequirementError
 from mmnar.estimators.base import Estimator, Predictor, save_arrays
+from mmnar.estimators.started import refuse_other_key
 from mmnar.models.base import Model
 from mmnar.models.registry import model_class
 from mmnar.ops.losses import probabilities
@@ -59,6 +60,9 @@ class FusionEstimator(Estimator):
     def settings(self) -> Any:
         return identified(self.model)
 
+    def starts_from(self) -> NDArray[np.uint64]:
+        return seen_by(self.model)
+
     def fit(
         self,
         train: Fold[Train],
@@ -71,6 +75,8 @@ class FusionEstimator(Estimator):
         refusal = self.refuses(train.schema)
         if refusal:
             raise RequirementError(f"model '{self.name}'", "data it can run on", refusal, "choose another model")
+        before = self.starts_from()
+        refuse_other_key(before, train.dataset.secret)
         preprocessor = Preprocessor.fit(train)
         torch.manual_seed(seed)
         network = self.model_type(train.schema, self.model)
@@ -87,7 +93,7 @@ class FusionEstimator(Estimator):
             checkpoint,
             self.name,
         )
-        seen = np.union1d(train.subjects(), tune.subjects())
+        seen = np.union1d(np.union1d(train.subjects(), tune.subjects()), before)
         return FusionPredictor(self.name, train.schema, seen, network, preprocessor, history)
 
 

@@ -209,6 +209,9 @@ class Stack(Estimator):
     def __init__(self, members: Mapping[str, Estimator], spread: float = 0.25) -> None:
         self.members, self.spread = dict(members), spread
 
+    def starts_from(self) -> NDArray[np.uint64]:
+        return np.unique(np.concatenate([member.starts_from() for member in self.members.values()]))
+
     def refuses(self, schema: Schema) -> str | None:
         for name, member in self.members.items():
             if refusal := member.refuses(schema):

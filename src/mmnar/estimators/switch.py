@@ -80,6 +80,9 @@ class Switch(Estimator):
     def __init__(self, members: Mapping[str, Estimator], modalities: tuple[str, ...] = ()) -> None:
         self.members, self.modalities = {which: members[which] for which in MEMBERS}, modalities
 
+    def starts_from(self) -> NDArray[np.uint64]:
+        return np.unique(np.concatenate([member.starts_from() for member in self.members.values()]))
+
     def refuses(self, schema: Schema) -> str | None:
         for which, member in self.members.items():
             if refusal := member.refuses(schema):

@@ -86,7 +86,7 @@ class MedFuse(Model):
             "By default trained end to end on all patients, as CareBench does (the paper's random initialisation, RI). "
             "model.pretrain=true is its other way (PT): each encoder learns alone first. There the film's encoder "
             "learns 14 findings of films from outside; here each learns the labels of the patients at hand, and films "
-            "from outside are a file of weights (model.image.weights).",
+            "from outside are a file of weights (model.image.weights), as `mmnar pretrain images` makes it.",
             "That first stage trains all encoders in one pass, as they share no weight, and ends when the mean of "
             "their logits is best on the tune fold; in the paper each stops by itself. Its heads stay in the file of "
             "weights, unused.",

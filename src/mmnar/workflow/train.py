@@ -22,8 +22,9 @@ from mmnar.estimators.base import Estimator, Predictor
 from mmnar.estimators.cross import cross_fit, learnable
 from mmnar.estimators.registry import SWITCH, build_estimator, is_network, model_settings, resolve_run
 from mmnar.estimators.stack import StackPredictor
+from mmnar.estimators.started import refuse_other_key, refuse_seen
 from mmnar.estimators.storage import fit_or_load, save_predictor
-from mmnar.files import read_sealed, sha256_of, sweep, write_sealed, write_text
+from mmnar.files import sha256_of, sweep, write_sealed, write_text
 from mmnar.lock import alone, contents
 from mmnar.posthoc.base import Correction, corrected_out_of_fold
 from mmnar.posthoc.platt import Platt
@@ -33,6 +34,7 @@ from mmnar.privacy import SMALL_CELL, patients_by_group
 from mmnar.progress import say
 from mmnar.roles import Calibration, Development
 from mmnar.training.monitor import Monitor, Recorder, Silent
+from mmnar.workflow.begun import begin
 from mmnar.workflow.cost import Clock, size_of
 from mmnar.workflow.run import FILES, RUN_VERSION, Run, open_run
 
@@ -66,6 +68,7 @@ def train_run(
     _refuse_empty(whole, split, config)
     data = regime.laid_over(whole, split).with_modalities(config.modalities)
     recipe = build_estimator(model, settings, config.train, config.ensemble)
+    _refuse_seen(recipe, config, data, split, proper_score(model, config))
     identity = {
         "name": recipe.name,
         "model": model_settings(recipe),
@@ -84,8 +87,7 @@ def train_run(
         for sentence in words:
             say(sentence)
         recorder = Recorder(clock)
-        proper = config.train.label_loss == "bce" or not (is_network(model) or model == SWITCH)
-        cost = _fit(recipe, config, data, split, out, recorder, clock, proper)
+        cost = _fit(recipe, config, data, split, out, recorder, clock, proper_score(model, config))
         _write_json(out / "history.json", recorder.history)
         if "recipe" in data.manifest:
             _write_json(out / "recipe.json", data.manifest["recipe"])
@@ -112,6 +114,29 @@ def _refuse_empty(data: PatientDataset, split: Split, config: RunConfig) -> None
     for role in needed if judged_out_of_fold else [*needed, "test"]:
         if not (split.roles(data.subject_id, data.attributes) == role).any():
             raise LeakageError(f"split fold '{role}'", "at least one subject", "none", "use more subjects")
+
+
+def proper_score(model: str, config: RunConfig) -> bool:
+    """Whether the training loss of a method is a proper score; where it is not, the run needs risks out of fold."""
+    return config.train.label_loss == "bce" or not (is_network(model) or model == SWITCH)
+
+
+def _refuse_seen(recipe: Estimator, config: RunConfig, data: PatientDataset, split: Split, proper: bool) -> None:
+    """Before anything is fitted, what would be refused after it.
+
+    Raises:
+        LeakageError: The weights that the model starts from have seen who is to be scored, or nobody can tell.
+    """
+    seen = recipe.starts_from()
+    if not len(seen):
+        return
+    refuse_other_key(seen, data.secret)
+    test = data.fold(split, "test")
+    remedy = "run `mmnar pretrain images` with this store and the split of this run"
+    refuse_seen(seen, test, "test patients", remedy)
+    if config.fit == "cross" or config.rectifier.rule != "none" or not proper or not len(test):
+        remedy = "add fit=single rectifier.rule=none, or pre-train with --outside"
+        refuse_seen(seen, data.fold(split, "development"), "patients who are scored out of fold", remedy)
 
 
 def _fit(
@@ -237,22 +262,12 @@ def _claim(out: Path, identity: dict[str, Any]) -> bool:
         Whether the run is finished already.
     """
     path = out / "identity.json"
-    if path.is_file():
-        before = read_sealed(path, f"run '{out}'", "choose another --out")
-        changed = [key for key in identity if before.get(key) != json.loads(json.dumps(identity[key]))]
-        if changed:
-            raise StoreError(
-                f"run '{out}'",
-                "the configuration and data it was begun with",
-                f"changed: {', '.join(changed)}",
-                "choose another --out",
-            )
+    if path.is_file() or not is_finished(out):
+        begin(path, identity, f"run '{out}'", "choose another --out")
     if is_finished(out):
         sweep_finished(out)
         return True
     sweep(out)
-    if not path.is_file():
-        write_sealed(path, identity)
     return False
 
 
