@@ -2,13 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup check test test-plain demo bench clean
+.PHONY: help setup check docs test test-plain demo bench clean
 
 help:
 	@echo "make demo   simulated records -> five models -> demo/report/report.html"
 	@echo "make test   the whole test suite"
 	@echo "make test-plain   numeric tests with other processors' kernels: no AVX, other sums"
 	@echo "make check  ruff, mypy --strict, import-linter"
+	@echo "make docs   the site of docs/ -> site/index.html; a warning is an error"
 	@echo "       TORCH_INDEX=https://download.pytorch.org/whl/cpu: PyTorch without CUDA, .8 GB in place of 6"
 	@echo "make bench  every benchmark and some studies at their smallest size"
 
@@ -18,7 +19,7 @@ setup: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) $$(grep ^torch== constraints.txt))
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,docs]"
 	touch .venv/ready
 
 check: setup
@@ -27,6 +28,10 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks
 	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/python docs/make_reference.py
+	$(BIN)/python -m sphinx -W --keep-going -E -q -d build/doctrees docs site
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
@@ -54,4 +59,4 @@ bench: setup
 	done
 
 clean:
-	rm -rf .venv demo build src/*.egg-info
+	rm -rf .venv demo site build src/*.egg-info

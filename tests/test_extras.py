@@ -13,9 +13,11 @@ from mmnar.extras import lacking, packages
 
 REPOSITORY = Path(__file__).parents[1]
 EXTRAS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+OURS = {"dev", "docs"}
+"""Extras for who works on the package: no message names them."""
 
 
-@pytest.mark.parametrize("extra", sorted(set(EXTRAS) - {"dev"}))
+@pytest.mark.parametrize("extra", sorted(set(EXTRAS) - OURS))
 def test_packages_of_an_extra_are_those_of_the_project(extra: str) -> None:
     plain = {re.sub(r"\W", "", requirement) for requirement in packages(extra)}
     assert plain == {re.sub(r"\W", "", requirement) for requirement in EXTRAS[extra]}
@@ -31,4 +33,4 @@ def test_no_other_place_says_how_to_install_an_extra() -> None:
         assert path.name == "extras.py" or not re.search(r"pip install '?(\.|mmnar)", text), path
         calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
         named |= {ast.literal_eval(c.args[2]) for c in calls if isinstance(c.func, ast.Name) and c.func.id == "lacking"}
-    assert named == set(EXTRAS) - {"dev"}
+    assert named == set(EXTRAS) - OURS

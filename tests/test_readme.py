@@ -50,6 +50,8 @@ def test_the_page_of_methods_is_that_of_the_cards() -> None:
 def test_the_pages_of_results_are_those_of_the_saved_studies() -> None:
     wanted = script("make_results").documents()
     there = set((README.parent / "docs" / "results").glob("*.md"))
-    assert there == set(wanted), "run python docs/make_results.py"
+    assert {page for page in there if page.stem not in ("index", "measured")} == set(wanted), (
+        "run python docs/make_results.py"
+    )
     for path, text in wanted.items():
         assert path.read_text(encoding="utf-8") == text, "run python docs/make_results.py"

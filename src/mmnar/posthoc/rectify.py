@@ -43,7 +43,7 @@ INFLATION: Final = 1.25
 
 @dataclass(frozen=True, eq=False)
 class FittedThreshold(FittedCorrection):
-    """τ per pattern and task, applied where |τ| > κ.
+    """τ per pattern and task, applied where ``|τ| > κ``.
 
     Attributes:
         offsets: task -> one Offset per pattern seen, probability scale.

@@ -39,18 +39,18 @@ def settings_text(own: Any, deep: bool) -> str:
     >>> print(settings_text(RectifierConfig(), deep=False).splitlines()[3].strip())
     model.kappas = 0.0,0.01,0.02,0.03,0.05
     """
-    common = [row for row in _settings(RunConfig(), "") if deep or not row[0].startswith("train.")]
-    blocks = [("Its settings:", list(_settings(own, "model."))), ("Settings of every run:", common)]
+    common = [row for row in settings_of(RunConfig(), "") if deep or not row[0].startswith("train.")]
+    blocks = [("Its settings:", list(settings_of(own, "model."))), ("Settings of every run:", common)]
     return "\n".join(line for title, rows in blocks for line in (title, *(_setting(*row) for row in rows)))
 
 
-def _settings(config: Any, where: str) -> Iterator[tuple[str, str, str]]:
+def settings_of(config: Any, where: str) -> Iterator[tuple[str, str, str]]:
     """(key, default, meaning) of each key of a (nested) dataclass."""
     said, hints = meanings(type(config)), get_type_hints(type(config))
     for f in dataclasses.fields(config):
         value, meaning = getattr(config, f.name), said.get(f.name, UNSAID).replace("``", "")
         if dataclasses.is_dataclass(value):
-            yield from _settings(value, f"{where}{f.name}.")
+            yield from settings_of(value, f"{where}{f.name}.")
             continue
         if isinstance(value, dict):
             for name, item in value.items():
