@@ -39,7 +39,7 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_the_page_runs_from_top_to_bottom(there: Path) -> None:
     commands = [c for kind, name, text in BLOCK.findall(PAGE.read_text()) if kind == "sh" for c in text.splitlines()]
-    assert len(commands) == 4
+    assert len(commands) == 5
     paths = os.pathsep.join([str(there), *sys.path])
     said = []
     for command in commands:
@@ -54,8 +54,8 @@ def test_the_page_runs_from_top_to_bottom(there: Path) -> None:
         )
         assert done.returncode == 0, done.stderr[-2000:]
         said.append(done.stdout)
-    assert "Mean of modalities" in said[2]
-    assert UNSAID in said[2]
+    assert "Mean of modalities" in said[3]
+    assert UNSAID in said[3]
     result = json.loads((there / "study" / "result.json").read_text())
     assert set(result["tables"][0]["tasks"]["worse"]) == {row["name"] for row in result["study"]["rows"]}
     assert not result["failures"]

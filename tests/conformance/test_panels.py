@@ -1,19 +1,16 @@
-"""Every registered method on panels of outcomes: risks of an exclusive panel sum to 1 wherever they come from."""
+"""Panels of outcomes, beyond what ``mmnar.testing`` asks: stacks, ensembles, corrections, tasks nobody can learn."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mmnar.cohort.split import Split
 from mmnar.estimators.cross import cross_fit
-from mmnar.estimators.registry import estimator, model_names
-from mmnar.estimators.storage import load_predictor, save_predictor
+from mmnar.estimators.registry import estimator
 from mmnar.evaluation.metrics import log_terms
-from mmnar.models.registry import MODELS, model_class
 from mmnar.posthoc import LatticeRectifier, ThresholdRectifier
 from mmnar.posthoc.platt import Platt
 from tests.populations import paneled
@@ -21,20 +18,6 @@ from tests.recipes import quick
 
 SPLIT = Split(tune=0.2, test=0.3)
 STAY = slice(4, 7)
-NAMES = [n for n in model_names() if n not in MODELS or model_class(n).card.refuses(paneled(50).schema) is None]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_risks_of_an_exclusive_panel_sum_to_one(name: str, tmp_path: Path) -> None:
-    data = paneled(300)
-    fitted = estimator(name, *quick(name)).fit(data.fold(SPLIT, "train"), data.fold(SPLIT, "tune"))
-    p = fitted.predict_proba(data.fold(SPLIT, "test"))
-    assert p.shape[1] == 7
-    assert np.allclose(p[:, STAY].sum(1), 1, atol=1e-6)
-    assert np.ptp(p[:, 1:4].sum(1)) > 1e-3  # of a panel that is not exclusive they need not
-    again = load_predictor(save_predictor(fitted, tmp_path / "model"))
-    assert np.array_equal(again.predict_proba(data.fold(SPLIT, "test")), p)
-    assert again.schema == fitted.schema
 
 
 @pytest.mark.parametrize("name", ["zero-fill", "logistic-pattern", "stack"])

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mmnar.dataset.preprocess import Preprocessor
 from mmnar.errors import SchemaError
 from mmnar.ops.losses import (
     cross_entropy,
@@ -17,7 +18,6 @@ from mmnar.ops.losses import (
     question_weights,
 )
 from mmnar.schema import Panel, Schema
-from tests.conformance.test_models import Preprocessor
 from tests.populations import PANELS, SCHEMA, paneled
 
 EXCLUSIVE = ((1, 3, 4),)
