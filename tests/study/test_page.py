@@ -179,11 +179,13 @@ def test_published_figures_of_a_panel_stand_apart_from_ours() -> None:
     table = replace(
         made.tables[0], panels={"all": {"crl-mmnar": panel, "zero-fill": panel}}, gathered={"all": ("death",)}
     )
-    reference = (figure, {**figure, "data": "elsewhere", "value": "0.9"})
+    within = {**figure, "metric": "macro_auroc", "value": "0.7", "low": "0.65", "high": "0.75", "setting": "default"}
+    others = ({**figure, "data": "elsewhere", "value": "0.9"}, {**figure, "setting": "other", "value": "0.8"})
+    reference = (figure, within, *others)
     tables = Tables(study_html(replace(made, tables=(table,), study={**made.study, "reference": reference})))
-    assert tables.found["all: published figures; ± over seeds of training."] == [
-        ["Row", "Mean AUPRC"],
-        ["crl-mmnar", "0.471"],
+    assert tables.found["all: published figures; 95 % intervals in brackets."] == [
+        ["Row", "Mean AUPRC", "Mean AUROC"],
+        ["crl-mmnar", "0.471", "0.700 (0.650 to 0.750)"],
     ]
     plain = study_html(replace(made, tables=(table,)))
     assert "published" not in plain

@@ -69,8 +69,8 @@ def _make(data: Data, path: Path) -> None:
 
         write_store(path, planted(data.planted["mechanism"], data.planted["patients"], data.planted.get("seed", 0)))
         return
-    if data.carebench:
-        _make_carebench(path, **data.carebench)
+    if data.carebench or data.medfuse:
+        _make_of_records(path, data)
         return
     from mmnar.dataset.prepare import prepare
     from mmnar.simulation.events import read_synthetic
@@ -84,8 +84,9 @@ def _make(data: Data, path: Path) -> None:
     prepare(read_synthetic(simulation), synthetic_criteria(), synthetic_questions(), path)
 
 
-def _make_carebench(path: Path, patients: int, seed: int = 0, image_side: int = 32, matched: bool = False) -> None:
-    """Raw records of the simulated world, which are gone when they are read; their exact risks stay in the store."""
+def _make_of_records(path: Path, data: Data) -> None:
+    """Raw records of the simulated world, which are gone when they are read; of CareBench's questions their exact risks
+    stay in the store."""
     import polars as pl
 
     from mmnar.simulation.carebench.release import write_carebench
@@ -93,10 +94,15 @@ def _make_carebench(path: Path, patients: int, seed: int = 0, image_side: int = 
     from mmnar.workflow import doors
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    world = {"seed": 0, "image_side": 32, **data.carebench, **data.medfuse}
     with tempfile.TemporaryDirectory(prefix=".tmp-records-", dir=path.parent) as folder:
-        tree = Path(folder) / "tree"
-        write_carebench(tree, patients, seed=seed, images=True, side=image_side)
-        records = doors.carebench(tree / IV, path / "events", cxr=tree / CXR, side=image_side, matched=matched)
+        tree, side = Path(folder) / "tree", world["image_side"]
+        write_carebench(tree, world["patients"], seed=world["seed"], images=True, side=side)
+        films = {"cxr": tree / CXR, "side": side}
+        if data.medfuse:
+            doors.write_records(doors.medfuse(tree / IV, path / "events", task=world["task"], **films), path)
+            return
+        records = doors.carebench(tree / IV, path / "events", matched=world.get("matched", False), **films)
         extract = replace(records.extract, truth=pl.read_parquet(tree / TRUTH))
         doors.write_records(replace(records, extract=extract), path)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,8 +13,8 @@ from mmnar.estimators.registry import is_network, known_names
 from mmnar.evaluation.metrics import METRICS
 from mmnar.evaluation.simulated import TO_BAYES
 from mmnar.files import read_yaml
-from mmnar.shipped import FOLDER
 from mmnar.study.plain import a_list, flag, kind, known, mapping, one_of, parts, settings, whole, word, words
+from mmnar.study.reference import figures_of
 
 Layout = Literal[
     "comparison", "ladder", "sensitivity", "configurations", "cost", "embedding", "availability", "gaps", "curve"
@@ -26,11 +25,10 @@ _TOP: Final = (
     *("resamples", "reference", "notes", "demo", "along", "outcomes"),
 )
 _ROW: Final = ("model", "set", "rectified", "modalities", "best_of")
-_MADE: Final = ("simulated", "planted", "carebench")
+_MADE: Final = ("simulated", "planted", "carebench", "medfuse")
 _DATA: Final = ("store", *_MADE, "subjects", "split", "reference")
 _SEARCH: Final = ("trials", "fold", "sampler", "space", "spaces", "prune")
 _RANGE: Final = ("low", "high", "log")
-_FIGURE: Final = ("data", "task", "row", "metric", "value", "spread")
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,8 @@ class Data:
         planted: ``{"mechanism", "patients", "seed"}`` of ``mmnar.simulation.planted``.
         carebench: ``{"patients", "seed", "image_side", "matched"}``: raw records of the simulated world of CareBench,
             read as ``mmnar prepare carebench`` reads them, with their exact risks.
+        medfuse: ``{"patients", "seed", "image_side", "task"}``: the same records, read as ``mmnar prepare medfuse`` reads
+            them; their exact risks are of other questions and films.
         subjects: Keep a stated number of subjects, drawn by the hash of their identifiers.
         split: Overrides of the split, e.g. ``{"by": "set", "held_out": "b"}``; the study's folds are then one.
         reference: What the table of published figures calls it.
@@ -76,6 +76,7 @@ class Data:
     simulated: Mapping[str, Any] = field(default_factory=dict)
     planted: Mapping[str, Any] = field(default_factory=dict)
     carebench: Mapping[str, Any] = field(default_factory=dict)
+    medfuse: Mapping[str, Any] = field(default_factory=dict)
     subjects: int = 0
     split: Mapping[str, Any] = field(default_factory=dict)
     reference: str = ""
@@ -126,8 +127,8 @@ class StudySpec:
         along: What a curve has on its x axis: one key of a run → its values, ascending. Each setting is then one for
             each value, named "setting · value".
         outcomes: Outcomes of panels that a curve shows by themselves, beside their panel.
-        reference: Published figures, shown beside ours and never aimed at: ``data, task, row, metric, value, spread``
-            of each. In the file: the name of a CSV file beside it.
+        reference: Published figures, shown beside ours and never aimed at (``study.reference``). In the file: the name
+            of a CSV file beside it.
     """
 
     title: str
@@ -177,31 +178,13 @@ def read_study(
             raise ConfigError(f"study '{path.name}'", "a section 'demo'", "none", "run it without --demo")
         raw = {**raw, **small}
     if raw.get("reference"):
-        raw = {**raw, "reference": _figures(path.parent / str(raw["reference"]))}
+        raw = {**raw, "reference": figures_of(path.parent / str(raw["reference"]))}
     spec = study_of(raw, stores or {})
     one_of("--only", only, [d.name for d in spec.data])
     chosen = tuple(d for d in spec.data if not only or d.name in only)
     if len(chosen) == len(spec.data):
         return spec
     return replace(spec, data=chosen, title=f"{spec.title}: {', '.join(d.name for d in chosen)} alone")
-
-
-def _figures(path: Path) -> tuple[dict[str, str], ...]:
-    """Published figures of a CSV file: beside the study or, of a copy of one of ours, beside ours."""
-    if not path.is_file() and (FOLDER / "studies" / "reference" / path.name).is_file():
-        path = FOLDER / "studies" / "reference" / path.name
-    try:
-        with path.open(encoding="utf-8", newline="") as handle:
-            figures = tuple(csv.DictReader(handle))
-    except OSError as error:
-        fact = error.strerror or "none"
-        raise ConfigError("reference", "a CSV file beside the study", fact, "correct its name") from None
-    except (UnicodeError, csv.Error):
-        raise ConfigError("reference", "a CSV file in UTF-8", "another file", "correct it") from None
-    for figure in figures:
-        if set(figure) != set(_FIGURE) or not all(isinstance(of, str) for of in figure.values()):
-            raise ConfigError("reference", f"the columns {', '.join(_FIGURE)}", "others", "correct the CSV file")
-    return figures
 
 
 def study_of(raw: Mapping[str, Any], stores: Mapping[str, str] | None = None) -> StudySpec:
@@ -314,11 +297,9 @@ def _data(name: str, of: Mapping[str, Any], stores: Mapping[str, str]) -> Data:
         word(f"{what}, planted, mechanism", planted.get("mechanism"))
         whole(f"{what}, planted, patients", planted.get("patients"), 1)
         whole(f"{what}, planted, seed", planted.get("seed", 0), 0)
-    if world := made.get("carebench"):
-        known(f"{what}, carebench", world, ("patients", "seed", "image_side", "matched"))
-        flag(f"{what}, carebench, matched", world.get("matched", False))
-        for key, least in (("patients", 1), ("seed", 0), ("image_side", 8)):
-            whole(f"{what}, carebench, {key}", world.get(key, least), least)
+    for kind_of, own in (("carebench", "matched"), ("medfuse", "task")):
+        if world := made.get(kind_of):
+            _check_records(f"{what}, {kind_of}", world, own)
     for key, value in made.get("simulated", {}).items():
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
             raise ConfigError(f"{what}, simulated, {key}", "a number", kind(value), "correct the study")
@@ -330,6 +311,17 @@ def _data(name: str, of: Mapping[str, Any], stores: Mapping[str, str]) -> Data:
         split=settings(f"{what}, split", of.get("split")),
         reference=word(f"{what}, reference", of.get("reference", "")),
     )
+
+
+def _check_records(what: str, world: Mapping[str, Any], own: str) -> None:
+    """Refuse simulated records that cannot be made; ``own`` is what only this kind of them can be told."""
+    known(what, world, ("patients", "seed", "image_side", own))
+    if own == "task":
+        one_of(f"{what}, task", [word(f"{what}, task", world.get("task", ""))], ("mortality", "phenotypes"))
+    else:
+        flag(f"{what}, {own}", world.get(own, False))
+    for key, least in (("patients", 1), ("seed", 0), ("image_side", 8)):
+        whole(f"{what}, {key}", world.get(key, least), least)
 
 
 def _search(raw: Mapping[str, Any], rows: Sequence[str]) -> Search:

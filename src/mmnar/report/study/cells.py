@@ -73,10 +73,20 @@ def is_deep(result: StudyResult, row: str) -> bool:
 
 
 def published(result: StudyResult, table: Table, task: str) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """(row, metric) → published figure of this data set and task."""
+    """(row, metric) → published figure of this data set and task, under this setting or under any."""
     name = next(d["reference"] for d in result.study["data"] if d["name"] == table.data)
     return {
         (of["row"], of["metric"]): of
         for of in result.study["reference"]
-        if name and (of["data"], of["task"]) == (name, task)
+        if name and (of["data"], of["task"]) == (name, task) and of.get("setting", "") in ("", table.setting)
     }
+
+
+def cited_cell(figure: Mapping[str, Any] | None, metric: str) -> Cell:
+    """A published figure, with its interval or its SD over seeds where one was published."""
+    if figure is None:
+        return Cell("", "muted")
+    digits = digits_of(metric)
+    value, *ends = (number(float(figure[key]), digits) for key in ("value", "low", "high") if figure.get(key))
+    text = f"{value} ({ends[0]} to {ends[1]})" if len(ends) == 2 else value
+    return Cell(text, "muted", note=f"± {number(float(figure['spread']), digits)}" if figure.get("spread") else "")

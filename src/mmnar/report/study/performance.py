@@ -11,7 +11,7 @@ from mmnar.render import marks
 from mmnar.render.blocks import Block, Cell, Figure, Paragraph, Picture, named, table_of
 from mmnar.render.wording import ALPHA, metric_text, number, p_value, some
 from mmnar.report.parts.panels import by_question, outcomes_picture, panel_table, under
-from mmnar.report.study.cells import digits_of, heading_of, metric_cell, published, tag_of
+from mmnar.report.study.cells import cited_cell, heading_of, metric_cell, published, tag_of
 from mmnar.study.result import EXACT, RowTask, StudyResult, Table
 
 NO_TARGET: Final = (
@@ -68,13 +68,20 @@ def _published(result: StudyResult, table: Table, panel: str, rows: Mapping[str,
     if not known:
         return
     body = [
-        [named(row, tag_of(result, row)), *(_cited(known.get((row, metric)), metric) for metric in metrics)]
+        [named(row, tag_of(result, row)), *(cited_cell(known.get((row, metric)), metric) for metric in metrics)]
         for row in rows
         if any((row, metric) in known for metric in metrics)
     ]
     head = ("Row", *(metric_text(metric).label for metric in metrics))
-    yield table_of(f"{panel}: published figures; ± over seeds of training.", head, body)
+    yield table_of(f"{panel}: published figures{_how_sure(known)}.", head, body)
     yield Paragraph(NO_TARGET, "note")
+
+
+def _how_sure(known: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
+    """What stands behind the published values."""
+    words = {"spread": "± over seeds of training", "low": "95 % intervals in brackets"}
+    said = [text for key, text in words.items() if any(of.get(key) for of in known.values())]
+    return f"; {', '.join(said)}" if said else ""
 
 
 def _how(result: StudyResult) -> str:
@@ -90,7 +97,7 @@ def _numbers(result: StudyResult, table: Table, task: str, known: Mapping[tuple[
     cited = [m for m in metrics if any((row, m) in known for row in rows)]
     head = ["Row", *(heading_of(m) for m in metrics), *(f"Published {metric_text(m).label}" for m in cited)]
     body = [
-        [named(name, tag_of(result, name)), *_values(of, metrics), *(_cited(known.get((name, m)), m) for m in cited)]
+        [named(name, tag_of(result, name)), *_values(of, metrics), *(cited_cell(known.get((name, m)), m) for m in cited)]
         for name, of in rows.items()
     ]
     if exact := table.bayes.get(task):
@@ -101,14 +108,6 @@ def _numbers(result: StudyResult, table: Table, task: str, known: Mapping[tuple[
 
 def _values(of: RowTask, metrics: list[str]) -> list[Cell]:
     return [metric_cell(of.metrics.get(m), m, of.spread.get(m)) for m in metrics]
-
-
-def _cited(figure: Mapping[str, Any] | None, metric: str) -> Cell:
-    if figure is None:
-        return Cell("", "muted")
-    digits = digits_of(metric)
-    spread = f"± {number(float(figure['spread']), digits)}" if figure.get("spread") else ""
-    return Cell(number(float(figure["value"]), digits), "muted", note=spread)
 
 
 def _forest(
