@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "ConfigError",
+    "EmptyFoldError",
     "LeakageError",
     "MmnarError",
     "RequirementError",
@@ -50,6 +51,10 @@ class StoreError(MmnarError):
 
 class ConfigError(MmnarError):
     """A configuration key or value that does not exist."""
+
+
+class EmptyFoldError(ConfigError):
+    """A choice of patients that leaves a fold without anybody, or without anybody who has, or lacks, an outcome."""
 
 
 class LeakageError(MmnarError):

@@ -180,7 +180,10 @@ class Predictions(Generic[R]):
         Raises:
             LeakageError: The record was made with another key.
         """
-        rows = ~self.among(subjects)
+        return self.of_rows(~self.among(subjects))
+
+    def of_rows(self, rows: Bool) -> Predictions[R]:
+        """The samples at which (N,) ``rows`` is true."""
         return replace(
             self,
             attributes={name: values[rows] for name, values in self.attributes.items()},

@@ -280,7 +280,7 @@ def test_an_empty_fold_and_a_modality_of_nobody_are_refused_by_name(tmp_path: Pa
     with pytest.raises(ConfigError, match=r"rows.test in fold 0: expected somebody with labs in the test fold"):
         regime_of(nobody, rows__modalities="labs", rows__test="paired")
     for where in ("test", "both"):
-        with pytest.raises(ConfigError, match=r"hide.modality 'labs': expected somebody among test patients"):
+        with pytest.raises(ConfigError, match=r"hide.modality 'labs' in fold 0: expected somebody among test patients"):
             regime_of(nobody, hide__modality="labs", hide__share=0.5, hide__where=where)
     assert regime_of(nobody, hide__modality="labs", hide__share=0.5, hide__where="train").hide.modality
     with pytest.raises(ConfigError, match="among test patients"):

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import log_loss
 
+from mmnar.cohort.split import Split
 from mmnar.dataset.store import PatientDataset, open_store, write_store
 from mmnar.errors import ConfigError, SchemaError
 from mmnar.report.build import build_report
@@ -19,7 +21,7 @@ from mmnar.study.progress import Quiet
 from mmnar.study.result import EXACT, judge
 from mmnar.study.saved import load_result, save_slim
 from mmnar.study.spec import StudySpec, study_of
-from mmnar.workflow import Run, evaluate_runs, train_run
+from mmnar.workflow import Run, evaluate_runs, open_run, train_run
 from tests.inline import Inline
 from tests.populations import mixed_population
 from tests.study.test_page import Tables
@@ -212,7 +214,7 @@ def test_rows_of_a_table_are_tested_alike_or_refused_before_anything_runs(tmp_pa
         raw = {"rows": rows, "settings": {}, "layout": "comparison", "along": None}
         with pytest.raises(ConfigError, match="'plain' and 'other': expected the same test samples"):
             run_study(curve_of(data, tmp_path, **raw), tmp_path / "s", engine, Quiet())
-    own = {"rows.modalities": ["m0"], "rows.train": "paired"}
+    own = {**hide, "hide.where": "train"}
     rows = {"plain": {"model": "pattern-only"}, "other": {"model": "pattern-only", "set": own}}
     raw = {
         "rows": {**rows, "best": {"best_of": ["plain", "other"]}},
@@ -222,13 +224,66 @@ def test_rows_of_a_table_are_tested_alike_or_refused_before_anything_runs(tmp_pa
     }
     with pytest.raises(ConfigError, match="row 'best', best_of: expected rows that are judged out of fold"):
         run_study(curve_of(data, tmp_path, **raw), tmp_path / "s", engine, Quiet())
-    absent = replace(data, present=data.present & [False, True, True, True])
-    with pytest.raises(ConfigError, match=r"hide\.modality 'm0'"):
-        run_study(curve_of(absent, tmp_path / "absent"), tmp_path / "s", engine, Quiet())
+    absent = without_m0(data)
     few = {"rows.modalities": ["m0"], "rows.train": "paired"}
+    raw = {"rows": {"pattern-only": {}}, "settings": {"few": few}, "layout": "comparison", "along": None}
     with pytest.raises(ConfigError, match=r"rows.train in fold 0: expected somebody with m0"):
-        run_study(curve_of(absent, tmp_path / "few", settings={"few": few}), tmp_path / "s", engine, Quiet())
+        run_study(curve_of(absent, tmp_path / "few", **raw), tmp_path / "s", engine, Quiet())
     assert engine.done == []
+
+
+def without_m0(data: PatientDataset) -> PatientDataset:
+    return replace(data, present=data.present & [False, True, True, True])
+
+
+def test_where_nobody_is_left_a_line_says_so_and_the_rest_goes_on(tmp_path: Path) -> None:
+    """Nobody has m0 but a patient of the test fold: no pair to learn from there, nobody to hide it from elsewhere."""
+    data = planted("single", 300)
+    test = Split.k_fold(data, 0, 2).roles(data.subject_id, data.attributes) == "test"
+    alone = without_m0(data)
+    alone.present[np.flatnonzero(test)[0], 0] = True
+    hide, pairs = {"hide.modality": "m0", "hide.share": 0.5}, {"rows.modalities": ["m0"], "rows.train": "paired"}
+    raw = {
+        "rows": {"all": {"model": "pattern-only"}, "pairs": {"model": "pattern-only", "set": pairs}},
+        "settings": {"everybody": {}, "hidden": hide, "a share": {"rows.modalities": ["m0"], "rows.train": 0.5}},
+        "layout": "comparison",
+        "along": None,
+    }
+    done = run_study(curve_of(alone, tmp_path, **raw), tmp_path / "s", Inline(), Quiet())
+    result = judge(done)
+    assert {t.setting: sorted(t.tasks["outcome"]) for t in result.tables} == {
+        "everybody": ["all"],
+        "a share": ["all", "pairs"],
+    }
+    why = {(row, reason.split(",")[0]): reason for _, row, reason in result.refused}
+    assert "rows.train in fold 0: expected somebody with m0" in why["pairs", "setting 'everybody'"]
+    assert "hide.modality 'm0' in fold 0" in why["all", "setting 'hidden'"]
+    page = study_html(result)
+    assert "somebody among patients learned from who has it" in page
+
+
+def test_the_best_share_is_chosen_by_patients_whom_all_members_learn_from(tmp_path: Path) -> None:
+    share = {"rows.modalities": ["m0", "m1"], "rows.train": 0.3}
+    rows = {
+        "all": {"model": "logistic-pattern"},
+        "some": {"model": "logistic-pattern", "set": share},
+        "pairs": {"model": "logistic-pattern", "set": {**share, "rows.train": "paired"}},
+        "best": {"best_of": ["all", "some", "pairs"]},
+    }
+    own = {"rectifier.rule": "none", "fits": 2, "rows.modalities": ["m0", "m1"], "rows.test": "paired"}
+    raw = {"rows": rows, "settings": {}, "layout": "comparison", "along": None, "set": own}
+    done = run_study(curve_of(planted("single", 500), tmp_path, **raw), tmp_path / "s", Inline(), Quiet())
+    (table,) = judge(done).tables
+    for fold, chosen in enumerate(table.best["best"]["outcome"]):
+        jobs = {c.row: c.job for c in done.plan.cells if c.fold == fold}
+        losses = {}
+        for row, job in jobs.items():
+            risks = open_run(tmp_path / "s" / "runs" / job).calibration()
+            assert risks is not None
+            both = risks.present[:, :2].all(1)
+            assert both.all() == (row == "pairs")
+            losses[row] = log_loss(risks.labels[both, 0], risks.proba[both, 0])
+        assert chosen == min(losses, key=lambda row: losses[row])
 
 
 def test_a_search_meets_the_regime_too(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from mmnar.cohort.split import Split
 from mmnar.config import HideConfig, RowsConfig, RunConfig, override, to_plain
 from mmnar.dataset.content import SeriesArrays
 from mmnar.dataset.store import PatientDataset, open_store
-from mmnar.errors import ConfigError, nearest
+from mmnar.errors import ConfigError, EmptyFoldError, nearest
 from mmnar.privacy import SMALL_CELL, counted_of, patients_by_group
 from mmnar.roles import Test, subject_keys
 
@@ -81,7 +81,7 @@ class Regime:
         """The same without those who play no role.
 
         Raises:
-            ConfigError: Nobody is left in a fold.
+            EmptyFoldError: Nobody is left in a fold.
         """
         left_out: Bool = np.zeros(len(data), dtype=bool)
         for part, mine in _parts(data, split):
@@ -157,8 +157,8 @@ def settled(config: RunConfig, data: PatientDataset) -> tuple[RunConfig, Regime]
     its name alone is kept.
 
     Raises:
-        ConfigError: A modality, measurement, attribute or value that the store has not, or that nobody has where it is
-            to be hidden; a law of too few patients; or nobody is left in a fold.
+        ConfigError: A modality, measurement, attribute or value that the store has not; a law of too few patients.
+        EmptyFoldError: Nobody has the modality where it is to be hidden, or nobody is left in a fold.
     """
     split = Split(**to_plain(config.split))
     hide, rows = config.hide, config.rows
@@ -187,7 +187,7 @@ def _refuse_empty(rows: RowsConfig, data: PatientDataset, split: Split, left_out
     for role in np.unique(roles):
         if not ((roles == role) & ~left_out).any():
             part = "test" if role == Test.name else "train"
-            raise ConfigError(
+            raise EmptyFoldError(
                 f"rows.{part} in fold {split.fold}",
                 f"somebody with {', '.join(rows.modalities)} in the {role} fold",
                 "nobody",
@@ -201,7 +201,8 @@ def _refuse_nobody(regime: Regime, data: PatientDataset, split: Split) -> None:
     for part, has in having:
         if not has.any() and (parts[part].any() or len(having) == 1):
             where = f"among {_NAMES[part]}"
-            raise ConfigError(f"hide.modality '{regime.hide.modality}'", f"somebody {where} who has it", "nobody", _SEE)
+            what = f"hide.modality '{regime.hide.modality}' in fold {split.fold}"
+            raise EmptyFoldError(what, f"somebody {where} who has it", "nobody", _SEE)
 
 
 _SEE: Final = "see `mmnar describe`, or hide another one"

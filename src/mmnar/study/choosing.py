@@ -35,14 +35,14 @@ def best_of(
         fold.
 
     Raises:
-        StoreError: A member has no risks out of fold.
+        StoreError: A member has no risks out of fold, or no two of all have them of the same patients.
     """
     first = next(iter(scored.values()))
     chosen: dict[str, tuple[str, ...]] = {}
     proba = first.proba.copy()
     for number, fold in zip(np.unique(first.fold), zip(*runs.values(), strict=True), strict=True):
-        members = zip(runs, fold, strict=True)
-        losses = {member: question_losses(_out_of_fold(name, member, run)) for member, run in members}
+        risks = {member: _out_of_fold(name, member, run) for member, run in zip(runs, fold, strict=True)}
+        losses = {member: question_losses(of) for member, of in _in_common(name, risks).items()}
         rows = first.fold == number
         for question, tasks in questions(first).items():
             best = min(runs, key=lambda member: losses[member].get(question, np.inf))
@@ -78,6 +78,22 @@ def question_losses(predictions: Predictions[Calibration]) -> dict[str, float]:
         if each:
             losses[question] = float(np.sum(each) if question in exclusive else np.mean(each))
     return losses
+
+
+def _in_common(name: str, risks: Mapping[str, Predictions[Calibration]]) -> dict[str, Predictions[Calibration]]:
+    """Members that learn from different patients are judged on those who are in all of them.
+
+    Raises:
+        StoreError: There are none.
+    """
+    samples = {member: np.stack([of.stay_id, of.prediction_time], 1) for member, of in risks.items()}
+    seen, counts = np.unique(np.concatenate(list(samples.values())), axis=0, return_counts=True)
+    shared = {tuple(sample) for sample in seen[counts == len(risks)].tolist()}
+    if not shared:
+        remedy = "name rows that learn from overlapping choices of patients"
+        raise StoreError(f"row '{name}'", "patients whom all its members learn from", "none", remedy)
+    rows = {member: np.array([tuple(s) in shared for s in of.tolist()], dtype=bool) for member, of in samples.items()}
+    return {member: of.of_rows(rows[member]) for member, of in risks.items()}
 
 
 def _out_of_fold(name: str, member: str, run: Run) -> Predictions[Calibration]:

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,10 +19,12 @@ from mmnar.config import RowsConfig
 from mmnar.dataset.content import taken
 from mmnar.dataset.regimes import Regime
 from mmnar.dataset.store import PatientDataset, open_store, write_store
-from mmnar.errors import ConfigError, StoreError
+from mmnar.errors import ConfigError, EmptyFoldError, StoreError
 from mmnar.privacy import counted
 from mmnar.roles import subject_keys
 from mmnar.study.spec import Data
+
+_MORE: Final = "use fewer folds, or let more patients take part"
 
 
 def store_of(data: Data, folder: Path) -> Path:
@@ -142,7 +144,7 @@ def check_folds(dataset: PatientDataset, splits: Sequence[Split], name: str, row
         rows: Who plays a role.
 
     Raises:
-        ConfigError: A training or tune fold lacks events or non-events of a task outside panels, or is empty.
+        EmptyFoldError: A training or tune fold lacks events or non-events of a task outside panels, or is empty.
     """
     whole, regime = dataset, Regime(rows=rows)
     notices = []
@@ -163,5 +165,5 @@ def check_folds(dataset: PatientDataset, splits: Sequence[Split], name: str, row
                 elif role == "test":
                     notices.append(f"{where}: the test fold has no {lacking}; its metrics are refused")
                 else:
-                    raise ConfigError(where, f"events and non-events to {role} on", f"no {lacking}", "use fewer folds")
+                    raise EmptyFoldError(where, f"events and non-events to {role} on", f"no {lacking}", _MORE)
     return notices

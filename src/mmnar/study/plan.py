@@ -15,7 +15,7 @@ from mmnar.config import RowsConfig, RunConfig, keys_of, override, to_plain
 from mmnar.dataset.regimes import Regime, settled
 from mmnar.dataset.store import PatientDataset, open_store
 from mmnar.encoders.settings import IMAGE, SERIES
-from mmnar.errors import ConfigError, nearest
+from mmnar.errors import ConfigError, EmptyFoldError, nearest
 from mmnar.estimators.registry import (
     STACK,
     SWITCH,
@@ -29,7 +29,7 @@ from mmnar.estimators.registry import (
 )
 from mmnar.study.code import code_fingerprint
 from mmnar.study.data import check_folds
-from mmnar.study.spec import Data, Row, StudySpec
+from mmnar.study.spec import Data, Row, Search, StudySpec
 
 Chosen = Mapping[tuple[str, str], Mapping[str, Any]]
 """(data, row) → what the search chose."""
@@ -87,24 +87,34 @@ class Plan:
 def plan_runs(spec: StudySpec, stores: Stores, out: Path, chosen: Chosen) -> Plan:
     """All runs of a study.
 
+    Where a choice of patients (``rows``, ``hide``) leaves nobody to learn from or to test on, the cells of that row and
+    setting say so, and the others are run.
+
     Raises:
-        ConfigError: An override that a method does not have, folds that cannot be trained on, or rows of one table that
-            would be tested on different samples.
+        ConfigError: An override that a method does not have, folds that cannot be trained on, rows of one table that
+            would be tested on different samples; or no cell at all has patients.
         StoreError: A store that cannot be opened.
     """
     cells: list[Cell] = []
     jobs: dict[str, Job] = {}
     notices: list[str] = []
+    empty: dict[tuple[str, str, str], EmptyFoldError] = {}
     for data in spec.data if spec.rows else ():
         folds, dataset = folds_of(spec, data), open_store(stores[data.name])
         _check_outcomes(spec, dataset, data.name)
-        notices += _checked(spec, data, dataset)
+        said, without = _checked(spec, data, dataset)
+        notices += said
+        empty |= {(data.name, *place): error for place, error in without.items()}
         # fold by fold, so that the pace of the first one tells how long the others take
         for fold, seed, row, setting in product(folds, spec.seeds, spec.trained, spec.settings):
             own = overrides(spec, row, chosen.get((data.name, row.name), {}), spec.settings[setting])
             options = [*as_overrides(own), *split_overrides(spec, data, fold), f"seed={seed}"]
             place = (data.name, row.name, setting, fold, seed)
-            identity, refusal = _identity(row, options, dataset)
+            try:
+                identity, refusal = _identity(row, options, dataset)
+            except EmptyFoldError as error:  # one fold of five is enough: a row has all of its folds or no numbers
+                empty.setdefault((data.name, row.name, setting), error)
+                identity, refusal = {}, str(error)
             if refusal:
                 cells.append(Cell(*place, "", refusal))
                 continue
@@ -113,7 +123,20 @@ def plan_runs(spec: StudySpec, stores: Stores, out: Path, chosen: Chosen) -> Pla
             label = f"{data.name} · {row.name} · {setting} · fold {fold} · seed {seed}"
             jobs.setdefault(key, Job(key, "run", label, str(out / "runs" / key), task))
             cells.append(Cell(*place, key))
-    return Plan(tuple(cells), jobs, tuple(dict.fromkeys(notices)), chosen)
+    cells = [_without_patients(spec, cell, empty) for cell in cells]
+    if empty and all(cell.refusal for cell in cells):
+        raise next(iter(empty.values()))
+    needed = {cell.job for cell in cells}
+    return Plan(tuple(cells), {k: j for k, j in jobs.items() if k in needed}, tuple(dict.fromkeys(notices)), chosen)
+
+
+def _without_patients(spec: StudySpec, cell: Cell, empty: Mapping[tuple[str, str, str], EmptyFoldError]) -> Cell:
+    """The cell as it is, or refused where its row has no patients under its setting in some fold."""
+    error = empty.get((cell.data, cell.row, cell.setting))
+    if error is None:
+        return cell
+    under = f"setting '{cell.setting}', " if len(spec.settings) > 1 else ""
+    return replace(cell, job="", refusal=f"{under}{error}")
 
 
 def _identity(row: Row, options: Sequence[str], dataset: PatientDataset) -> tuple[dict[str, Any], str]:
@@ -133,27 +156,48 @@ def _identity(row: Row, options: Sequence[str], dataset: PatientDataset) -> tupl
     return identity, recipe.refuses(dataset.with_modalities(config.modalities).schema) or ""
 
 
-def _checked(spec: StudySpec, data: Data, dataset: PatientDataset) -> list[str]:
-    """Notices about folds, of every choice of who plays a role.
+Without = dict[tuple[str, str], EmptyFoldError]
+"""(row, setting) → why nobody is left."""
+
+
+def _checked(spec: StudySpec, data: Data, dataset: PatientDataset) -> tuple[list[str], Without]:
+    """Notices about folds, of every choice of who plays a role; and which choices leave nobody.
 
     Raises:
-        ConfigError: Folds that cannot be trained on, or rows of one setting that are tested on different samples.
+        ConfigError: Folds that cannot be trained on though all patients take part, or rows of one setting that are
+            tested on different samples.
     """
-    found: dict[RowsConfig, None] = {}
+    found: dict[RowsConfig, list[tuple[str, str]]] = {}
+    without: Without = {}
     for setting in spec.settings:
-        regimes = {row.name: regime_of(spec, data, row, setting, 0, dataset) for row in spec.trained}
-        first, remedy = next(iter(regimes)), "say it in set or settings, of all rows alike"
+        regimes: dict[str, Regime] = {}
+        for row in spec.trained:
+            try:
+                if spec.search and spec.search.of(row):  # what cannot be searched is not run with settings unsearched
+                    _identity(row, _search_options(spec, data, row, spec.search), dataset)
+                regimes[row.name] = regime_of(spec, data, row, setting, 0, dataset)
+            except EmptyFoldError as error:
+                without[row.name, setting] = error
+        first, remedy = next(iter(regimes), ""), "say it in set or settings, of all rows alike"
         for name, regime in regimes.items():
-            found[regime.rows] = None
+            found.setdefault(regime.rows, []).append((name, setting))
             if regime.tested != regimes[first].tested:
                 fact = "another rows.test or hide of the test fold"
                 raise ConfigError(f"rows '{first}' and '{name}'", "the same test samples in one table", fact, remedy)
         for row in spec.rows:
-            if any(regimes[member] != regimes[row.best_of[0]] for member in row.best_of):
-                where, expected = f"row '{row.name}', best_of", "rows that are judged out of fold on the same samples"
-                raise ConfigError(where, expected, "another rows or hide in one of them", remedy)
-    splits = [split_of(spec, data, fold) for fold in folds_of(spec, data)]
-    return [notice for rows in found for notice in check_folds(dataset, splits, data.name, rows)]
+            hidden = [(of.hide, of.law) for member in row.best_of if (of := regimes.get(member))]
+            if any(of != hidden[0] for of in hidden):
+                where, expected = f"row '{row.name}', best_of", "rows that are judged out of fold on the same records"
+                raise ConfigError(where, expected, "another hide in one of them", remedy)
+    splits, notices = [split_of(spec, data, fold) for fold in folds_of(spec, data)], []
+    for rows, places in found.items():
+        try:
+            notices += check_folds(dataset, splits, data.name, rows)
+        except EmptyFoldError as error:
+            if rows == RowsConfig():
+                raise
+            without |= dict.fromkeys(places, error)
+    return notices, without
 
 
 def regime_of(spec: StudySpec, data: Data, row: Row, setting: str, fold: int, dataset: PatientDataset) -> Regime:
@@ -190,8 +234,11 @@ def plan_searches(spec: StudySpec, stores: Stores, out: Path) -> dict[tuple[str,
     for data, row in product(spec.data, spec.trained):
         space = spec.search.of(row)
         dataset = open_store(stores[data.name])
-        options = [*as_overrides(overrides(spec, row, {}, {})), *split_overrides(spec, data, spec.search.fold)]
-        identity, refusal = _identity(row, options, dataset)
+        options = _search_options(spec, data, row, spec.search)
+        try:
+            identity, refusal = _identity(row, options, dataset)
+        except EmptyFoldError as error:
+            identity, refusal = {}, str(error)
         if not space or refusal:
             continue
         for key, values in space.items():  # a key or value that the method does not have is refused here
@@ -204,6 +251,10 @@ def plan_searches(spec: StudySpec, stores: Stores, out: Path) -> dict[tuple[str,
             key, "search", f"{data.name} · {row.name} · search", str(out / "searches" / key), task
         )
     return jobs
+
+
+def _search_options(spec: StudySpec, data: Data, row: Row, search: Search) -> list[str]:
+    return [*as_overrides(overrides(spec, row, {}, {})), *split_overrides(spec, data, search.fold)]
 
 
 def overrides(spec: StudySpec, row: Row, chosen: Mapping[str, Any], setting: Mapping[str, Any]) -> dict[str, Any]:

@@ -213,13 +213,18 @@ def _tables(done: Done, runs: Mapping[str, Run]) -> tuple[Table, ...]:
     for data, setting in product(done.spec.data, done.spec.settings):
         jobs = tuple(c.job for c in done.plan.cells if (c.data, c.setting) == (data.name, setting))
         if any(job in runs for job in jobs):
-            whole = open_store(done.stores[data.name])
-            tested = regime_of(done.spec, data, done.spec.trained[0], setting, 0, whole).tested
-            key = (str(tested), *jobs)
+            whole, row = open_store(done.stores[data.name]), _run_there(done, data.name, setting)
+            key = (str(regime_of(done.spec, data, row, setting, 0, whole).tested), *jobs)
             if key not in made:
                 made[key] = _table(done, runs, data.name, setting)
             tables.append(replace(made[key], setting=setting))
     return tuple(tables)
+
+
+def _run_there(done: Done, data: str, setting: str) -> Row:
+    """The first row that has patients there; all that do are tested on the same."""
+    places = done.plan.cells
+    return done.spec.row(next(c.row for c in places if (c.data, c.setting) == (data, setting) and c.job))
 
 
 def _availability(done: Done) -> tuple[Table, ...]:
@@ -441,8 +446,9 @@ def _test_folds(done: Done, data: str, setting: str, whole: PatientDataset) -> I
     """Of each fold, whom all rows of a table are tested on, with every modality that is not hidden there."""
     spec = done.spec
     (of,) = (d for d in spec.data if d.name == data)
+    row = _run_there(done, data, setting)
     for number in folds_of(spec, of):
-        regime, split = regime_of(spec, of, spec.trained[0], setting, number, whole), split_of(spec, of, number)
+        regime, split = regime_of(spec, of, row, setting, number, whole), split_of(spec, of, number)
         yield regime.laid_over(whole, split).fold(split, "test")
 
 

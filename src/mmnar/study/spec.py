@@ -64,8 +64,8 @@ class Data:
         planted: ``{"mechanism", "patients", "seed"}`` of ``mmnar.simulation.planted``.
         carebench: ``{"patients", "seed", "image_side", "matched"}``: raw records of the simulated world of CareBench,
             read as ``mmnar prepare carebench`` reads them, with their exact risks.
-        medfuse: ``{"patients", "seed", "image_side", "task"}``: the same records, read as ``mmnar prepare medfuse`` reads
-            them; their exact risks are of other questions and films.
+        medfuse: ``{"patients", "seed", "image_side", "task"}``: the same records, read as ``mmnar prepare medfuse``
+            reads them; their exact risks are of other questions and films.
         subjects: Keep a stated number of subjects, drawn by the hash of their identifiers.
         split: Overrides of the split, e.g. ``{"by": "set", "held_out": "b"}``; the study's folds are then one.
         reference: What the table of published figures calls it.

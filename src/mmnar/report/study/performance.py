@@ -96,10 +96,10 @@ def _numbers(result: StudyResult, table: Table, task: str, known: Mapping[tuple[
     metrics, rows = result.study["metrics"], table.tasks[task]
     cited = [m for m in metrics if any((row, m) in known for row in rows)]
     head = ["Row", *(heading_of(m) for m in metrics), *(f"Published {metric_text(m).label}" for m in cited)]
-    body = [
-        [named(name, tag_of(result, name)), *_values(of, metrics), *(cited_cell(known.get((name, m)), m) for m in cited)]
-        for name, of in rows.items()
-    ]
+    body = []
+    for name, of in rows.items():
+        theirs = [cited_cell(known.get((name, m)), m) for m in cited]
+        body.append([named(name, tag_of(result, name)), *_values(of, metrics), *theirs])
     if exact := table.bayes.get(task):
         cells = [metric_cell(exact.get(m), m) if m in exact else Cell("", "muted") for m in metrics]
         body.append([Cell("exact risks", "muted"), *cells, *([Cell("", "muted")] * len(cited))])
