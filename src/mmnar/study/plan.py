@@ -210,8 +210,10 @@ def regime_of(spec: StudySpec, data: Data, row: Row, setting: str, fold: int, da
 def _check_outcomes(spec: StudySpec, dataset: PatientDataset, name: str) -> None:
     """
     Raises:
-        ConfigError: ``outcomes`` names no task of a data set.
+        ConfigError: ``outcomes`` names no task of a data set, or ``by`` no attribute.
     """
+    if spec.by and spec.by not in (known := tuple(dataset.attributes)):
+        raise ConfigError(f"by: '{spec.by}'", f"an attribute of '{name}'", "another name", nearest(spec.by, known))
     for task in spec.outcomes:
         if task not in (known := dataset.schema.task_names):
             raise ConfigError(f"outcomes: '{task}'", f"a task of '{name}'", "another name", nearest(task, known))

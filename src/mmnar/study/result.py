@@ -42,8 +42,9 @@ from mmnar.roles import Test
 from mmnar.schema import gathered
 from mmnar.study.choosing import best_of, questions
 from mmnar.study.driver import Done, Failure
+from mmnar.study.parts import Part, by_group, by_kind
 from mmnar.study.plan import Cell, folds_of, regime_of, split_of
-from mmnar.study.spec import Row
+from mmnar.study.spec import Row, StudySpec
 from mmnar.workflow import Run, open_run, versions
 
 FORMAT: Final = "mmnar.study/4"
@@ -103,6 +104,7 @@ class Table:
         panel_comparisons: As ``comparisons``; ``task`` is the panel, corrected over rows and panels for each metric.
         gathered: panel of several tasks → its tasks.
         gaps: row → question → attribute → gaps between its groups, where the layout asks for them.
+        parts: question → kind of its outcomes, or group of patients → numbers, where the layout asks for them.
         best: row that is the best of others → question → the row chosen in each fold, with the first seed.
     """
 
@@ -124,6 +126,7 @@ class Table:
     gathered: dict[str, tuple[str, ...]] = field(default_factory=dict)
     best: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
     gaps: dict[str, dict[str, dict[str, GroupGaps]]] = field(default_factory=dict)
+    parts: dict[str, dict[str, Part]] = field(default_factory=dict)
 
     def disclosed(self) -> Table:
         """With the digits that may be shown."""
@@ -307,7 +310,20 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
         gathered=several,
         best=best,
         gaps=_gaps(by_seed, resampling) if spec.layout == "gaps" else {},
+        parts=_parts(spec, by_seed, found, against, resampling),
     )
+
+
+def _parts(
+    spec: StudySpec,
+    by_seed: Mapping[str, Sequence[Predictions[Test]]],
+    found: _Judged,
+    against: Sequence[tuple[str, str]],
+    resampling: Resampling,
+) -> dict[str, dict[str, Part]]:
+    if spec.layout == "kinds":
+        return by_kind(by_seed, found.scored, against, resampling)
+    return by_group(by_seed, spec.by, against, spec.resamples) if spec.layout == "groups" else {}
 
 
 def _best_of(

@@ -17,12 +17,22 @@ from mmnar.study.plain import a_list, flag, kind, known, mapping, one_of, parts,
 from mmnar.study.reference import figures_of
 
 Layout = Literal[
-    "comparison", "ladder", "sensitivity", "configurations", "cost", "embedding", "availability", "gaps", "curve"
+    "comparison",
+    "ladder",
+    "sensitivity",
+    "configurations",
+    "cost",
+    "embedding",
+    "availability",
+    "gaps",
+    "curve",
+    "kinds",
+    "groups",
 ]
 
 _TOP: Final = (
     *("title", "layout", "data", "rows", "settings", "folds", "seeds", "set", "deep", "search", "metrics", "controls"),
-    *("resamples", "reference", "notes", "demo", "along", "outcomes"),
+    *("resamples", "reference", "notes", "demo", "along", "outcomes", "by"),
 )
 _ROW: Final = ("model", "set", "rectified", "modalities", "best_of")
 _MADE: Final = ("simulated", "planted", "carebench", "medfuse")
@@ -127,6 +137,7 @@ class StudySpec:
         along: What a curve has on its x axis: one key of a run → its values, ascending. Each setting is then one for
             each value, named "setting · value".
         outcomes: Outcomes of panels that a curve shows by themselves, beside their panel.
+        by: The attribute whose groups a table of groups shows.
         reference: Published figures, shown beside ours and never aimed at (``study.reference``). In the file: the name
             of a CSV file beside it.
     """
@@ -148,6 +159,7 @@ class StudySpec:
     notes: str = ""
     along: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     outcomes: tuple[str, ...] = ()
+    by: str = ""
 
     def row(self, name: str) -> Row:
         return next(r for r in self.rows if r.name == name)
@@ -226,7 +238,10 @@ def study_of(raw: Mapping[str, Any], stores: Mapping[str, str] | None = None) ->
         notes=word("notes", raw.get("notes", "")),
         along=along,
         outcomes=words("outcomes", raw.get("outcomes", [])),
+        by=word("by", raw.get("by", "")),
     )
+    if (layout == "groups") != bool(spec.by):
+        raise ConfigError("by", "an attribute, of layout: groups", spec.by or "none", "write by: age_group")
     if not spec.seeds:
         raise ConfigError("seeds", "at least one", "none", "correct the study")
     one_of("metrics", spec.metrics, [*METRICS, *TO_BAYES])

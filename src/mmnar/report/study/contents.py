@@ -9,6 +9,7 @@ from mmnar.report.study.account import chosen, origin, what_was_run
 from mmnar.report.study.gaps import gaps
 from mmnar.report.study.layouts import availability, by_pattern, cost, curve, embedding, sensitivity
 from mmnar.report.study.paired import against_controls, ladder
+from mmnar.report.study.parts import parts
 from mmnar.report.study.performance import performance, ranks
 from mmnar.study.result import StudyResult, Table
 
@@ -58,6 +59,8 @@ def _parts(result: StudyResult, table: Table) -> Iterator[tuple[str, Iterator[Bl
         "sensitivity": ("Sensitivity to settings", lambda: sensitivity(result, table)),
         "cost": ("Cost", lambda: cost(result, table)),
         "gaps": ("Gaps between groups", lambda: gaps(result, table)),
+        "kinds": ("By kind of outcome", lambda: parts(result, table)),
+        "groups": (f"By {result.study.get('by', '').replace('_', ' ')}", lambda: parts(result, table)),
         "embedding": ("What the representation knows of the pattern", lambda: embedding(table)),
     }
     if layout in first and table.tasks:

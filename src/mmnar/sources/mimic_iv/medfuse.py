@@ -19,6 +19,7 @@ from mmnar.sources.mimic_iv.levels import LEVELS, level_code, levels
 from mmnar.sources.mimic_iv.reader import Build, hashed, opened
 from mmnar.sources.mimic_iv.register import as_events
 from mmnar.sources.mimic_iv.tables import MEDFUSE
+from mmnar.sources.reading.ages import decades
 from mmnar.sources.reading.code_tables import digest
 from mmnar.sources.reading.raw import DataRoot
 
@@ -86,6 +87,7 @@ def read_medfuse(
         for level in of
     }
     stays, outcomes = _answers(build, data, asked, codes, answered)
+    stays = stays.with_columns(age_group=decades(pl.col("age")))
     roots = [data]
     if cxr is not None:
         films = DataRoot(cxr, ledger=build.register.ledger)
