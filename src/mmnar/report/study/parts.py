@@ -15,9 +15,9 @@ from mmnar.study.parts import Part
 from mmnar.study.result import StudyResult, Table
 
 HOW: Final = (
-    "Each column is judged by itself, with 95 % intervals from its patients resampled. Differences are paired on the same "
-    "patients; p after Holm's correction over rows, controls and columns. That one column shows a difference and another "
-    "does not is no proof that the two columns differ."
+    "Each column is judged by itself, with 95 % intervals from its patients resampled. Differences are paired on the "
+    "same patients; p after Holm's correction over rows, controls and columns. That one column shows a difference and "
+    "another does not is no proof that the two columns differ."
 )
 
 
