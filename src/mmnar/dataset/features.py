@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mmnar.errors import SchemaError
-from mmnar.sources.events import FeatureRule, PastEvents, SeriesRule
+from mmnar.sources.events import FeatureRule, PastEvents, Rule, SeriesRule
 
 _COUNTING: Final = ("count", "nunique")
 
@@ -74,6 +74,28 @@ def _implausible(hits: pl.DataFrame, rules: Sequence[FeatureRule], number: Seque
     counts = dict(outside.group_by("rule").len().iter_rows())
     found = ((rules[i], counts.get(number[i], 0)) for i in first.values())
     return {f"{rule.modality}.{rule.feature}": count for rule, count in found if count}
+
+
+def implausible(past: PastEvents, rules: Sequence[Rule]) -> dict[int, list[FeatureRule]]:
+    """Position in ``past.samples`` → the rules with a plausible range outside of which it has a value."""
+    ranged = [
+        FeatureRule(r.modality, r.feature, r.codes, unit=r.unit, low=r.low, high=r.high, history=_has_history(r))
+        for r in rules
+        if isinstance(r, FeatureRule | SeriesRule) and not (r.low is None and r.high is None)
+    ]
+    # rules that differ in their aggregation alone read the same values
+    ranged = list({_reading(rule): rule for rule in reversed(ranged)}.values())[::-1]
+    if not ranged:
+        return {}
+    hits = _hits(past.numbered, ranged).filter(~pl.col("plausible") & pl.col("value").is_not_null())
+    found: dict[int, list[FeatureRule]] = {}
+    for sample, rule in hits.select("sample", "rule").unique(maintain_order=True).iter_rows():
+        found.setdefault(sample, []).append(ranged[rule])
+    return found
+
+
+def _has_history(rule: FeatureRule | SeriesRule) -> bool:
+    return isinstance(rule, FeatureRule) and rule.history
 
 
 def matches(codes: Sequence[str], wanted: Sequence[tuple[str, ...]]) -> pl.DataFrame:

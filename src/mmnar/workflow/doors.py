@@ -22,6 +22,7 @@ from mmnar.schema import Panel
 from mmnar.sources.events import Extract, TextRule
 from mmnar.sources.meds.labels import Labels
 from mmnar.sources.mimic_iv.medfuse import Asked
+from mmnar.sources.table.plan import TablePlan
 from mmnar.sources.table.spec import TableSpec
 
 Structured = Literal["aggregates", "series"]
@@ -119,21 +120,45 @@ def table(spec: TableSpec, root: Path, *, like: Recipe | None = None, answered: 
         spec: What the columns mean; with ``like``, of these the types, words and units of the run.
         answered: False = outcomes and what is known in hindsight are not read, and need not be there.
     """
-    from mmnar.cohort.table import table_criteria, table_questions
     from mmnar.sources.table import plan_table
     from mmnar.sources.table.like import columns_like, without_answers
+    from mmnar.sources.table.reading import headers
 
     asked = spec
     if like is not None:
         stated = TableSpec.from_dict(like.options["spec"])
         asked = replace(spec, outcomes=spec.outcomes or stated.outcomes, panels=spec.panels or stated.panels)
-        spec = columns_like(asked, stated, root)
+        spec = columns_like(asked, stated, headers(asked, root))
     if not answered:
         spec = without_answers(spec)
     plan = plan_table(spec, root)
-    criteria, questions = table_criteria(spec), table_questions(asked)
     options = {"spec": plan.resolved().to_dict()} if like is None else like.options
-    return Records("table", options, plan.extract(), _asked(criteria, questions, asked.panels)), plan.text()
+    return _of_table(plan, asked, options), plan.text()
+
+
+def table_rows(recipe: Recipe, rows: pl.DataFrame) -> Records:
+    """Rows of a recipe's table in memory, to be asked without answers.
+
+    Args:
+        rows: Text by header; null = not measured. A column of inputs that is not there is absent.
+
+    Raises:
+        SourceError: See ``plan_table``.
+    """
+    from mmnar.sources.table import plan_rows
+    from mmnar.sources.table.like import columns_like, without_answers
+    from mmnar.sources.table.reading import given_columns
+
+    stated = TableSpec.from_dict(recipe.options["spec"])
+    spec = without_answers(columns_like(stated, stated, rows.columns))
+    return _of_table(plan_rows(spec, given_columns(spec, rows)), stated, recipe.options)
+
+
+def _of_table(plan: TablePlan, asked: TableSpec, options: dict[str, Any]) -> Records:
+    from mmnar.cohort.table import table_criteria, table_questions
+
+    cohort = _asked(table_criteria(plan.spec), table_questions(asked), asked.panels)
+    return Records("table", options, plan.extract(), cohort)
 
 
 def physionet2012(root: Path, *, bin_hours: float = 0.0, answered: bool = True) -> Records:
@@ -312,18 +337,22 @@ def meds(
         like: By the modalities of this recipe.
         encoder: Asked for the name of the notes' encoder where there are notes.
     """
-    from mmnar.cohort.meds import labelled_cohort, unanswered_cohort
     from mmnar.sources.meds import read_meds
 
     extract = read_meds(
         root, work=work, labels=labels, modalities=modalities, rules=like.rules if like else (), since_days=since_days
     )
+    notes = encoder() if any(isinstance(rule, TextRule) for rule in extract.rules) else HASHING
+    return Records("meds", {"since_days": since_days}, extract, _labelled(labels), bin_hours, notes)
+
+
+def _labelled(labels: Labels) -> Callable[[Extract, bool], Cohort]:
+    from mmnar.cohort.meds import labelled_cohort, unanswered_cohort
 
     def cohort(extract: Extract, answered: bool) -> Cohort:
         return labelled_cohort(extract, labels) if answered else unanswered_cohort(extract, labels.tasks)
 
-    notes = encoder() if any(isinstance(rule, TextRule) for rule in extract.rules) else HASHING
-    return Records("meds", {"since_days": since_days}, extract, cohort, bin_hours, notes)
+    return cohort
 
 
 def meds_at(root: Path, work: Path, recipe: Recipe, times: pl.DataFrame, zoned: bool) -> Records:
@@ -332,6 +361,24 @@ def meds_at(root: Path, work: Path, recipe: Recipe, times: pl.DataFrame, zoned: 
 
     asked = unanswered([task.name for task in recipe.tasks], times, zoned)
     return meds(root, asked, work, since_days=recipe.options["since_days"], bin_hours=recipe.bin_hours, like=recipe)
+
+
+def meds_rows(recipe: Recipe, events: pl.DataFrame, times: pl.DataFrame) -> Records:
+    """Events of a few subjects in memory, asked at stated moments without answers.
+
+    Args:
+        events: See ``meds_in_memory``.
+        times: ``subject_id`` (int64), ``prediction_time`` (datetime[us], without a zone), each once.
+
+    Raises:
+        SourceError: See ``read_meds``.
+    """
+    from mmnar.sources.meds import meds_in_memory
+    from mmnar.sources.meds.labels import unanswered
+
+    asked = unanswered([task.name for task in recipe.tasks], times, False)
+    extract = meds_in_memory(events, asked, recipe.rules, recipe.options["since_days"])
+    return Records("meds", recipe.options, extract, _labelled(asked), recipe.bin_hours, recipe.notes)
 
 
 def again(

@@ -4,52 +4,28 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import polars as pl
 
-from mmnar.cohort.build import asked_column, left_out
-from mmnar.cohort.split import Split
-from mmnar.dataset.gathering import Gathering
-from mmnar.dataset.prepare import dataset_of
 from mmnar.dataset.recipe import Recipe
-from mmnar.dataset.store import PatientDataset
-from mmnar.errors import ConfigError, SourceError, StoreError
-from mmnar.estimators.base import Predictor
+from mmnar.errors import ConfigError, SourceError
 from mmnar.files import write_whole
 from mmnar.parquet import save
-from mmnar.predictions import Predictions
-from mmnar.privacy import counted
-from mmnar.progress import say
-from mmnar.sources.table.rows import WRITTEN
 from mmnar.sources.table.spec import TableSpec
 from mmnar.workflow import doors
 from mmnar.workflow.doors import Records
 from mmnar.workflow.run import Run
+from mmnar.workflow.scoring import Loaded, Scored, load
 
 _BESIDE: Final = {"mimic-iv": ("notes", "cxr", "embeddings"), "carebench": ("cxr",), "medfuse": ("cxr",)}
 """Door → what may be given beside its records. Notes tell CareBench who is documented: hindsight."""
 
 
-@dataclass(frozen=True)
-class Scored:
-    """Risks of new patients.
-
-    Args:
-        frame: One row a sample (see ``predict``).
-        warnings: Who and what was left out, pooled or absent.
-    """
-
-    frame: pl.DataFrame
-    warnings: tuple[str, ...]
-
-
 def predict(
-    run: Run,
+    run: Run | Loaded,
     *,
     root: Path | None = None,
     events: Path | None = None,
@@ -71,12 +47,13 @@ def predict(
     ``training_patients``: how many with the same pattern the run learned from, null below ten.
 
     Args:
+        run: A run, or a loaded one, of which nothing is read again.
         root: Raw records of the run's door.
         events: A MEDS data set, of a run on one.
         table: A file with the columns of the run's table.
         at: Parquet file of ``subject_id, prediction_time``, in place of the door's own moments.
         notes, cxr, embeddings: Beside ``root``, of a run on MIMIC-IV; a modality whose folder is not given is absent.
-        notes_encoder: Where the notes' encoder of the run lies here, if not where it lay then.
+        notes_encoder: Where the notes' encoder of a run lies here, if not where it lay then.
         work: Folder for a temporary one, which may grow as large as the records; default: the system's.
         told: Called with the number of notes encoded so far.
 
@@ -86,37 +63,16 @@ def predict(
         StoreError: The run has no recipe, or one of another version.
         RequirementError: The notes' encoder is not here.
     """
-    recipe = run.recipe()
-    predictor = run.predictor()
-    if predictor.schema.digest() != recipe.schema.asking(predictor.schema.task_names).digest():
-        fact = "a model of a part of them"
-        raise StoreError(f"run '{run.folder.name}'", "a model of all inputs of its store", fact, "train on that store")
+    loaded = run if isinstance(run, Loaded) else load(run, notes_encoder)
+    recipe = loaded.recipe
     with tempfile.TemporaryDirectory(prefix=".tmp-mmnar-", dir=work) as folder:
         place = Path(folder)
         beside = {"notes": notes, "cxr": cxr, "embeddings": embeddings}
         records, times = _records(recipe, place, {"--root": root, "--events": events, "--table": table}, at, beside)
-        records = records.following(recipe, place, notes_encoder)
+        records = records.following(recipe, place, loaded.encoder_here)
         extract = records.extract
         cohort = records.cohort(extract, False) if times is None else doors.asked_at(extract, recipe, times)
-        encoder = records.encoder()
-        recipe.check_encoder(encoder)
-        how = Gathering(encoder, place / "cache", records.bin_hours, place, told)
-        data = dataset_of(extract, cohort, how)
-        say(f"scoring {counted(len(data))} samples")
-        frame = _as_written(_frame(run, predictor, data, cohort.samples), extract.stays)
-        return Scored(frame, (*left_out(cohort.attrition), *data.manifest["warnings"], *_nobody(data), *_regime(run)))
-
-
-def _regime(run: Run) -> list[str]:
-    """What was hidden where the run was fitted or judged: new patients are scored as they are."""
-    return [f"the run was made under a regime, these patients are scored as they are: {' '.join(run.told)}"] * bool(
-        run.told
-    )
-
-
-def _nobody(data: PatientDataset) -> list[str]:
-    absent = [name for i, name in enumerate(data.schema.modality_names) if not data.present[:, i].any()]
-    return [f"modality '{name}': nobody has it" for name in absent]
+        return loaded.score(records, cohort, place, told)
 
 
 def write_risks(scored: Scored, out: Path) -> None:
@@ -181,64 +137,3 @@ def _moments(path: Path) -> tuple[pl.DataFrame, bool]:
         fact = parquet.kind_of(error)
         raise SourceError(f"moments '{path.name}'", "a Parquet file", fact, "write it again") from None
     return check_moments(times), has_zone(times)
-
-
-def _frame(run: Run, predictor: Predictor, data: PatientDataset, samples: pl.DataFrame) -> pl.DataFrame:
-    fold = data.fold(Split.external(), "test")
-    predictor.check_schema(data.schema)
-    risks, fits = predictor.predict_with_fits(fold)
-    scored = predictor.predicted(fold, risks)
-    fits = [predictor.predicted(fold, fit).proba for fit in fits]
-    line, rectifier = run.platt(), run.rectifier()
-    if line is not None:
-        fits = [line.risks(scored.with_proba(fit)) for fit in fits]
-        scored = scored.with_proba(line.risks(scored))
-    columns: dict[str, Any] = {
-        "subject_id": scored.subject_id,
-        "hadm_id": scored.hadm_id,
-        "stay_id": scored.stay_id,
-        "prediction_time": pl.Series(scored.prediction_time).cast(pl.Datetime("us")),
-    }
-    rectified = None if rectifier is None else rectifier.risks(scored)
-    for k, task in enumerate(scored.tasks):
-        columns[f"{task}.risk"] = scored.proba[:, k]
-        if fits:
-            # a stack's risk of its methods' means may lie outside the stacks of their single fits
-            every = np.stack([fit[:, k] for fit in (*fits, scored.proba)])
-            columns[f"{task}.low"], columns[f"{task}.high"] = every.min(0), every.max(0)
-        if rectified is not None:
-            columns[f"{task}.rectified"] = rectified[:, k]
-    columns["pattern"] = ["".join("01"[bit] for bit in row) for row in scored.present.astype(int)]
-    names = np.array(scored.modalities)
-    columns["absent"] = [",".join(names[~row]) for row in scored.present]
-    columns["training_patients"] = pl.Series(_alike(run, scored), dtype=pl.Int64)
-    frame = pl.DataFrame(columns, schema_overrides={"pattern": pl.String, "absent": pl.String})
-    return frame.with_columns(
-        pl.when(_has_risk(samples, task, predictor)).then(pl.col(name)).alias(name)
-        for task in scored.tasks
-        for name in frame.columns
-        if name in {f"{task}.{what}" for what in ("risk", "low", "high", "rectified")}
-    )
-
-
-def _has_risk(samples: pl.DataFrame, task: str, predictor: Predictor) -> pl.Series:
-    """Where a task is asked of a sample and the run has learned it."""
-    learned = pl.Series(np.full(samples.height, task in predictor.schema.task_names))
-    return learned & samples[asked_column(task)] if asked_column(task) in samples.columns else learned
-
-
-def _as_written(frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
-    """With the identifiers of a table as it writes them: ours of words are hashes, which nobody can look up."""
-    own = [name for name in stays.columns if name.startswith(WRITTEN)]
-    if not own:
-        return frame
-    words = stays.select("stay_id", *(pl.col(name).alias(name.removeprefix(WRITTEN)) for name in own))
-    rest = frame.columns[3:]
-    whole = frame.join(words, on="stay_id", how="left", maintain_order="left")
-    return whole.select("subject_id", "hadm_id", "stay_id", *words.columns[1:], *rest)
-
-
-def _alike(run: Run, scored: Predictions[Any]) -> list[int | None]:
-    """Patients of each row's pattern among those learned from; None below ten."""
-    known = run.record["patterns"]
-    return [known.get("".join("01"[bit] for bit in row)) for row in scored.present.astype(int)]

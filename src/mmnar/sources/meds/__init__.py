@@ -15,6 +15,6 @@ that of the admission, and nothing in the file tells. A time that is earlier tha
 Source: Medical Event Data Standard, schema of the ``meds`` package, version 0.4.
 """
 
-from mmnar.sources.meds.reader import read_meds
+from mmnar.sources.meds.reader import meds_in_memory, read_meds
 
-__all__ = ["read_meds"]
+__all__ = ["meds_in_memory", "read_meds"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import polars as pl
 
@@ -23,6 +23,24 @@ _ROWS: Final = 1 << 19
 """Of one block in memory."""
 
 Read = TypeVar("Read")
+
+
+class EventRows(Protocol):
+    """Events in order of subject and time: a ``DataFile``, or rows in memory.
+
+    ``subject``: of messages. ``unread``: columns that are passed over.
+    """
+
+    @property
+    def subject(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def unread(self) -> tuple[str, ...]: ...
+    def blocks(self) -> Iterator[pl.DataFrame]:
+        """The columns of ``EVENT_SCHEMA`` except ``source``."""
+        ...
+
 
 _OLDER: Final = ("patient_id", "events", "measurements")
 """Columns of MEDS before it said ``subject_id``."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import polars as pl
 
 from mmnar.errors import ConfigError, SourceError
 from mmnar.privacy import counted
-from mmnar.sources.events import EVENT_SCHEMA, Extract, Rule
-from mmnar.sources.meds.files import DataFile, about, data_files, zones_of
+from mmnar.sources.events import EVENT_SCHEMA, EventSource, Extract, Rule
+from mmnar.sources.meds.files import EventRows, about, data_files, zones_of
 from mmnar.sources.meds.forms import check_one_clock
 from mmnar.sources.meds.labels import Labels
+from mmnar.sources.meds.memory import GivenEvents, events_in_memory
 from mmnar.sources.meds.rules import AGE, MAX_MISSING, automatic_rules, group_of, matching, planned_rules
 from mmnar.sources.meds.survey import survey
 from mmnar.sources.reading.ages import age_group
@@ -62,6 +64,57 @@ def read_meds(
     files = data_files(root)
     check_one_clock({**zones_of(files), **labels.zones})
     described = about(root)
+    raw_bytes = sum(file.path.stat().st_size for file in files)
+    store = partial(_folder, work, raw_bytes, described)
+    return _extract(files, labels, store, described, rules, modalities, since_days)
+
+
+def meds_in_memory(
+    events: pl.DataFrame, labels: Labels, rules: Sequence[Rule], since_days: float | None = None
+) -> Extract:
+    """``read_meds`` of a few subjects' events in memory, by the rules of a run.
+
+    Args:
+        events: Columns of ``EVENT_SCHEMA`` but for ``source``, in order of subject and time, static ones first.
+
+    Raises:
+        SourceError: See ``read_meds``.
+    """
+    return _extract([GivenEvents(events)], labels, _memory, {}, rules, None, since_days)
+
+
+_Tables = Mapping[str, tuple[str, Iterator[pl.DataFrame]]]
+"""Table → its fingerprint and its events."""
+
+
+def _folder(
+    work: Path, raw_bytes: int, described: Mapping[str, Any], subjects: pl.Series, tables: _Tables
+) -> tuple[EventSource, tuple[str, ...]]:
+    """An event folder, and what was dropped."""
+    writer = EventWriter(work, subjects, "subject", raw_bytes=raw_bytes)
+    for name, (fingerprint, frames) in tables.items():
+        writer.table(name, fingerprint, frames)
+    events = writer.finish(*_named(described), {})
+    return events, events.notes
+
+
+def _memory(subjects: pl.Series, tables: _Tables) -> tuple[EventSource, tuple[str, ...]]:
+    return events_in_memory(frame for _, frames in tables.values() for frame in frames)
+
+
+def _named(described: Mapping[str, Any]) -> tuple[str, str]:
+    return str(described.get("dataset_name") or "meds"), str(described.get("dataset_version") or "unknown")
+
+
+def _extract(
+    files: Sequence[EventRows],
+    labels: Labels,
+    store: Callable[[pl.Series, _Tables], tuple[EventSource, tuple[str, ...]]],
+    described: Mapping[str, Any],
+    rules: Sequence[Rule],
+    modalities: Path | None,
+    since_days: float | None,
+) -> Extract:
     found = survey(files)
     stays = _stays(found.subjects, labels, since_days)
     codes = found.codes
@@ -73,15 +126,12 @@ def read_meds(
     unread = codes.filter(~matching([code for rule in rules for code in rule.codes])).height if rules else 0
     if not rules:
         rules = automatic_rules(codes) if modalities is None else planned_rules(modalities, codes)
-    raw_bytes = sum(file.path.stat().st_size for file in files)
-    writer = EventWriter(work, found.subjects["subject_id"], "subject", raw_bytes=raw_bytes)
-    for i, file in enumerate(files):
-        writer.table(f"data-{i:05}", file.sha256, _events(file, found.subjects))
-    writer.table("age", labels.fingerprint, [ages])
-    name, version = str(described.get("dataset_name") or "meds"), str(described.get("dataset_version") or "unknown")
+    tables = {f"data-{i:05}": (file.sha256, _events(file, found.subjects)) for i, file in enumerate(files)}
+    tables["age"] = (labels.fingerprint, iter([ages]))
+    name, version = _named(described)
     digest = hashlib.sha256("".join([*(f.sha256 for f in files), labels.fingerprint]).encode())
-    events = writer.finish(name, version, {})
-    notes = [*labels.warnings, *found.notes(files), *events.notes, *_moments_told(stays, labels)]
+    events, dropped = store(found.subjects["subject_id"], tables)
+    notes = [*labels.warnings, *found.notes(files), *dropped, *_moments_told(stays, labels)]
     if unread:
         notes.append(f"{unread:,} of {codes.height:,} codes of the data set are in no feature of the run")
     if pattern.any():
@@ -110,7 +160,7 @@ def read_meds(
 # --- second reading: copy ---------------------------------------------------------------------------------------------
 
 
-def _events(file: DataFile, subjects: pl.DataFrame) -> Iterator[pl.DataFrame]:
+def _events(file: EventRows, subjects: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """Blocks of ``EVENT_SCHEMA``."""
     firsts = subjects.select("subject_id", "first")
     number = pl.col("numeric_value")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ import polars as pl
 
 from mmnar.errors import SourceError
 from mmnar.privacy import counted
-from mmnar.sources.meds.files import DataFile
+from mmnar.sources.meds.files import EventRows
 from mmnar.sources.meds.rules import group_of
 
 BIRTH: Final = "MEDS_BIRTH"
@@ -37,7 +38,7 @@ class Survey:
             return "time only"
         return "partly time" if self.counts["unknown"] else "available_time"
 
-    def notes(self, files: list[DataFile]) -> list[str]:
+    def notes(self, files: Sequence[EventRows]) -> list[str]:
         """Warnings."""
         notes = []
         if self.availability() == "time only":
@@ -62,7 +63,7 @@ class Survey:
         return notes
 
 
-def survey(files: list[DataFile]) -> Survey:
+def survey(files: Sequence[EventRows]) -> Survey:
     """Read everything once.
 
     Args:
@@ -155,7 +156,7 @@ class _Order:
         self._earlier: set[int] = set()
         self._here: set[int] = set()
 
-    def open(self, file: DataFile) -> None:
+    def open(self, file: EventRows) -> None:
         """Begin another file."""
         self._file = file
         self._earlier |= self._here

@@ -50,7 +50,7 @@ _FOLDER_VERSION: Final = 2
 _BUILDING: Final = ".building"
 _MANIFEST: Final = "manifest.json"
 _UNKNOWN: Final = "events dropped: a subject that is not in the cohort's tables"
-_REPEATS: Final = "events dropped: repeats of another"
+REPEATS: Final = "events dropped: repeats of another"
 
 
 class EventWriter:
@@ -113,7 +113,7 @@ class EventWriter:
     @property
     def notes(self) -> tuple[str, ...]:
         """``dropped`` in words, small counts hidden."""
-        return _in_words(self.dropped)
+        return in_words(self.dropped)
 
     def table(self, table: str, fingerprint: str, frames: Iterable[pl.DataFrame]) -> None:
         """Write one raw table's events to spill files; nothing is read where an earlier run had finished this table.
@@ -212,7 +212,7 @@ class EventWriter:
             "shards": len(firsts),
             "events": int(sum(int(frame["count"].sum()) for frame in kept)),
             "sha256": {p.relative_to(self._folder).as_posix(): sha256_of(p) for p in written},
-            "dropped": [*_dropped(self._tables), *((t, _REPEATS, n) for t, n in sorted(repeats.items()))],
+            "dropped": [*_dropped(self._tables), *((t, REPEATS, n) for t, n in sorted(repeats.items()))],
         }
         write_sealed(self._folder / _MANIFEST, manifest)
 
@@ -309,7 +309,7 @@ class EventFolder:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was dropped, in words."""
-        return _in_words({(table, reason): count for table, reason, count in self.manifest["dropped"]})
+        return in_words({(table, reason): count for table, reason, count in self.manifest["dropped"]})
 
     def __len__(self) -> int:
         return int(self.manifest["events"])
@@ -433,5 +433,6 @@ def _dropped(tables: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, in
     return [(table, reason, count) for record in tables.values() for table, reason, count in record["dropped"]]
 
 
-def _in_words(dropped: Mapping[tuple[str, str], int]) -> tuple[str, ...]:
+def in_words(dropped: Mapping[tuple[str, str], int]) -> tuple[str, ...]:
+    """What was dropped of which table, small counts hidden."""
     return tuple(f"table '{table}': {counted(count)} {reason}" for (table, reason), count in dropped.items() if count)

@@ -16,6 +16,6 @@ Memory grows with rows times the columns the spec names, as text; events are mad
 """
 
 from mmnar.sources.table.events import outcome_code
-from mmnar.sources.table.plan import TablePlan, plan_table
+from mmnar.sources.table.plan import TablePlan, plan_rows, plan_table
 
-__all__ = ["TablePlan", "outcome_code", "plan_table"]
+__all__ = ["TablePlan", "outcome_code", "plan_rows", "plan_table"]

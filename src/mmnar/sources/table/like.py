@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
-from pathlib import Path
 
 from mmnar.errors import SchemaError
-from mmnar.sources.table.reading import headers
 from mmnar.sources.table.spec import ColumnSpec, TableSpec
 
 
-def columns_like(spec: TableSpec, stated: TableSpec, root: Path) -> TableSpec:
-    """The columns of ``stated`` that the files have, as they were understood there; what else the spec says stays.
+def columns_like(spec: TableSpec, stated: TableSpec, there: Collection[str]) -> TableSpec:
+    """The columns of ``stated`` that are there, as they were understood then; what else the spec says stays.
 
     Raises:
         SchemaError: A column has another unit here.
-        SourceError: A file cannot be read.
     """
     here = {(c.modality, c.name): c for c in spec.columns}
-    there = headers(spec, root)
     columns = []
     for wanted in stated.columns:
         own = here.get((wanted.modality, wanted.name), wanted)

@@ -13,7 +13,7 @@ from mmnar.sources.events import Extract
 from mmnar.sources.table.columns import PlannedColumn, plan_column, remark, shown_type
 from mmnar.sources.table.doubts import doubts
 from mmnar.sources.table.events import TableEvents, feature_rule
-from mmnar.sources.table.reading import raw_name, read_columns
+from mmnar.sources.table.reading import RawTable, raw_name, read_columns
 from mmnar.sources.table.rows import IDS, WRITTEN, answered, excluded, identified, included, timed
 from mmnar.sources.table.spec import TableSpec
 from mmnar.sources.table.words import one_spelling
@@ -140,7 +140,15 @@ def plan_table(spec: TableSpec, root: str | Path) -> TablePlan:
         SourceError: A file is absent or damaged, a column is unknown or there twice, an outcome is not binary, a sample
             identifier is repeated, or nothing is left.
     """
-    raw = read_columns(spec, Path(root))
+    return plan_rows(spec, read_columns(spec, Path(root)))
+
+
+def plan_rows(spec: TableSpec, raw: RawTable) -> TablePlan:
+    """``plan_table`` of columns that are read already.
+
+    Raises:
+        SourceError: See ``plan_table``.
+    """
     notes: list[str] = []
     frame = identified(spec, raw.frame, notes)
     frame = timed(spec, frame, notes)

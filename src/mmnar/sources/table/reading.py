@@ -59,15 +59,31 @@ def read_columns(spec: TableSpec, root: Path) -> RawTable:
         frames.append(frame)
         prints.append(fingerprint)
         unused = tuple(dict.fromkeys((*unused, *(c for c in header if c not in named))))
-    whole = pl.concat(frames)
+    return _known(spec, wanted, pl.concat(frames), unused, hashlib.sha256("\n".join(prints).encode()).hexdigest())
+
+
+def given_columns(spec: TableSpec, rows: pl.DataFrame) -> RawTable:
+    """The named columns of rows in memory.
+
+    Args:
+        rows: Text by header; null = not measured.
+    """
+    wanted = [column for column, key in spec.mentioned().items() if key != "ignore"]
+    text = rows.select(pl.col(column).alias(raw_name(column)) for column in wanted)
+    unused = tuple(name for name in rows.columns if name not in wanted)
+    return _known(spec, wanted, text, unused, "in memory")
+
+
+def _known(spec: TableSpec, wanted: list[str], text: pl.DataFrame, unused: tuple[str, ...], fingerprint: str) -> RawTable:
+    """Without the words that mean "not known"."""
     absent: dict[str, dict[str, int]] = {}
     columns = []
     for column in wanted:
-        cells, found = without_absent(whole[raw_name(column)], spec.absent_in(column))
+        cells, found = without_absent(text[raw_name(column)], spec.absent_in(column))
         columns.append(cells)
         for word, n in found.items():
             absent.setdefault(word, {})[column] = n
-    return RawTable(pl.DataFrame(columns), absent, unused, hashlib.sha256("\n".join(prints).encode()).hexdigest())
+    return RawTable(pl.DataFrame(columns), absent, unused, fingerprint)
 
 
 def headers(spec: TableSpec, root: Path) -> set[str]:
