@@ -2,100 +2,381 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import http.client
 import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 
 from mmnar import cli
+from mmnar.errors import ConfigError
 from mmnar.workflow import Run, train_run
 from mmnar.workflow.predict import predict
 from tests.test_predict import put, visits
 
 uvicorn = pytest.importorskip("uvicorn")
 TOKEN = "a token of some length"
+NOTE = "short of breath since noon, better after oxygen. " * 3
+PLAN = """
+person: {codes: [GENDER//*], history: true}
+labs:
+  features:
+    lactate: {codes: [LAB//lactate], unit: mmol/L, low: 0, high: 30}
+vitals: {kind: series, codes: [VITALS//*]}
+notes: {kind: text, codes: [NOTE//ADMISSION]}
+"""
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    place = tmp_path_factory.mktemp("serve")
-    cli.prepare.table(str(put(place, visits())), out=place / "store")
-    return train_run(place / "store", "logistic-pattern", place / "run", ("fits=2",))
+@dataclass(frozen=True)
+class Served:
+    run: Run
+    port: int
+    log: Path
+
+    def ask(self, body: Any, token: str = TOKEN, path: str = "/predict") -> tuple[int, dict[str, Any]]:
+        sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        line.request("POST", path, sent, {"Authorization": f"Bearer {token}"})
+        answer = line.getresponse()
+        found = answer.status, json.loads(answer.read())
+        line.close()
+        return found
+
+    def patients(self, body: Any) -> list[dict[str, Any]]:
+        status, answer = self.ask(body)
+        assert status == 200, answer
+        return list(answer["patients"])
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
-@pytest.fixture(scope="module")
-def served(run: Run) -> Iterator[tuple[int, Path]]:
-    from mmnar.workflow.service.answers import Scorer
+@contextmanager
+def serving(run: Run, place: Path, **limits: Any) -> Iterator[Served]:
+    from mmnar.workflow.service.answers import scorer_of
     from mmnar.workflow.service.audit import AuditLog
-    from mmnar.workflow.service.http import Limits, application
+    from mmnar.workflow.service.http import SERVER, Limits, application
 
-    log = run.folder.parent / "audit.jsonl"
-    app = application(Scorer(run), TOKEN, AuditLog(log), Limits(body=200_000))
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False))
+    log = place / "audit.jsonl"
+    app = application(scorer_of(run, place), TOKEN, AuditLog(log, "the run"), Limits(**limits))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, **SERVER))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
-        yield listening.getsockname()[1], log
+        yield Served(run, listening.getsockname()[1], log)
         server.should_exit = True
         thread.join()
 
 
-def ask(port: int, body: bytes, token: str = TOKEN) -> tuple[int, dict[str, Any]]:
-    line = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    line.request("POST", "/predict", body, {"Authorization": f"Bearer {token}"})
-    answer = line.getresponse()
-    found = answer.status, json.loads(answer.read())
-    line.close()
-    return found
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    place = tmp_path_factory.mktemp("serve")
+    gone = [{"name": "moved away", "column": "left", "values": ["yes"]}]
+    spec = put(place, visits().with_columns(left=pl.lit("no")), exclude=gone)
+    cli.prepare.table(str(spec), out=place / "store")
+    run = train_run(place / "store", "logistic-pattern", place / "run", ("fits=2",))
+    with serving(run, place, body=200_000) as served:
+        yield served
 
 
-def test_numbers_are_those_of_predict_to_the_bit(run: Run, served: tuple[int, Path], tmp_path: Path) -> None:
-    port, log = served
-    new = visits().drop("died", "sex").slice(0, 40)
+def events_of(patients: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Events in MEDS' order, and labels: half have a lactate, a third a note; what is later tells nothing."""
+    rng, rows, labels = np.random.default_rng(5), [], []
+    for subject in range(1, patients + 1):
+        ill, begin = rng.normal(), datetime(2150, 1, 1) + timedelta(days=int(rng.integers(0, 900)))
+        rows.append((subject, None, f"GENDER//{'FM'[subject % 2]}", None, None, None))
+        rows.append((subject, begin - timedelta(days=9000), "MEDS_BIRTH", None, None, None))
+        for hour in range(4):
+            at = begin + timedelta(hours=hour)
+            rows.append((subject, at, "VITALS//HR", round(80 + 9 * ill + rng.normal(), 1), None, None))
+            if subject % 2 and hour < 3:
+                known = at + timedelta(hours=12 * hour)  # the third is known only after the question
+                rows.append((subject, at, "LAB//lactate", round(4 + ill + rng.normal() / 9, 2), None, known))
+        if subject % 3 == 0:
+            rows.append((subject, begin + timedelta(hours=5), "NOTE//ADMISSION", None, NOTE * (1 + (ill > 0)), None))
+        labels.append((subject, begin + timedelta(hours=20), bool(ill + rng.normal() > 0.5)))
+    schema = {
+        "subject_id": pl.Int64,
+        "time": pl.Datetime("us"),
+        "code": pl.String,
+        "numeric_value": pl.Float32,
+        "text_value": pl.String,
+        "available_time": pl.Datetime("us"),
+    }
+    frame = pl.DataFrame(rows, schema=schema, orient="row").sort("subject_id", "time", maintain_order=True)
+    return frame, pl.DataFrame(labels, schema=["subject_id", "prediction_time", "boolean_value"], orient="row")
+
+
+def written(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """As a client writes it."""
+    plain = frame.with_columns(pl.col(pl.Datetime).dt.strftime("%Y-%m-%dT%H:%M:%S"))
+    return [{name: cell for name, cell in row.items() if cell is not None} for row in plain.iter_rows(named=True)]
+
+
+@pytest.fixture(scope="module")
+def meds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    place = tmp_path_factory.mktemp("serve-meds")
+    frame, labels = events_of(160)
+    (place / "meds" / "data").mkdir(parents=True)
+    (place / "labels").mkdir()
+    frame.write_parquet(place / "meds" / "data" / "0.parquet")
+    labels.write_parquet(place / "labels" / "death.parquet")
+    (place / "plan.yaml").write_text(PLAN)
+    cli.prepare.meds(
+        root=place / "meds",
+        labels=place / "labels",
+        modalities=place / "plan.yaml",
+        notes_encoder="hashing",
+        out=place / "store",
+    )
+    run = train_run(place / "store", "logistic-pattern", place / "run", ("fits=2",))
+    with serving(run, place) as served:
+        yield served
+
+
+def same(patient: dict[str, Any], row: dict[str, Any], task: str) -> None:
+    """An answer holds what ``predict`` wrote, to the bit."""
+    told = patient["tasks"][task]
+    assert told["risk"] == row[f"{task}.risk"]
+    assert told["rectified"] == row.get(f"{task}.rectified")
+    assert told["spread"] == [row[f"{task}.low"], row[f"{task}.high"]]
+    assert (patient["pattern"], ",".join(patient["absent"])) == (row["pattern"], row["absent"])
+    assert patient["training_patients"] == row["training_patients"]
+
+
+def test_rows_have_the_numbers_of_predict_in_their_own_order(table: Served, tmp_path: Path) -> None:
+    new = visits().drop("died", "sex").slice(0, 40).reverse().with_columns(left=pl.lit("no"))
     new.write_csv(tmp_path / "new.csv")
-    frame = predict(run, table=tmp_path / "new.csv").frame
-    status, answer = ask(port, json.dumps({"rows": new.to_dicts()}).encode())
-    assert status == 200, answer
-    for row, patient in zip(frame.iter_rows(named=True), answer["patients"], strict=True):
-        told = patient["tasks"]["death"]
-        assert (patient["sample"], told["risk"]) == (row["sample"], row["death.risk"])
-        assert told["rectified"] == row["death.rectified"]
-        assert told["spread"] == [row["death.low"], row["death.high"]]
-        assert (patient["pattern"], patient["training_patients"]) == (row["pattern"], row["training_patients"])
-    assert "5000" not in log.read_text()
-    assert json.loads(log.read_text().splitlines()[-1])["status"] == 200
+    rows = {row["sample"]: row for row in predict(table.run, table=tmp_path / "new.csv").frame.iter_rows(named=True)}
+    together = table.patients({"rows": new.to_dicts(), "units": {"lactate": "mmol/L"}})
+    assert [patient["sample"] for patient in together] == [str(visit) for visit in new["visit"]]
+    for patient in together:
+        same(patient, rows[patient["sample"]], "death")
+    assert table.patients({"rows": new.slice(7, 1).to_dicts()}) == together[7:8]
+    # columns that are not there are absent, and so are words for "not measured"
+    bare = new.select("visit", "person", "age", "ward", "left").slice(7, 1).to_dicts()
+    assert table.patients({"rows": bare}) == table.patients({"rows": [{**bare[0], "lactate": "NA", "crp": None}]})
+
+
+def test_events_have_the_numbers_of_predict_in_their_own_order(meds: Served, tmp_path: Path) -> None:
+    frame, labels = events_of(160)
+    at = labels.select("subject_id", "prediction_time").slice(20, 60)
+    twice = at.with_columns(pl.col("prediction_time") - pl.duration(hours=16))  # the same patients earlier
+    at = pl.concat([at, twice]).sample(fraction=1, shuffle=True, seed=1)
+    at.write_parquet(tmp_path / "at.parquet")
+    found = predict(meds.run, events=meds.log.parent / "meds", at=tmp_path / "at.parquet").frame
+    rows = {(row["subject_id"], row["prediction_time"].isoformat()): row for row in found.iter_rows(named=True)}
+    # in any order, of those asked about alone
+    some = frame.filter(pl.col("subject_id").is_in(at["subject_id"].implode())).sample(fraction=1, shuffle=True, seed=2)
+    together = meds.patients({"events": written(some), "at": written(at)})
+    assert [(p["subject_id"], datetime.fromisoformat(p["prediction_time"])) for p in together] == at.rows()
+    assert len({patient["pattern"] for patient in together}) > 2
+    for patient in together:
+        same(patient, rows[patient["subject_id"], patient["prediction_time"]], "death")
+        known = pl.max_horizontal("time", "available_time")
+        own = frame.filter(subject_id=patient["subject_id"])
+        late = own.filter(known > datetime.fromisoformat(patient["prediction_time"])).height
+        assert patient["ignored_later_events"] == late
+    assert any(patient["ignored_later_events"] for patient in together)
+
+
+def test_what_is_refused_is_a_value_with_a_reason(table: Served, meds: Served) -> None:
+    good = {**visits().drop("died", "sex").slice(7, 1).to_dicts()[0], "left": "no"}
+    rows = [
+        {**good, "visit": 1, "left": "Yes"},
+        {**good, "visit": 2, "lactate": 31},
+        {**good, "visit": 3, **dict.fromkeys(("age", "ward", "lactate", "crp"))},
+        {**good, "visit": 4},
+    ]
+    told = [patient["tasks"]["death"] for patient in table.patients({"rows": rows})]
+    assert "by its rule 'moved away'" in told[0]["refused"]
+    assert told[1]["refused"].startswith("'lactate' lies outside the run's plausible range, 0 to 30 mmol/L")
+    assert told[2]["refused"] == "none of the training patients had this pattern of modalities"
+    assert "risk" in told[3]
+    alone = table.patients({"rows": rows[:1]})
+    assert alone[0]["tasks"]["death"] == told[0]
+    frame, labels = events_of(1)
+    begin, asked = frame["time"].drop_nulls()[1], labels["prediction_time"][0]
+    at = [asked, begin - timedelta(days=20_000), asked + timedelta(days=3)]
+    more = [
+        {"subject_id": 1, "code": "LAB//lactate", "time": begin.isoformat(), "numeric_value": 31.5},
+        {"subject_id": 1, "code": "MEDS_DEATH", "time": (asked + timedelta(days=2)).isoformat()},
+    ]
+    body = {
+        "events": written(frame) + more[1:],
+        "at": [{"subject_id": 1, "prediction_time": t.isoformat()} for t in at],
+    }
+    told = [patient["tasks"]["death"] for patient in meds.patients(body)]
+    assert "risk" in told[0]
+    assert "before the patient's first event" in told[1]["refused"]
+    assert "after the patient's death" in told[2]["refused"]
+    (told,) = meds.patients({**body, "events": written(frame) + more, "at": body["at"][:1]})
+    assert "0 to 30 mmol/L" in told["tasks"]["death"]["refused"]
+    # known only later, it is no reason
+    more[0]["available_time"] = (asked + timedelta(hours=1)).isoformat()
+    (told,) = meds.patients({**body, "events": written(frame) + more, "at": body["at"][:1]})
+    assert "risk" in told["tasks"]["death"]
+
+
+GOOD = {"visit": 1, "person": 5007, "age": 70, "ward": "surgery", "left": "no"}
+EVENT = {"subject_id": 1, "time": "2150-01-01T08:00:00", "code": "VITALS//HR", "numeric_value": 80}
+AT = {"subject_id": 1, "prediction_time": "2150-01-02T08:00:00"}
 
 
 @pytest.mark.parametrize(
-    ("body", "status"),
+    ("body", "said"),
     [
-        (b"", 422),
-        (b"{", 422),
-        (b"[" * 100_000, 422),
-        (b"\xff", 422),
-        (b'{"rows": []}', 422),
-        (b'{"rows": [{}]}', 422),
-        (b'{"rows": [{"age": NaN}]}', 422),
-        (b'{"rows": [{"age": [1]}]}', 422),
-        (b'{"rows": [{"person": 1, "visit": 2, "age": "secret"}]}', 422),
-        (b'{"rows": [{"age": "\\ud800"}]}', 422),
-        (b'{"events": []}', 422),
-        (b" " * 200_001, 413),
+        (b"", "body: expected one JSON object"),
+        (b"[" * 100_000, "body: expected one JSON object"),
+        (b"\xffsecret", "body: expected one JSON object"),
+        (b"[]", "body: expected one JSON object"),
+        (b'{"rows": [{"age": 1}], "rows": [{"age": 1}]}', "each key once"),
+        (b'{"rows": [{"age": 1, "age": 2}]}', "each key once"),
+        (b'{"rows": [{"age": NaN}]}', "body: expected one JSON object"),
+        (b'{"rows": [{"age": 1e999}]}', "column 'age'"),
+        (b'{"rows": [{"age": "\\ud800"}]}', "body: expected one JSON object"),
+        (b'{"rows": [{"age": ' + b"9" * 5000 + b"}]}", "body: expected one JSON object"),
+        ({"events": []}, "the keys rows"),
+        ({"rows": []}, "a list of objects"),
+        ({"rows": [{}]}, "a list of objects"),
+        ({"rows": {"age": 1}}, "a list of objects"),
+        ({"rows": [{**GOOD, "age": [1]}]}, "column 'age'"),
+        ({"rows": [{**GOOD, "lactat": "secret"}]}, "did you mean 'lactate'?"),
+        ({"rows": [{**GOOD, "secret" * 9999: 1}]}, "columns of the run's table"),
+        ({"rows": [{**GOOD, "age": "secret"}]}, "'age'"),
+        ({"rows": [{**GOOD, "age": 10**400}]}, "'age'"),
+        ({"rows": [{**GOOD, "person": None}]}, "'person' in each"),
+        ({"rows": [{**GOOD, "person": "NA"}]}, "'person' in each"),
+        ({"rows": [{**GOOD, "person": 2**63}]}, "'person'"),
+        ({"rows": [{k: v for k, v in GOOD.items() if k != "left"}]}, "the column 'left'"),
+        ({"rows": [GOOD, GOOD]}, "'visit'"),
+        ({"rows": [GOOD, {**GOOD, "visit": "1.0"}]}, "'visit'"),
+        ({"rows": [GOOD], "units": {"lactate": "mg/dL secret"}}, "that of the run, mmol/L"),
+        ({"rows": [GOOD], "units": {"secret": "mmol/L"}}, "names whose unit the run states"),
+        ({"rows": [GOOD], "units": ["secret"]}, "an object of name: unit"),
     ],
 )
-def test_bad_requests_are_one_line(served: tuple[int, Path], body: bytes, status: int) -> None:
-    found, answer = ask(served[0], body)
-    assert found == status, answer
+def test_bad_rows_are_one_line(table: Served, body: Any, said: str) -> None:
+    check_refused(*table.ask(body), said)
+
+
+@pytest.mark.parametrize(
+    ("events", "at", "said"),
+    [
+        ([], [AT], "events: expected a list"),
+        ([EVENT], [], "at: expected a list"),
+        ([EVENT], [AT, AT], "every subject and moment once"),
+        ([EVENT], [{**AT, "subject_id": 2}], "of whom some event has a time"),
+        ([{**EVENT, "time": None}], [AT], "of whom some event has a time"),
+        ([{**EVENT, "time": "secret"}], [AT], "'time' of events: expected ISO 8601"),
+        ([{**EVENT, "time": 5}], [AT], "'time' of events: expected ISO 8601"),
+        ([{**EVENT, "time": "2150-01-01T08:00:00Z"}], [AT], "a time with a zone"),
+        ([{**EVENT, "subject_id": "secret"}], [AT], "'subject_id' of events"),
+        ([{**EVENT, "subject_id": True}], [AT], "'subject_id' of events"),
+        ([{**EVENT, "subject_id": 2**63}], [AT], "'subject_id' of events"),
+        ([{**EVENT, "code": None}], [AT], "code, subject_id"),
+        ([{**EVENT, "code": ["secret"]}], [AT], "'code' of events"),
+        ([{**EVENT, "numeric_value": "secret"}], [AT], "'numeric_value' of events"),
+        ([{**EVENT, "numeric_value": 1e39}], [AT], "'numeric_value' of events"),
+        ([{**EVENT, "numeric_value": 10**400}], [AT], "'numeric_value' of events"),
+        ([{**EVENT, "unit": "secret"}], [AT], "each of events: expected no key but"),
+        ([EVENT], [{**AT, "secret": 1}], "each of at: expected no key but"),
+        ([EVENT] * 2000, [{**AT, "prediction_time": f"2150-01-{d:02}T{h:02}:{m:02}:00"} for d in range(2, 30)
+          for h in range(20) for m in (0, 30)], "ask at fewer moments"),
+    ],
+)  # fmt: skip
+def test_bad_events_are_one_line(meds: Served, events: Any, at: Any, said: str) -> None:
+    check_refused(*meds.ask({"events": events, "at": at}), said)
+
+
+def check_refused(status: int, answer: dict[str, Any], said: str) -> None:
+    assert status == 422, answer
+    assert set(answer) == {"error"}
+    assert said in answer["error"]
     assert "\n" not in answer["error"]
+    assert len(answer["error"]) < 400
     assert "secret" not in answer["error"]
 
 
-def test_a_wrong_token_is_refused(served: tuple[int, Path]) -> None:
-    assert ask(served[0], b"{}", "another")[0] == 401
+def test_odd_events_are_answered(meds: Served) -> None:
+    for more in (
+        {"time": "0001-01-01T00:00:00"},
+        {"time": "9999-12-31T23:59:59.999999"},
+        {"code": "NEVER//SEEN*"},
+        {"code": "", "text_value": "\x00\n"},
+        {"code": "NOTE//ADMISSION", "numeric_value": None, "text_value": " "},
+        {"numeric_value": -0.0, "available_time": "0001-01-01T00:00:00"},
+    ):
+        body = {"events": [EVENT, EVENT, {**EVENT, **more}], "at": [AT], "units": {"LAB//lactate": "mmol/L"}}
+        (patient,) = meds.patients(body)
+        assert {*patient["tasks"]["death"]} <= {"risk", "rectified", "spread", "refused"}
+
+
+def test_the_log_holds_a_line_for_each_request_and_no_identifier(table: Served, tmp_path: Path) -> None:
+    before = len(table.lines())
+    rows = [{**GOOD, "visit": 8123_4567, "person": "P-99887766"}]
+    assert table.ask({"rows": rows})[0] == 200
+    assert table.ask({"rows": []})[0] == 422
+    assert table.ask({"rows": rows}, "another")[0] == 401
+    assert table.ask(b" " * 200_001)[0] == 413
+    good, malformed, stranger, large = table.lines()[before:]
+    assert [line["status"] for line in (good, malformed, stranger, large)] == [200, 422, 401, 413]
+    assert stranger["input"] is large["input"] is None
+    key = (table.log.parent / "audit.jsonl.key").read_bytes()
+    assert good["input"] == hmac.digest(key, json.dumps({"rows": rows}).encode(), "sha256").hex()
+    (patient,) = good["patients"]
+    assert {*patient} == {"patient", "pattern", "tasks"}
+    assert patient["patient"] == hmac.digest(key, b'["P-99887766", "81234567"]', "sha256").hex()
+    assert 0 < patient["tasks"]["death"]["risk"] < 1
+    text = table.log.read_text()
+    assert not any(word in text for word in ("99887766", "81234567", "surgery"))
+    assert table.log.stat().st_mode & 0o077 == 0
+
+
+def test_a_log_that_cannot_be_written_fails_the_request(table: Served, tmp_path: Path) -> None:
+    with serving(table.run, tmp_path) as served:
+        assert served.ask({"rows": [GOOD]})[0] == 200
+        served.log.unlink()
+        served.log.mkdir()
+        status, answer = served.ask({"rows": [GOOD]})
+        assert status == 503
+        assert "no answer is given" in answer["error"]
+
+
+def test_a_body_that_does_not_end_is_given_up(table: Served, tmp_path: Path) -> None:
+    with serving(table.run, tmp_path, seconds=0.3) as served:
+        with socket.create_connection(("127.0.0.1", served.port), timeout=30) as line:
+            head = f"POST /predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 9\r\n\r\n{{"
+            line.sendall(head.encode())
+            assert line.recv(4096).startswith(b"HTTP/1.1 408")
+        assert served.lines()[-1]["status"] == 408
+
+
+def test_other_places_are_refused_in_one_line(table: Served) -> None:
+    assert table.ask(b"{}", path="/elsewhere")[0] == 404
+    assert table.ask(b"{}", path="/health")[0] == 405
+
+
+def test_a_run_of_raw_tables_is_refused_with_the_reason(table: Served, tmp_path: Path) -> None:
+    from mmnar.workflow.service.answers import scorer_of
+
+    recipe = table.run.folder / "recipe.json"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model").symlink_to(table.run.folder / "model")
+    (tmp_path / "run" / "recipe.json").write_text(recipe.read_text().replace('"door": "table"', '"door": "eicu"'))
+    named = ("recipe.json", "model/predictor.json")
+    files = {name: hashlib.sha256((tmp_path / "run" / name).read_bytes()).hexdigest() for name in named}
+    other = replace(table.run, folder=tmp_path / "run", record={**table.run.record, "files": files})
+    with pytest.raises(ConfigError, match="whose cohort and moments are read from tables"):
+        scorer_of(other, tmp_path)

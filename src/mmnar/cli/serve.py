@@ -23,34 +23,39 @@ def serve(
     port: int = 8000,
     max_bytes: int = 4_000_000,
     max_seconds: float = 60.0,
+    notes_encoder: str | None = None,
 ) -> None:
-    """Answer POST /predict with the risks that mmnar predict gives, of a run on a table or MEDS. Research use only.
+    """Answer over HTTP with the risks that mmnar predict gives, of a run on a table or on MEDS. Research use only.
 
     Args:
         run: A run folder.
         log: Audit log, one JSON line a request (patient data); the key of its digests lies beside it.
         token_file: File with the token that every request must show; default: the environment's MMNAR_TOKEN.
         host: Address to listen at. There is no encryption: beyond this machine put a proxy with TLS before it.
-        port: To listen at.
+        port: To listen at; 0: any that is free.
         max_bytes: Largest body of a request.
         max_seconds: Longest time for a body, and for an answer.
+        notes_encoder: Folder of the model that turned the run's notes into vectors, if it lies elsewhere here.
     """
     for package in ("fastapi", "uvicorn"):
         if find_spec(package) is None:
             raise lacking("mmnar serve", package, "serve")
-    if max_bytes < 1 or not 0 < max_seconds < float("inf") or not 0 < port < 65536:
-        raise ConfigError("limits and port", "positive, a port below 65536", "another number", "correct them")
-    import uvicorn
+    if not 0 <= port < 65536:
+        raise ConfigError("--port", "a number from 0 to 65535", "another", "correct it")
+    import tempfile
 
+    from mmnar.files import sha256_of
     from mmnar.workflow import open_run
-    from mmnar.workflow.service.answers import Scorer
+    from mmnar.workflow.service.answers import scorer_of
     from mmnar.workflow.service.audit import AuditLog
-    from mmnar.workflow.service.http import Limits, application
+    from mmnar.workflow.service.http import Limits, application, listen
 
-    token = _token(token_file)
-    service = application(Scorer(open_run(run)), token, AuditLog(log), Limits(max_bytes, max_seconds))
-    print(f"listening at http://{host}:{port}", flush=True)
-    uvicorn.run(service, host=host, port=port, log_level="critical", access_log=False, server_header=False)
+    limits, token = Limits(max_bytes, max_seconds), _token(token_file)
+    opened = open_run(run)
+    with tempfile.TemporaryDirectory(prefix=".tmp-mmnar-") as place:
+        scorer = scorer_of(opened, Path(place), notes_encoder)
+        audit = AuditLog(log, sha256_of(opened.folder / "run.json"))
+        listen(application(scorer, token, audit, limits), host, port)
 
 
 def _token(file: Path | None) -> str:

@@ -76,17 +76,18 @@ def _implausible(hits: pl.DataFrame, rules: Sequence[FeatureRule], number: Seque
     return {f"{rule.modality}.{rule.feature}": count for rule, count in found if count}
 
 
-def implausible(past: PastEvents, rules: Sequence[Rule]) -> dict[int, list[FeatureRule]]:
-    """Position in ``past.samples`` → the rules with a plausible range outside of which it has a value."""
+def ranges(rules: Sequence[Rule]) -> list[FeatureRule]:
+    """The rules whose values have a plausible range, one for all that differ in their aggregation alone."""
     ranged = [
         FeatureRule(r.modality, r.feature, r.codes, unit=r.unit, low=r.low, high=r.high, history=_has_history(r))
         for r in rules
-        if isinstance(r, FeatureRule | SeriesRule) and not (r.low is None and r.high is None)
+        if isinstance(r, FeatureRule | SeriesRule) and not (r.low is None and r.high is None) and not _counts(r)
     ]
-    # rules that differ in their aggregation alone read the same values
-    ranged = list({_reading(rule): rule for rule in reversed(ranged)}.values())[::-1]
-    if not ranged:
-        return {}
+    return list({_reading(rule): rule for rule in reversed(ranged)}.values())[::-1]
+
+
+def implausible(past: PastEvents, ranged: Sequence[FeatureRule]) -> dict[int, list[FeatureRule]]:
+    """Position in ``past.samples`` → those of ``ranges`` outside of which it has a value."""
     hits = _hits(past.numbered, ranged).filter(~pl.col("plausible") & pl.col("value").is_not_null())
     found: dict[int, list[FeatureRule]] = {}
     for sample, rule in hits.select("sample", "rule").unique(maintain_order=True).iter_rows():
@@ -96,6 +97,10 @@ def implausible(past: PastEvents, rules: Sequence[Rule]) -> dict[int, list[Featu
 
 def _has_history(rule: FeatureRule | SeriesRule) -> bool:
     return isinstance(rule, FeatureRule) and rule.history
+
+
+def _counts(rule: FeatureRule | SeriesRule) -> bool:
+    return isinstance(rule, FeatureRule) and rule.aggregation in _COUNTING
 
 
 def matches(codes: Sequence[str], wanted: Sequence[tuple[str, ...]]) -> pl.DataFrame:

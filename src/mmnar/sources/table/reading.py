@@ -74,7 +74,9 @@ def given_columns(spec: TableSpec, rows: pl.DataFrame) -> RawTable:
     return _known(spec, wanted, text, unused, "in memory")
 
 
-def _known(spec: TableSpec, wanted: list[str], text: pl.DataFrame, unused: tuple[str, ...], fingerprint: str) -> RawTable:
+def _known(
+    spec: TableSpec, wanted: list[str], text: pl.DataFrame, unused: tuple[str, ...], fingerprint: str
+) -> RawTable:
     """Without the words that mean "not known"."""
     absent: dict[str, dict[str, int]] = {}
     columns = []

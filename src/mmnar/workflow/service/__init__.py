@@ -1,2 +1,3 @@
-"""A run behind HTTP: ``requests`` (JSON → files that a door reads), ``answers`` (risks → JSON), ``audit`` (the log),
-``http`` (token, limits, status). The risks are those of ``workflow.predict``: nothing is computed here."""
+"""A run behind HTTP: ``requests`` (bytes → plain values), ``rows`` and ``events`` (plain values → a question at the
+run's door), ``answers`` (risks → plain values, and what is refused), ``audit`` (the log), ``http`` (token, limits,
+status). The risks are those of ``mmnar predict``: nothing is computed here."""

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import threading
+import math
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
+from mmnar.errors import ConfigError, SchemaError, SourceError
 from mmnar.faults import as_report, in_one_line
 from mmnar.progress import say
-from mmnar.workflow.service.answers import Scorer
+from mmnar.workflow.service.answers import Answer, Scorer
 from mmnar.workflow.service.audit import AuditLog
 from mmnar.workflow.service.requests import read_body
 
@@ -25,24 +29,42 @@ class Limits:
     Args:
         body: Bytes of a request.
         seconds: For sending the body, and again for its answer, waiting for others included.
+
+    Raises:
+        ConfigError: One is not positive.
     """
 
     body: int = 4_000_000
     seconds: float = 60.0
 
+    def __post_init__(self) -> None:
+        if self.body < 1 or not 0 < self.seconds < math.inf:
+            raise ConfigError("limits", "positive numbers of bytes and seconds", "another", "correct them")
+
 
 def application(scorer: Scorer, token: str, log: AuditLog, limits: Limits) -> FastAPI:
     """``GET /health`` and ``POST /predict``; 401 without the token, 4xx with one line for what cannot be answered."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    turn = threading.Lock()
+    # one at a time: memory and threads are those of one prediction; who waits too long is never begun
+    worker = ThreadPoolExecutor(1)
 
-    def scored(body: bytes) -> tuple[int, dict[str, Any]]:
-        with turn:  # one at a time: memory and threads are those of one prediction
-            return _answer(scorer, body)
+    async def answered(body: bytes) -> tuple[int, Answer | str]:
+        try:
+            work = asyncio.get_running_loop().run_in_executor(worker, _answer, scorer, body)
+            return await asyncio.wait_for(work, limits.seconds)
+        except TimeoutError:
+            return 503, f"time: expected an answer in {limits.seconds:g} s, got none; ask again"
+
+    async def logged(status: int, body: bytes | None = None, answer: Answer | None = None) -> None:
+        try:
+            await asyncio.to_thread(log.write, status, body, answer)
+        except OSError as error:
+            say(in_one_line(error) or "the audit log cannot be written")
+            raise HTTPException(503, "audit log: expected a line, got a failed write; no answer is given") from None
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse({"error": str(error.detail)}, error.status_code)
+        return _json(error.status_code, {"error": str(error.detail)})
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -50,22 +72,34 @@ def application(scorer: Scorer, token: str, log: AuditLog, limits: Limits) -> Fa
 
     @app.post("/predict")
     async def predict(request: Request) -> JSONResponse:
-        given = request.headers.get("authorization", "").encode()
-        if not hmac.compare_digest(given, f"Bearer {token}".encode()):
-            raise HTTPException(401, "token: expected 'Authorization: Bearer TOKEN', got none or another")
-        body = await _body(request, limits)
         try:
-            status, answer = await asyncio.wait_for(asyncio.to_thread(scored, body), limits.seconds)
-        except TimeoutError:
-            status, answer = 503, {"error": f"time: expected an answer in {limits.seconds:g} s, got none; ask again"}
-        try:
-            await asyncio.to_thread(log.write, body, status, answer if status == 200 else None)
-        except OSError as error:
-            say(in_one_line(error) or "the audit log cannot be written")
-            raise HTTPException(503, "audit log: expected a line, got a failed write; no answer is given") from None
-        return JSONResponse(answer, status)
+            _check_token(request, token)
+            body = await _body(request, limits)
+        except HTTPException as error:
+            await logged(error.status_code)
+            raise
+        status, answer = await answered(body)
+        if isinstance(answer, str):
+            await logged(status, body)
+            return _json(status, {"error": answer})
+        await logged(status, body, answer)
+        return _json(status, answer.content)
 
     return app
+
+
+def _json(status: int, content: dict[str, Any]) -> JSONResponse:
+    return JSONResponse(content, status, {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
+
+
+def _check_token(request: Request, token: str) -> None:
+    """
+    Raises:
+        HTTPException: 401.
+    """
+    given = request.headers.get("authorization", "").encode()
+    if not hmac.compare_digest(given, f"Bearer {token}".encode()):
+        raise HTTPException(401, "token: expected 'Authorization: Bearer TOKEN', got none or another; correct it")
 
 
 async def _body(request: Request, limits: Limits) -> bytes:
@@ -75,30 +109,61 @@ async def _body(request: Request, limits: Limits) -> bytes:
     """
 
     async def whole() -> bytes:
-        read = bytearray()
+        read, size = bytearray(), 0
         async for part in request.stream():
-            read += part
-            if len(read) > limits.body:
-                raise HTTPException(
-                    413, f"body: expected {limits.body} bytes or less, got more; ask for fewer patients"
-                )
+            size += len(part)
+            if size <= limits.body:
+                read += part
+            else:  # read on and forget: a client that still sends does not hear an answer
+                read.clear()
+        if size > limits.body:
+            raise HTTPException(413, f"body: expected {limits.body} bytes or less, got more; ask about fewer patients")
         return bytes(read)
 
     try:
         return await asyncio.wait_for(whole(), limits.seconds)
-    except TimeoutError:
+    except (TimeoutError, ClientDisconnect):
         raise HTTPException(408, f"body: expected within {limits.seconds:g} s, got a part; send it again") from None
 
 
-def _answer(scorer: Scorer, body: bytes) -> tuple[int, dict[str, Any]]:
+def _answer(scorer: Scorer, body: bytes) -> tuple[int, Answer | str]:
     try:
         return 200, scorer.answer(read_body(body))
+    except (SourceError, SchemaError) as error:
+        return 422, str(error)
     except (OSError, MemoryError) as error:
         say(in_one_line(error) or "a failure of the system")
-        return 503, {"error": "the machine: expected room and files, got a failure; its log says which"}
+        return 503, "the machine: expected room and files, got a failure; its log says which"
     except Exception as error:
-        line = in_one_line(error)
-        if line is not None:
-            return 422, {"error": line}
         say(as_report(error))
-        return 500, {"error": "a fault of mmnar; its log says where"}
+        return 500, "a fault of mmnar; its log says where"
+
+
+def listen(app: FastAPI, host: str, port: int) -> None:
+    """Until it is interrupted.
+
+    Args:
+        port: 0: any that is free.
+
+    Raises:
+        OSError: The address is taken, or not this machine's.
+    """
+    import uvicorn
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as listening:
+        shown = f"[{host}]" if ":" in host else host
+        print(f"listening at http://{shown}:{listening.getsockname()[1]}", flush=True)
+        server = uvicorn.Server(uvicorn.Config(app, **SERVER))
+        server.run(sockets=[listening])
+
+
+SERVER: Final[dict[str, Any]] = {
+    "log_config": None,
+    "log_level": "critical",
+    "access_log": False,
+    "server_header": False,
+    "ws": "none",
+    "lifespan": "off",
+}
+"""Of uvicorn, whose own lines would name what was asked."""
