@@ -66,11 +66,11 @@ class Served:
 def serving(run: Run, place: Path, **limits: Any) -> Iterator[Served]:
     from mmnar.workflow.service.answers import scorer_of
     from mmnar.workflow.service.audit import AuditLog
-    from mmnar.workflow.service.http import SERVER, Limits, application
+    from mmnar.workflow.service.http import SERVER, Limits, application, bound
 
     log = place / "audit.jsonl"
     app = application(scorer_of(run, place), TOKEN, AuditLog(log, "the run"), Limits(**limits))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with bound("127.0.0.1", 0) as listening:
         server = uvicorn.Server(uvicorn.Config(app, **SERVER))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

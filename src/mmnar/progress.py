@@ -17,6 +17,16 @@ def say(message: str) -> None:
     _LOG.info(message)
 
 
+def warn(message: str) -> None:
+    """One line on what went wrong, also where progress is not told; see ``say``."""
+    _LOG.warning(message)
+
+
+def hush() -> None:
+    """Tell progress no more: of a service it would be a line a request."""
+    _LOG.setLevel(logging.WARNING)
+
+
 class Pace:
     """Says how far one long piece of work is, at most every ``SECONDS``."""
 

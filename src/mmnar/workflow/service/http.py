@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from mmnar.errors import ConfigError, SchemaError, SourceError
 from mmnar.faults import as_report, in_one_line
-from mmnar.progress import say
+from mmnar.progress import hush, warn
 from mmnar.workflow.service.answers import Answer, Scorer
 from mmnar.workflow.service.audit import AuditLog
 from mmnar.workflow.service.requests import read_body
@@ -59,7 +59,7 @@ def application(scorer: Scorer, token: str, log: AuditLog, limits: Limits) -> Fa
         try:
             await asyncio.to_thread(log.write, status, body, answer)
         except OSError as error:
-            say(in_one_line(error) or "the audit log cannot be written")
+            warn(in_one_line(error) or "the audit log cannot be written")
             raise HTTPException(503, "audit log: expected a line, got a failed write; no answer is given") from None
 
     @app.exception_handler(HTTPException)
@@ -132,10 +132,10 @@ def _answer(scorer: Scorer, body: bytes) -> tuple[int, Answer | str]:
     except (SourceError, SchemaError) as error:
         return 422, str(error)
     except (OSError, MemoryError) as error:
-        say(in_one_line(error) or "a failure of the system")
+        warn(in_one_line(error) or "a failure of the system")
         return 503, "the machine: expected room and files, got a failure; its log says which"
     except Exception as error:
-        say(as_report(error))
+        warn(as_report(error))
         return 500, "a fault of mmnar; its log says where"
 
 
@@ -150,12 +150,31 @@ def listen(app: FastAPI, host: str, port: int) -> None:
     """
     import uvicorn
 
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family) as listening:
+    with bound(host, port) as listening:
         shown = f"[{host}]" if ":" in host else host
         print(f"listening at http://{shown}:{listening.getsockname()[1]}", flush=True)
         server = uvicorn.Server(uvicorn.Config(app, **SERVER))
+        hush()
         server.run(sockets=[listening])
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens there.
+
+    Raises:
+        OSError: See ``listen``.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # without its protocol the event loop would not switch off Nagle's algorithm: 40 ms more for each answer
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen()
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 SERVER: Final[dict[str, Any]] = {
