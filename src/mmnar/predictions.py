@@ -16,7 +16,7 @@ from mmnar.errors import LeakageError, SchemaError, StoreError
 from mmnar.files import write_whole
 from mmnar.privacy import counted_of
 from mmnar.roles import ROLES, Calibration, R, Test
-from mmnar.schema import Panel, check_panels, exclusive_columns, panels_from
+from mmnar.schema import Panel, check_panels, exclusive_columns, panels_from, panels_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,6 +32,8 @@ OUT_OF_FOLD: Final = "out of fold"
 """``provenance["validation"]`` of risks that are judged without a test fold."""
 ELSEWHERE: Final = "another store"
 """The same of risks of another store's patients."""
+OUTSIDE: Final = "made elsewhere"
+"""``provenance["origin"]`` of risks that no run of this package made: whom they were learned from is not known."""
 _ROW_COLUMNS: Final = ("subject_id", "hadm_id", "stay_id", "prediction_time", "fold")
 _PER_ROW: Final = (*_ROW_COLUMNS, "subject_digest", "proba", "labels", "label_mask", "present")
 _ATTRIBUTE: Final = "attribute:"
@@ -168,6 +170,24 @@ class Predictions(Generic[R]):
         self.refuse_overlap()
         provenance = {**self.provenance, "validation": OUT_OF_FOLD}
         return replace(self, role=Test, provenance=provenance)  # type: ignore[return-value, arg-type]
+
+    def asking(self, tasks: Sequence[str]) -> Predictions[R]:
+        """The same samples with some of the tasks alone, in the same order; panels keep what is left of them.
+
+        Raises:
+            SchemaError: A part of an exclusive panel.
+        """
+        if tuple(tasks) == self.tasks:
+            return self
+        at = [k for k, task in enumerate(self.tasks) if task in tasks]
+        kept = tuple(self.tasks[k] for k in at)
+        return replace(
+            self,
+            tasks=kept,
+            panels=panels_of(self.panels, kept),
+            bayes=None if self.bayes is None else self.bayes[:, at],
+            **{name: getattr(self, name)[:, at] for name in ("proba", "labels", "label_mask")},
+        )
 
     def also_fitted_on(self, subjects: NDArray[np.uint64]) -> Predictions[R]:
         """Record that the numbers now also depend on these subjects' labels."""

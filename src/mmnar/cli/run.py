@@ -81,6 +81,7 @@ def evaluate(
     out: Path | None = None,
     resamples: int = 1000,
     thresholds: tuple[str, ...] = (),
+    outside: tuple[str, ...] = (),
 ) -> None:
     """Metrics with intervals and paired tests of one or more runs.
 
@@ -91,13 +92,16 @@ def evaluate(
         out: Also write result.json there.
         resamples: Of the patient-clustered bootstrap.
         thresholds: Such as mortality=0.1,0.2: risks at which a task's alerts are judged, the main one first.
+        outside: Such as sepsis-score=risks.csv: risks made elsewhere of the scored samples, all of them and no others
+            (subject_id, prediction_time, task, risk; .csv, .csv.gz, .parquet).
     """
     from mmnar.files import write_whole
     from mmnar.report.terminal import result_text
     from mmnar.workflow import evaluate_runs
 
     at = _thresholds(thresholds)
-    result = evaluate_runs(_opened(runs), on=on, store=store, resamples=resamples, thresholds=at)
+    made = _outside(outside)
+    result = evaluate_runs(_opened(runs), on=on, store=store, resamples=resamples, thresholds=at, outside=made)
     if out:
         write_whole(out / "result.json", result.save)
     print(result_text(result))
@@ -113,6 +117,7 @@ def report(
     resamples: int = 1000,
     predictions: Path | None = None,
     thresholds: tuple[str, ...] = (),
+    outside: tuple[str, ...] = (),
 ) -> None:
     """One offline HTML file and result.json: no patient's row, no count under ten.
 
@@ -124,12 +129,21 @@ def report(
         resamples: Of the patient-clustered bootstrap.
         predictions: Also write every model's risks to this .parquet file, patient by patient: not to be passed on.
         thresholds: Such as mortality=0.1,0.2: risks at which a task's alerts are judged, the main one first.
+        outside: Such as sepsis-score=risks.csv: risks made elsewhere of the scored samples, all of them and no others
+            (subject_id, prediction_time, task, risk; .csv, .csv.gz, .parquet).
     """
     from mmnar.report.build import build_report
 
     at = _thresholds(thresholds)
     path = build_report(
-        _opened(runs), out, on=on, store=store, resamples=resamples, predictions=predictions, thresholds=at
+        _opened(runs),
+        out,
+        on=on,
+        store=store,
+        resamples=resamples,
+        predictions=predictions,
+        thresholds=at,
+        outside=_outside(outside),
     )
     print(f"report: {path}")
 
@@ -219,6 +233,20 @@ def _thresholds(words: tuple[str, ...]) -> dict[str, list[float]]:
             found[task] = [float(v) for v in values.split(",")]
         except ValueError:
             raise ConfigError("--thresholds", "TASK=RISK,RISK", f"'{word}'", "write mortality=0.1,0.2") from None
+    return found
+
+
+def _outside(words: tuple[str, ...]) -> dict[str, Path]:
+    """
+    Raises:
+        ConfigError: Not NAME=FILE, or a name twice.
+    """
+    found: dict[str, Path] = {}
+    for word in words:
+        name, _, file = word.partition("=")
+        if not name or not file or name in found:
+            raise ConfigError("--outside", "NAME=FILE, each name once", f"'{word}'", "write sepsis-score=risks.csv")
+        found[name] = Path(file)
     return found
 
 

@@ -25,7 +25,7 @@ from mmnar.evaluation.simulated import simulated_metrics
 from mmnar.evaluation.subgroups import subgroup_rows, tied_rows
 from mmnar.evaluation.thresholds import Thresholds, check_tasks, usual
 from mmnar.ops.threads import one_thread
-from mmnar.predictions import Predictions, commonly_asked
+from mmnar.predictions import OUTSIDE, Predictions, commonly_asked
 from mmnar.privacy import FEW, FEW_OUTCOMES, SMALL_CELL, UNASKED, few
 from mmnar.roles import Test
 from mmnar.schema import gathered
@@ -41,7 +41,8 @@ def evaluate(
     seed: int = 0,
     thresholds: Mapping[str, Thresholds] | None = None,
 ) -> Result:
-    """Every number of a report, from predictions alone.
+    """Every number of a report, from predictions alone. Risks made elsewhere are compared with controls as all models
+    are, and all other models with them.
 
     Args:
         predictions: One per model (named by ``provenance["model"]``), all of the same test rows. ``<model>+rectifier``
@@ -72,7 +73,9 @@ def evaluate(
     decisions: dict[str, TaskDecisions] = {}
     # a control, rectified or not, is what the others are held against
     others = [name for name in models if name.removesuffix(RECTIFIED) not in controls]
-    pairs = list(product(others, controls))
+    elsewhere = [name for name, p in models.items() if p.provenance.get("origin") == OUTSIDE]
+    made_here = [name for name in others if name not in elsewhere]
+    pairs = [*product(others, controls), *product(made_here, elsewhere)]
     bases = {name: name.removesuffix(RECTIFIED) for name in models if name.endswith(RECTIFIED)}
     in_panels = {task for tasks in gathered(first.panels).values() for task in tasks}
     for task in first.tasks:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mmnar.predictions import ELSEWHERE, OUT_OF_FOLD
+from mmnar.predictions import ELSEWHERE, OUT_OF_FOLD, OUTSIDE
 from mmnar.schema import gathered, panels_from
 
 if TYPE_CHECKING:
@@ -242,6 +242,11 @@ class Result:
     def elsewhere(self) -> bool:
         """Whether the patients judged are another store's."""
         return self._validated(ELSEWHERE)
+
+    @property
+    def outside(self) -> list[str]:
+        """Names of risks that were made elsewhere."""
+        return [name for name, of in self.provenance.get("models", {}).items() if of.get("origin") == OUTSIDE]
 
     def _validated(self, how: str) -> bool:
         return any(of.get("validation") == how for of in self.provenance.get("models", {}).values())

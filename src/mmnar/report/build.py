@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mmnar.dataset.store import open_store
 from mmnar.errors import ConfigError
@@ -21,8 +21,12 @@ from mmnar.report.parts.cohort import source_of
 from mmnar.report.runs import write_report
 from mmnar.report.written import writing
 from mmnar.roles import Test
-from mmnar.workflow import Run, evaluate_runs, scored_predictions, store_of
+from mmnar.workflow import Run, evaluate_runs, store_of
+from mmnar.workflow.judge import judged_predictions
 from mmnar.workflow.probe import with_probes
+
+_UNKNOWN: Final = {"made": "elsewhere", "missing": "not known here", "learned from": "not known here"}
+"""The card of risks that no run made."""
 
 
 def build_report(
@@ -35,6 +39,7 @@ def build_report(
     title: str = "",
     predictions: Path | None = None,
     thresholds: Mapping[str, Sequence[float]] | None = None,
+    outside: Mapping[str, Path] | None = None,
 ) -> Path:
     """Judge runs on the same patients and write the report.
 
@@ -44,6 +49,7 @@ def build_report(
         predictions: Also write every model's risks there, patient by patient. Not into the report's folder unless it is
             asked for: a report may be passed on, a patient's row may not.
         thresholds: Task → risks at which its alerts are judged, the main one first.
+        outside: Name → table of risks made elsewhere, as in ``evaluate_runs``.
 
     Returns:
         Path of report.html.
@@ -56,18 +62,18 @@ def build_report(
         raise ConfigError("runs", "at least one run folder", "none", "name the folders that `mmnar train` wrote")
     stores = [open_store(on)] if on else [store_of(run, store) for run in runs]
     data = stores[0]
-    result = evaluate_runs(runs, on=on, store=store, resamples=resamples, thresholds=thresholds)
+    result = evaluate_runs(runs, on=on, store=store, resamples=resamples, thresholds=thresholds, outside=outside)
     result = with_probes(result, runs, on, store)
     inputs = ReportInputs(
         title or f"Risk report: {source_of(data.manifest)}" + (" (external validation)" if on else ""),
         StoreFacts(_told(data.manifest, runs), availability(data), informativeness(data)),
         result,
-        tuple(record_of(run) for run in runs),
+        (*(record_of(run) for run in runs), *(RunRecord(name, _UNKNOWN) for name in result.outside)),
         runs[0].record["versions"],
     )
     path = write_report(inputs, out)
     if predictions is not None:
-        _write_predictions([p for run in runs for p in scored_predictions(run, on, store)], predictions)
+        _write_predictions(judged_predictions(runs, on, store, outside), predictions)
     return path
 
 

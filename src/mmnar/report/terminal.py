@@ -10,7 +10,7 @@ from mmnar.render.text import table_lines
 from mmnar.render.wording import asked, events, interval, metric_text, p_value
 from mmnar.report.parts.panels import panel_table
 from mmnar.report.parts.performance import HEADLINE, known, metric_table, model_cell, ranked_on_panel
-from mmnar.report.parts.summary import alarms, best_model
+from mmnar.report.parts.summary import alarms, best_model, made_elsewhere
 from mmnar.report.parts.worth import alert_sentences
 
 METRICS: Final = (*HEADLINE, "auroc_gap_to_bayes")
@@ -23,6 +23,7 @@ def result_text(result: Result) -> str:
     result = result.disclosed()
     lines = ["Judged out of fold, without a test fold (internal validation by cross-fitting)", ""]
     lines = lines if result.out_of_fold else []
+    lines += [said, ""] if (said := made_elsewhere(result)) else []
     inside = {task for tasks in result.gathered.values() for task in tasks}
     for task, models in result.tasks.items():
         if task in inside:

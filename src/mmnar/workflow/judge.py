@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from mmnar.dataset.store import PatientDataset, open_store, secret_of
 from mmnar.errors import ConfigError, StoreError
 from mmnar.evaluation.evaluate import RECTIFIED, evaluate
 from mmnar.evaluation.export import write_full, write_labels, write_predictions, write_splits
+from mmnar.evaluation.outside import outside_predictions
 from mmnar.evaluation.result import Result
 from mmnar.evaluation.thresholds import (
     Thresholds,
@@ -39,6 +41,7 @@ def evaluate_runs(
     resamples: int = 1000,
     seed: int = 0,
     thresholds: Mapping[str, Sequence[float]] | None = None,
+    outside: Mapping[str, Path] | None = None,
 ) -> Result:
     """Judge runs on the same patients: their own test fold, or every patient of another store.
 
@@ -47,19 +50,66 @@ def evaluate_runs(
         store: Where the runs' store lies now, if it has moved since: it tells whether somebody was fitted on.
         thresholds: Task → risks at which its alerts are judged, the main one first; default: by the outcome rate among
             the patients learned from (``thresholds_of``).
+        outside: Name → table of risks made elsewhere of the same patients (``evaluation.outside``), judged and compared
+            as a run is, and every run compared with them; only tasks that they have are judged.
 
     Raises:
         SchemaError: The runs were scored on different samples, or the other store has another schema.
         LeakageError: A scored subject was seen in fitting.
         StoreError: Whether one was cannot be told: the runs' store is not there.
+        SourceError: Risks made elsewhere that are not of the scored samples.
         ConfigError: No runs, thresholds of an unknown task, or outside (0, 1).
     """
     if not runs:
         raise ConfigError("runs", "at least one run folder", "none", "name the folders that `mmnar train` wrote")
+    scored = judged_predictions(runs, on, store, outside)
+    tasks = scored[0].tasks
+    check_tasks(thresholds or {}, tasks)
     at = thresholds_of(runs, thresholds or {}, out_of_fold_too=on is not None)
-    scored = [p for run in runs for p in scored_predictions(run, on, store)]
     controls = [run.name for run in runs if run.record["card"]["control"]]
-    return evaluate(*scored, controls=controls, resamples=resamples, seed=seed, thresholds=at)
+    return evaluate(
+        *scored,
+        controls=controls,
+        resamples=resamples,
+        seed=seed,
+        thresholds={task: of for task, of in at.items() if task in tasks},
+    )
+
+
+def judged_predictions(
+    runs: Sequence[Run],
+    on: Path | None = None,
+    store: Path | None = None,
+    outside: Mapping[str, Path] | None = None,
+) -> list[Predictions[Test]]:
+    """``scored_predictions`` of every run, and risks made elsewhere after them, all of the same tasks.
+
+    Args:
+        outside: As in ``evaluate_runs``.
+
+    Raises:
+        ConfigError: Risks made elsewhere under the name of a run, or of other tasks than those beside them.
+    """
+    scored = [p for run in runs for p in scored_predictions(run, on, store)]
+    taken = {str(p.provenance["model"]) for p in scored}
+    others: list[Predictions[Test]] = []
+    for name, path in (outside or {}).items():
+        if not name or name in taken or name.endswith(RECTIFIED):
+            raise ConfigError("--outside", "a name that no run has", f"'{name}'", "choose another")
+        others.append(outside_predictions(name, path, scored[0], _learned_from(runs) if on is None else _NOBODY))
+        if others[-1].tasks != others[0].tasks:
+            fact = f"{', '.join(others[0].tasks)} of one and {', '.join(others[-1].tasks)} of another"
+            raise ConfigError("--outside", "risks of the same tasks", fact, "judge them one by one")
+    return [p.asking(others[0].tasks) for p in scored] + others if others else scored
+
+
+_NOBODY: Final = np.empty(0, dtype=np.int64)
+
+
+def _learned_from(runs: Sequence[Run]) -> NDArray[np.int64]:
+    """Subjects whom runs have to learn from; of a single fit they are not kept."""
+    known = (run.calibration() for run in runs)
+    return np.unique(np.concatenate([_NOBODY, *(of.subject_id for of in known if of is not None)]))
 
 
 def thresholds_of(

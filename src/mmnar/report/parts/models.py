@@ -118,7 +118,8 @@ def cards(runs: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
     for run in runs:
         size = "" if run["parameters"] is None else f" {run['parameters']:,} trainable parameters."
         yield Heading(run["name"])
-        yield Paragraph(f"Trained in {number(run['seconds'], 1)} s.{size}", "note")
+        if run["config"]:
+            yield Paragraph(f"Trained in {number(run['seconds'], 1)} s.{size}", "note")
         yield facts(run["card"]) if run["card"] else Paragraph("No card.")
         if run["weights"]:
             yield _weights(run["name"], run["weights"])
@@ -150,9 +151,9 @@ def settings(
     if provenance:
         yield Heading("Evaluation")
         yield facts(provenance)
-    if runs:
+    if made := [run for run in runs if run["config"]]:
         yield Heading("Configuration")
-        for run in runs:
+        for run in made:
             yield Fold(run["name"], (Code(pretty(run["config"])),), look="long")
     yield Heading("Versions")
     yield versions_of(versions)

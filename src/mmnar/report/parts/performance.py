@@ -98,6 +98,8 @@ def model_cell(name: str, result: Result) -> Cell:
     """The first cell of a model's row; a rectified form is set in below its model."""
     if is_rectified(name):
         return Cell(f"{name.removesuffix(RECTIFIED)} + rectifier", "indented")
+    if name in result.outside:
+        return named(name, "made elsewhere")
     return named(name, "control" if any(c.control == name for c in result.comparisons) else "")
 
 
@@ -134,6 +136,8 @@ def meanings(names: Sequence[str]) -> Fold:
 def comparisons(result: Result) -> Iterator[Block]:
     """Paired differences from controls, with what may be said after correction."""
     yield Paragraph(COMPARED)
+    if result.outside:
+        yield Paragraph("Risks made elsewhere are compared as a model, and stand in a control's place, too.", "note")
     if result.panel_comparisons:
         yield Paragraph(SWAPPED, "note")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mmnar.evaluation.result import Comparison, Estimate, ModelTask, Result
@@ -24,6 +24,18 @@ OUT_OF_FOLD: Final = (
     "never saw the patient, so what is judged are the fits one by one, not their mean, which scores new patients. "
     "Judge the mean on other records with evaluate --on."
 )
+
+
+def made_elsewhere(result: Result) -> str:
+    """What must be said of risks that no run made; "" where there are none."""
+    names = result.outside
+    if not names:
+        return ""
+    was, they, their = ("was", "it", "its") if len(names) == 1 else ("were", "they", "their")
+    return (
+        f"{', '.join(names)} {was} made elsewhere: whom {they} learned from is not known here. If patients who are "
+        f"scored were among them, {their} figures are too good."
+    )
 
 
 def is_rectified(name: str) -> bool:
@@ -64,6 +76,8 @@ def findings(result: Result, manifest: Mapping[str, Any]) -> Iterator[Block]:
     questions = questions_of(manifest)
     if result.out_of_fold:
         yield Paragraph(OUT_OF_FOLD, "note")
+    if said := made_elsewhere(result):
+        yield Paragraph(said, "note")
     inside = {task for tasks in result.gathered.values() for task in tasks}
     for task in (task for task in result.tasks if task not in inside):
         yield Heading(task)
@@ -88,7 +102,7 @@ def panel_sentences(result: Result, panel: str) -> Iterator[str]:
     lead = f"{best} had the highest mean AUROC" if len(known) > 1 else "Mean AUROC"
     yield f"{lead}, {interval(means[best])}."
     yield from _against_controls(
-        [c for c in result.panel_comparisons if (c.task, c.metric) == (panel, "macro_auroc")], best
+        [c for c in result.panel_comparisons if (c.task, c.metric) == (panel, "macro_auroc")], best, result.outside
     )
     of_outcomes = {t: result.tasks[t][best].metrics["auroc"].value for t in models[best].counted}
     each = {task: value for task, value in of_outcomes.items() if value is not None}
@@ -107,7 +121,8 @@ def summarise(result: Result, task: str) -> list[str]:
     several = len(model_pairs(models)) > 1
     lead = f"{best} had the highest AUROC, {interval(auroc)}." if several else f"AUROC {interval(auroc)}."
     sentences = [_asked(result, task), f"{lead} {_of_100_pairs(auroc)}"]
-    sentences += _against_controls([c for c in result.comparisons if c.task == task and c.metric == "auroc"], best)
+    mine = [c for c in result.comparisons if c.task == task and c.metric == "auroc"]
+    sentences += _against_controls(mine, best, result.outside)
     sentences += _within_pattern(entry)
     sentences += _calibration(entry)
     sentences += alert_sentences(result, task, best)
@@ -153,29 +168,30 @@ def _of_100_pairs(auroc: Estimate) -> str:
     )
 
 
-def _against_controls(comparisons: list[Comparison], best: str) -> list[str]:
-    mine = [c for c in comparisons if c.model == best]
-    if mine:
-        return [_one_comparison(c) for c in mine]
+def _against_controls(comparisons: list[Comparison], best: str, outside: Sequence[str]) -> list[str]:
+    said = [_one_comparison(c, outside) for c in comparisons if c.model == best]
     rivals = [c for c in comparisons if c.control == best]
     if not rivals:
-        return ["It was not compared with a control, so nothing can be said about superiority."]
+        return said or ["It was not compared with a control, so nothing can be said about superiority."]
+    itself = "was made elsewhere" if best in outside else "is itself a control"
     ahead = [c.model for c in rivals if survives(c) and favours_model(c)]
     if ahead:
-        return [f"It is a control, but the paired test favours {', '.join(ahead)}. Read the comparisons with care."]
-    return ["It is itself a control. No model compared with it was shown to rank patients better."]
+        what = itself.replace("itself ", "")
+        return [*said, f"It {what}, but the paired test favours {', '.join(ahead)}. Read the comparisons with care."]
+    return [*said, f"It {itself}. No model compared with it was shown to rank patients better."]
 
 
-def _one_comparison(c: Comparison) -> str:
+def _one_comparison(c: Comparison, outside: Sequence[str]) -> str:
+    other = f"{c.control}, made elsewhere," if c.control in outside else f"the control {c.control}"
     if c.difference.value is None:
-        return f"The comparison with the control {c.control} could not be made: {c.difference.reason}."
+        return f"The comparison with {other} could not be made: {c.difference.reason}."
     what = "mean AUROC" if c.metric == "macro_auroc" else "AUROC"
     facts = f"difference in {what} {interval(c.difference, 3)}, Holm-corrected p {_p_phrase(c.p_holm)}"
     if not survives(c):
-        return f"Against the control {c.control} no difference was shown: it does not survive correction ({facts})."
+        return f"Against {other} no difference was shown: it does not survive correction ({facts})."
     if favours_model(c):
-        return f"It ranked patients better than the control {c.control} ({facts})."
-    return f"The paired test found it worse than the control {c.control} ({facts})."
+        return f"It ranked patients better than {other} ({facts})."
+    return f"The paired test found it worse than {other} ({facts})."
 
 
 def _p_phrase(p: float | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +87,25 @@ def _known(
         for word, n in found.items():
             absent.setdefault(word, {})[column] = n
     return RawTable(pl.DataFrame(columns), absent, unused, fingerprint)
+
+
+def columns_as_text(path: Path, needed: Sequence[str], also: Sequence[str] = ()) -> pl.DataFrame:
+    """Some columns of one file (.csv, .csv.gz, .parquet) as text, without blanks around words; null = absent.
+
+    Args:
+        needed: Columns that it must have.
+        also: Columns that are read where they are there.
+
+    Raises:
+        SourceError: A file or column is absent or damaged, or of a kind that is no text, number or time.
+    """
+    header = _header(path)
+    unknown = [f"'{name}' ({nearest(name, header)})" for name in needed if name not in header]
+    if unknown:
+        raise SourceError(f"'{path.name}'", ", ".join(needed), f"no {', '.join(unknown)}", "rename the columns")
+    wanted = [name for name in (*needed, *also) if name in header]
+    frame, _ = _read(path, {name: header[name] for name in wanted}, set(wanted))
+    return pl.DataFrame([without_absent(frame[raw_name(name)])[0].alias(name) for name in wanted])
 
 
 def headers(spec: TableSpec, root: Path) -> set[str]:
