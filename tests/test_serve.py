@@ -336,7 +336,8 @@ def test_the_log_holds_a_line_for_each_request_and_no_identifier(table: Served, 
     key = (table.log.parent / "audit.jsonl.key").read_bytes()
     assert good["input"] == hmac.digest(key, json.dumps({"rows": rows}).encode(), "sha256").hex()
     (patient,) = good["patients"]
-    assert {*patient} == {"patient", "pattern", "tasks"}
+    assert {*patient} == {"subject", "patient", "pattern", "tasks"}
+    assert patient["subject"] == hmac.digest(key, b'["P-99887766"]', "sha256").hex()
     assert patient["patient"] == hmac.digest(key, b'["P-99887766", "81234567"]', "sha256").hex()
     assert 0 < patient["tasks"]["death"]["risk"] < 1
     text = table.log.read_text()

@@ -1,4 +1,4 @@
-"""Verbs that look and tell: describe, shift, stress, audit, doctor."""
+"""Verbs that look and tell: describe, shift, stress, monitor, audit, doctor."""
 
 from __future__ import annotations
 
@@ -86,6 +86,37 @@ def stress(
     print(stress_text(found))
     if out is not None:
         print(f"\npage: {write_stress(found, out)}")
+
+
+@app.command
+@writes_out
+def monitor(
+    log: Path,
+    *,
+    run: Path | None = None,
+    labels: Path | None = None,
+    every: Literal["week", "month", "quarter"] = "month",
+    out: Path | None = None,
+) -> None:
+    """Is a served run still asked about patients like those that it learned from? From the audit log alone: who has
+    which modality, patterns, risks and refusals, period by period.
+
+    Args:
+        log: What mmnar serve wrote (--log).
+        run: The run that was served, whose patients the answers are held against; without it nothing is judged.
+        labels: Table of outcomes that are known by now: columns subject_id or subject, sample or prediction_time, as
+            the service answered them, and one of 0 and 1 for each task. The log's key must lie beside the log.
+        every: Length of a period, by the calendar. Choose it before looking.
+        out: Also write monitor.html, one offline file, and monitor.json there.
+    """
+    from mmnar.report.monitor import monitor_text, write_monitor
+    from mmnar.workflow import open_run
+    from mmnar.workflow.monitor import monitor as monitored
+
+    found = monitored(log, None if run is None else open_run(run), labels, every)
+    print(monitor_text(found))
+    if out is not None:
+        print(f"\npage: {write_monitor(found, out)}")
 
 
 @app.command

@@ -42,7 +42,7 @@ class AuditLog:
             with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE), "wb") as file:
                 file.write(secrets.token_bytes(KEY_BYTES))
         self._key = read_key(path)
-        self._append(b"")
+        self._append(b"\n" if _is_cut(path) else b"")
 
     def write(self, status: int, body: bytes | None = None, answer: Answer | None = None) -> None:
         """
@@ -64,7 +64,12 @@ class AuditLog:
         if answer is not None:
             told = zip(answer.who, answer.content["patients"], strict=True)
             entry["patients"] = [
-                {"patient": patient_digest(self._key, *who), "pattern": patient["pattern"], "tasks": patient["tasks"]}
+                {
+                    "subject": subject_digest(self._key, who[0]),
+                    "patient": patient_digest(self._key, *who),
+                    "pattern": patient["pattern"],
+                    "tasks": patient["tasks"],
+                }
                 for who, patient in told
             ]
         with self._lock:
@@ -100,6 +105,20 @@ def digest(key: bytes, content: bytes) -> str:
     return hmac.new(key, content, hashlib.sha256).hexdigest()
 
 
+def subject_digest(key: bytes, subject: str) -> str:
+    """Of a patient alone: whoever reads the log can tell that two lines are about the same one, not who it is."""
+    return digest(key, json.dumps([subject]).encode())
+
+
 def patient_digest(key: bytes, subject: str, asked: str) -> str:
     """Of a patient and what tells one question about them from others (see ``requests.Patient``)."""
     return digest(key, json.dumps([subject, asked]).encode())
+
+
+def _is_cut(log: Path) -> bool:
+    """Whether it ends within a line, which would take the next one with it."""
+    if not log.exists() or not log.stat().st_size:
+        return False
+    with log.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
