@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mmnar.types import PatientBatch as PatientBatch
     from mmnar.workflow import Run as Run
     from mmnar.workflow import evaluate_runs as evaluate_runs
+    from mmnar.workflow import from_frame as from_frame
     from mmnar.workflow import open_run as open_run
     from mmnar.workflow import train_run as train_run
 
@@ -58,6 +59,7 @@ _WHERE = {
     "estimator": "mmnar.estimators.registry",
     "evaluate": "mmnar.evaluation.evaluate",
     "evaluate_runs": "mmnar.workflow",
+    "from_frame": "mmnar.workflow",
     "load_predictor": "mmnar.estimators.storage",
     "model_names": "mmnar.estimators.registry",
     "open_run": "mmnar.workflow",

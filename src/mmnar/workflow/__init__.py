@@ -3,6 +3,7 @@
 A run is a folder. ``run.json`` is written last: a folder without it is unfinished and can be resumed.
 """
 
+from mmnar.workflow.frames import from_frame
 from mmnar.workflow.judge import evaluate_runs, export_run, scored_predictions, store_of
 from mmnar.workflow.run import Run, open_run
 from mmnar.workflow.train import is_finished, rectifier_for, train_run, versions
@@ -11,6 +12,7 @@ __all__ = [
     "Run",
     "evaluate_runs",
     "export_run",
+    "from_frame",
     "is_finished",
     "open_run",
     "rectifier_for",

@@ -136,6 +136,19 @@ def table(spec: TableSpec, root: Path, *, like: Recipe | None = None, answered: 
     return _of_table(plan, asked, options), plan.text()
 
 
+def table_frame(spec: TableSpec, frame: pl.DataFrame) -> Records:
+    """A frame in memory, as ``table`` has it of a file.
+
+    Raises:
+        SourceError: See ``plan_table``.
+    """
+    from mmnar.sources.table import plan_rows
+    from mmnar.sources.table.reading import frame_columns
+
+    plan = plan_rows(spec, frame_columns(spec, frame))
+    return _of_table(plan, spec, {"spec": plan.resolved().to_dict()})
+
+
 def table_rows(recipe: Recipe, rows: pl.DataFrame) -> Records:
     """Rows of a recipe's table in memory, to be asked without answers.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,11 +51,7 @@ def read_columns(spec: TableSpec, root: Path) -> RawTable:
     for name in spec.files:
         path = root / name
         header = _header(path)
-        unknown = [f"'{c}' ({key}; {nearest(c, header)})" for c, key in named.items() if c not in header]
-        if unknown:
-            raise SourceError(
-                f"'{path.name}'", "every column of the spec", f"no {', '.join(unknown)}", "correct the spec"
-            )
+        _refuse_unknown(spec, header, f"'{path.name}'")
         frame, fingerprint = _read(path, {c: header[c] for c in wanted}, exact)
         frames.append(frame)
         prints.append(fingerprint)
@@ -73,6 +69,31 @@ def given_columns(spec: TableSpec, rows: pl.DataFrame) -> RawTable:
     text = rows.select(pl.col(column).alias(raw_name(column)) for column in wanted)
     unused = tuple(name for name in rows.columns if name not in wanted)
     return _known(spec, wanted, text, unused, "in memory")
+
+
+def frame_columns(spec: TableSpec, frame: pl.DataFrame) -> RawTable:
+    """The same of a typed frame in memory, as if it were read from a file.
+
+    Raises:
+        SourceError: A column is not there, twice, or of a kind that is no text, number or time.
+    """
+    header = _by_name(frame.columns, "the frame")
+    _refuse_unknown(spec, header, "the frame")
+    wanted = [column for column, key in spec.mentioned().items() if key != "ignore"]
+    exact = {spec.subject, spec.sample}
+    text = pl.DataFrame([as_text(frame[header[c]], c in exact).alias(raw_name(c)) for c in wanted])
+    content = hashlib.sha256("\n".join((spec.digest, text.write_csv())).encode()).hexdigest()
+    return _known(spec, wanted, text, tuple(c for c in header if c not in spec.mentioned()), content)
+
+
+def _refuse_unknown(spec: TableSpec, header: Collection[str], what: str) -> None:
+    """
+    Raises:
+        SourceError: A column that the spec names is not there.
+    """
+    unknown = [f"'{c}' ({key}; {nearest(c, header)})" for c, key in spec.mentioned().items() if c not in header]
+    if unknown:
+        raise SourceError(what, "every column of the spec", f"no {', '.join(unknown)}", "correct the spec")
 
 
 def _known(
@@ -175,8 +196,17 @@ def _header(path: Path) -> dict[str, str]:
         ) from None
     if not names:
         raise SourceError(f"file '{path.name}'", "a header", "an empty file", "copy it again")
+    return _by_name(names, f"file '{path.name}'")
+
+
+def _by_name(names: Sequence[str], what: str) -> dict[str, str]:
+    """Name without blanks around it → name as it is written.
+
+    Raises:
+        SourceError: Two that differ in letter case or blanks alone.
+    """
     plain = [name.strip().lower() for name in names]
     twice = sorted({name for name in plain if name and plain.count(name) > 1})
     if twice:
-        raise SourceError(f"file '{path.name}'", "each column name once", f"{twice} several times", "rename them")
+        raise SourceError(what, "each column name once", f"{twice} several times", "rename them")
     return {name.strip(): name for name in names if name.strip()}
