@@ -183,7 +183,7 @@ def test_a_stacks_risk_lies_within_its_spread_and_its_networks_score_as_they_did
     ward: tuple[Run, Path], tmp_path: Path
 ) -> None:
     _, place = ward
-    short = ("fits=2", "train.max_epochs=2", "model.members=crl-mmnar,logistic-pattern")
+    short = ("fits=2", "train.max_epochs=2", "train.min_steps=0", "model.members=crl-mmnar,logistic-pattern")
     run = train_run(place / "store", "stack", tmp_path / "run", short)
     visits().drop("died").with_columns(sex=pl.lit("f")).write_csv(tmp_path / "all.csv")
     frame = predict(run, table=tmp_path / "all.csv").frame
