@@ -31,6 +31,7 @@ check: setup
 
 docs: setup
 	$(BIN)/python docs/make_reference.py
+	$(BIN)/python docs/make_gallery.py
 	$(BIN)/python -m sphinx -W --keep-going -E -q -d build/doctrees docs site
 
 test: setup
