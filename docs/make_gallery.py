@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -46,13 +47,18 @@ def run(script: Path, folder: Path) -> str:
     return done.stdout
 
 
+def make(script: Path) -> None:
+    """Its page and its picture."""
+    with tempfile.TemporaryDirectory() as folder:
+        printed = run(script, Path(folder))
+        picture = Path(folder) / f"{script.stem}.svg"
+        (FOLDER / picture.name).write_text(picture.read_text(encoding="utf-8"), encoding="utf-8")
+    (FOLDER / f"{script.stem}.md").write_text(page(script, printed), encoding="utf-8")
+
+
 def main() -> None:
-    for script in scripts():
-        with tempfile.TemporaryDirectory() as folder:
-            printed = run(script, Path(folder))
-            picture = Path(folder) / f"{script.stem}.svg"
-            (FOLDER / picture.name).write_text(picture.read_text(encoding="utf-8"), encoding="utf-8")
-        (FOLDER / f"{script.stem}.md").write_text(page(script, printed), encoding="utf-8")
+    with ThreadPoolExecutor(2) as two:
+        list(two.map(make, scripts()))
 
 
 if __name__ == "__main__":
