@@ -323,6 +323,27 @@ def test_odd_events_are_answered(meds: Served) -> None:
         assert {*patient["tasks"]["death"]} <= {"risk", "rectified", "spread", "refused"}
 
 
+def test_other_forms_say_the_same_risks(table: Served) -> None:
+    (patient,) = table.patients({"rows": [GOOD]})
+    risk, before = patient["tasks"]["death"]["rectified"], len(table.lines())
+    line = http.client.HTTPConnection("127.0.0.1", table.port, timeout=60)
+    line.request("POST", "/predict/fhir", json.dumps({"rows": [GOOD]}), {"Authorization": f"Bearer {TOKEN}"})
+    answer = line.getresponse()
+    assert answer.headers["Content-Type"] == "application/fhir+json"
+    resource = json.loads(answer.read())["entry"][0]["resource"]
+    line.close()
+    assert resource["prediction"][0]["probabilityDecimal"] == pytest.approx(100 * risk, abs=1e-5)
+    status, found = table.ask({"rows": [GOOD]}, path="/predict/cds")
+    assert status == 200
+    assert found["cards"][0]["summary"].startswith(f"death {100 * risk:.1f} %")
+    status, found = table.ask({"rows": [GOOD, {**GOOD, "visit": 2}]}, path="/predict/cds")
+    assert (status, "one patient" in found["error"]) == (422, True)
+    assert table.ask({"rows": [GOOD]}, "another", "/predict/fhir")[0] == 401
+    lines = table.lines()[before:]
+    assert [entry["status"] for entry in lines] == [200, 200, 422, 401]
+    assert ["patients" in entry for entry in lines] == [True, True, False, False]
+
+
 def test_the_log_holds_a_line_for_each_request_and_no_identifier(table: Served, tmp_path: Path) -> None:
     before = len(table.lines())
     rows = [{**GOOD, "visit": 8123_4567, "person": "P-99887766"}]

@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import math
 import socket
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +21,7 @@ from mmnar.faults import as_report, in_one_line
 from mmnar.progress import hush, warn
 from mmnar.workflow.service.answers import Answer, Scorer
 from mmnar.workflow.service.audit import AuditLog
+from mmnar.workflow.service.forms import FORMS, Form
 from mmnar.workflow.service.requests import read_body
 
 
@@ -43,14 +45,15 @@ class Limits:
 
 
 def application(scorer: Scorer, token: str, log: AuditLog, limits: Limits) -> FastAPI:
-    """``GET /health`` and ``POST /predict``; 401 without the token, 4xx with one line for what cannot be answered."""
+    """``GET /health``, and ``POST`` to the paths of ``FORMS``: 401 without the token, 4xx with one line for what cannot
+    be answered."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     # one at a time: memory and threads are those of one prediction; who waits too long is never begun
     worker = ThreadPoolExecutor(1)
 
-    async def answered(body: bytes) -> tuple[int, Answer | str]:
+    async def answered(body: bytes, form: Form) -> tuple[int, tuple[Answer, dict[str, Any]] | str]:
         try:
-            work = asyncio.get_running_loop().run_in_executor(worker, _answer, scorer, body)
+            work = asyncio.get_running_loop().run_in_executor(worker, _answer, scorer, body, form)
             return await asyncio.wait_for(work, limits.seconds)
         except TimeoutError:
             return 503, f"time: expected an answer in {limits.seconds:g} s, got none; ask again"
@@ -70,26 +73,32 @@ def application(scorer: Scorer, token: str, log: AuditLog, limits: Limits) -> Fa
     async def health() -> dict[str, str]:
         return {"status": "ready"}
 
-    @app.post("/predict")
-    async def predict(request: Request) -> JSONResponse:
-        try:
-            _check_token(request, token)
-            body = await _body(request, limits)
-        except HTTPException as error:
-            await logged(error.status_code)
-            raise
-        status, answer = await answered(body)
-        if isinstance(answer, str):
-            await logged(status, body)
-            return _json(status, {"error": answer})
-        await logged(status, body, answer)
-        return _json(status, answer.content)
+    def in_form(form: Form) -> Callable[[Request], Awaitable[JSONResponse]]:
+        async def predict(request: Request) -> JSONResponse:
+            try:
+                _check_token(request, token)
+                body = await _body(request, limits)
+            except HTTPException as error:
+                await logged(error.status_code)
+                raise
+            status, found = await answered(body, form)
+            if isinstance(found, str):
+                await logged(status, body)
+                return _json(status, {"error": found})
+            answer, content = found
+            await logged(status, body, answer)
+            return _json(status, content, form.media_type)
 
+        return predict
+
+    for path, form in FORMS.items():
+        app.post(path)(in_form(form))
     return app
 
 
-def _json(status: int, content: dict[str, Any]) -> JSONResponse:
-    return JSONResponse(content, status, {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
+def _json(status: int, content: dict[str, Any], media_type: str = "application/json") -> JSONResponse:
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return JSONResponse(content, status, headers, media_type)
 
 
 def _check_token(request: Request, token: str) -> None:
@@ -126,9 +135,10 @@ async def _body(request: Request, limits: Limits) -> bytes:
         raise HTTPException(408, f"body: expected within {limits.seconds:g} s, got a part; send it again") from None
 
 
-def _answer(scorer: Scorer, body: bytes) -> tuple[int, Answer | str]:
+def _answer(scorer: Scorer, body: bytes, form: Form) -> tuple[int, tuple[Answer, dict[str, Any]] | str]:
     try:
-        return 200, scorer.answer(read_body(body))
+        answer = scorer.answer(read_body(body))
+        return 200, (answer, form.make(answer.content))
     except (SourceError, SchemaError) as error:
         return 422, str(error)
     except (OSError, MemoryError) as error:
