@@ -110,13 +110,15 @@ def test_what_is_no_such_frame_is_refused(frame: Any, spec: dict[str, Any], kind
 
 
 def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
+    in_memory, in_scikit_learn = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
     rng = np.random.default_rng(0)
     numbers = {name: rng.normal(size=60) for name in ("pulse", "spo2", "crp", "lactate")}
     status = ["dead" if x else "alive" for x in rng.random(60) < 0.4]
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {"frame": pd.DataFrame({"patient": range(60), "status": status, **numbers})}
-    exec(code, found)
+    exec(in_memory, found)
     assert len(found["data"]) == 60
+    exec(in_scikit_learn, found)
+    assert set(found["search"].best_params_) == {"model"}
     run = mmnar.train_run(Path("store"), "logistic-pattern", Path("run"), ("fits=2", "rectifier.rule=none"))
     assert run.test.tasks == ("death",)

@@ -17,7 +17,7 @@ from mmnar.estimators.registry import defaults, known_names
 NEEDED = {"Predictions", "Schema", "Result", "Model", "ModelCard", "PatientBatch", "train_run", "open_run"}
 MODULES = (
     *("errors", "config", "schema", "types", "roles", "predictions", "cohort.split", "dataset.store"),
-    *("estimators.base", "models.base", "posthoc", "evaluation", "workflow", "testing"),
+    *("estimators.base", "models.base", "posthoc", "evaluation", "workflow", "testing", "sklearn"),
 )
 
 

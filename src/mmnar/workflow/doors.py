@@ -136,15 +136,23 @@ def table(spec: TableSpec, root: Path, *, like: Recipe | None = None, answered: 
     return _of_table(plan, asked, options), plan.text()
 
 
-def table_frame(spec: TableSpec, frame: pl.DataFrame) -> Records:
-    """A frame in memory, as ``table`` has it of a file.
+def table_frame(spec: TableSpec, frame: pl.DataFrame, *, like: Recipe | None = None) -> Records:
+    """A frame in memory, as ``table`` has it of a file; with a recipe, to be asked without answers.
+
+    Args:
+        like: Of these the types, words and units.
 
     Raises:
         SourceError: See ``plan_table``.
     """
     from mmnar.sources.table import plan_rows
+    from mmnar.sources.table.like import columns_like, without_answers
     from mmnar.sources.table.reading import frame_columns
 
+    if like is not None:
+        stated = TableSpec.from_dict(like.options["spec"])
+        rows = without_answers(columns_like(stated, stated, frame.columns))
+        return _of_table(plan_rows(rows, frame_columns(rows, frame)), stated, like.options)
     plan = plan_rows(spec, frame_columns(spec, frame))
     return _of_table(plan, spec, {"spec": plan.resolved().to_dict()})
 

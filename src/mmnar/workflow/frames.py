@@ -40,7 +40,7 @@ def from_frame(frame: Any, spec: Spec, out: str | Path | None = None) -> Patient
         SourceError: The frame cannot be read as the spec says.
         StoreError: The store cannot be written.
     """
-    records = table_frame(_spec(spec), _polars(frame))
+    records = table_frame(_spec(spec), as_polars(frame))
     if out is not None:
         write_records(records, Path(out))
         return open_store(out)
@@ -58,7 +58,7 @@ def _spec(spec: Spec) -> TableSpec:
     return parse_spec(raw, hashlib.sha256(json.dumps(raw, sort_keys=True, default=str).encode()).hexdigest())
 
 
-def _polars(frame: Any) -> pl.DataFrame:
+def as_polars(frame: Any) -> pl.DataFrame:
     """
     Raises:
         SourceError: No frame, or a column of several kinds.
