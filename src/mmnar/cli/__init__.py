@@ -11,11 +11,11 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from mmnar import progress
-from mmnar.cli import inspect, predict, prepare, pretrain, run, serve, simulate, study
+from mmnar.cli import inspect, ordering, predict, prepare, pretrain, run, serve, simulate, study
 from mmnar.cli.apps import app
 from mmnar.faults import as_report, in_one_line
 
-__all__ = ["app", "inspect", "main", "predict", "prepare", "pretrain", "run", "serve", "simulate", "study"]
+__all__ = ["app", "inspect", "main", "ordering", "predict", "prepare", "pretrain", "run", "serve", "simulate", "study"]
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -99,7 +99,7 @@ def evaluate(
     from mmnar.report.terminal import result_text
     from mmnar.workflow import evaluate_runs
 
-    at = _thresholds(thresholds)
+    at = thresholds_in(thresholds)
     made = _outside(outside)
     result = evaluate_runs(_opened(runs), on=on, store=store, resamples=resamples, thresholds=at, outside=made)
     if out:
@@ -134,7 +134,7 @@ def report(
     """
     from mmnar.report.build import build_report
 
-    at = _thresholds(thresholds)
+    at = thresholds_in(thresholds)
     path = build_report(
         _opened(runs),
         out,
@@ -172,7 +172,7 @@ def card(
     from mmnar.report.model_card.build import build_card
     from mmnar.workflow import open_run
 
-    at = _thresholds(thresholds)
+    at = thresholds_in(thresholds)
     paths = build_card(open_run(run), out, on=on, store=store, resamples=resamples, thresholds=at)
     print(f"card: {', '.join(map(str, paths))}")
 
@@ -221,8 +221,9 @@ def models(name: str | None = None) -> None:
             print(f"{'':29} Needs a file of weights (mmnar models {known}); {install(extra)}")
 
 
-def _thresholds(words: tuple[str, ...]) -> dict[str, list[float]]:
-    """
+def thresholds_in(words: tuple[str, ...]) -> dict[str, list[float]]:
+    """Task → risks of words such as mortality=0.1,0.2.
+
     Raises:
         ConfigError: Not TASK=RISK,RISK.
     """

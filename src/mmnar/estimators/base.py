@@ -47,6 +47,12 @@ class Predictor(ABC):
         """Whether it holds vectors of training patients (``ModelCard.keeps_patients``)."""
         return False
 
+    @property
+    def blind(self) -> bool:
+        """Whether nothing that it is given tells an absent modality from a present one: no column of the pattern, and
+        in place of what is absent something that others have, not zeros."""
+        return False
+
     @classmethod
     @abstractmethod
     def load_state(

@@ -82,6 +82,10 @@ class MeanPredictor(Predictor):
     def keeps_patients(self) -> bool:
         return any(member.keeps_patients for member in self.members)
 
+    @property
+    def blind(self) -> bool:
+        return all(member.blind for member in self.members)
+
     def predict_proba(self, fold: Fold[Any]) -> NDArray[np.float64]:
         return self.predict_with_fits(fold)[0]
 

@@ -121,6 +121,10 @@ class FusionPredictor(Predictor):
     def keeps_patients(self) -> bool:
         return _keeps_patients(type(self.network), self.network.config)
 
+    @property
+    def blind(self) -> bool:
+        return bool(getattr(self.network.config, "blind", False))
+
     @torch.inference_mode()
     def predict_proba(self, fold: Fold[Any]) -> NDArray[np.float64]:
         parts = [output.logits.double() for output in self._outputs(fold)]

@@ -58,6 +58,10 @@ class FittedBoosting(TaskByTask):
         super().__init__(name, schema, fitted_subjects)
         self.design, self.kept, self.models = design, kept, models
 
+    @property
+    def blind(self) -> bool:
+        return self.design.fillings is not None
+
     def task_risks(self, fold: Fold[Any]) -> Float:
         return self.design.mean_risk(fold, len(self.models), self._risks)
 

@@ -45,6 +45,10 @@ class FittedLightGBM(TaskByTask):
         self.design, self.texts = design, texts
         self.boosters = [_booster(text) for text in texts]
 
+    @property
+    def blind(self) -> bool:
+        return self.design.fillings is not None
+
     def task_risks(self, fold: Fold[Any]) -> Float:
         return self.design.mean_risk(fold, len(self.boosters), self._risks)
 

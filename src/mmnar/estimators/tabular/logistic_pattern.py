@@ -41,6 +41,10 @@ class FittedLogistic(TaskByTask):
         super().__init__(name, schema, fitted_subjects)
         self.design, self.coefficients, self.intercepts, self.chosen = design, coefficients, intercepts, chosen
 
+    @property
+    def blind(self) -> bool:
+        return self.design.absent is not None
+
     def task_risks(self, fold: Fold[Any]) -> Float:
         return linear_risks(self.design.columns(fold), self.coefficients, self.intercepts)
 
