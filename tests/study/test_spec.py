@@ -91,19 +91,25 @@ def test_a_row_searches_what_deep_methods_do_and_its_own() -> None:
 def test_settings_of_shared_encoders_tell_where_a_method_has_them() -> None:
     raw = {
         "title": "Shared",
-        "data": {"planted": {"simulated": {"patients": 10}}},
+        "data": {
+            "planted": {"simulated": {"patients": 10}},
+            "long": {"simulated": {"patients": 10}, "set": {"model.series.step": 2, "seed": 4}},
+        },
         "rows": {"zero-fill": {}, "gru-d": {}, "flexgen-ehr": {}, "pattern-only": {}, "stack": {}},
         "set": {"model.image.backbone": "tiny", "seed": 3},
         "deep": {"model.series.encoder": "lstm", "model.width": 8},
         "settings": {"far": {"model.series.hours": 12}, "wrong": {"model.image.bakbone": "tiny"}},
     }
     spec = study_of(raw)
-    told = {row.name: overrides(spec, row, {}, spec.settings["far"]) for row in spec.rows}
+    told = {row.name: overrides(spec, spec.data[0], row, {}, spec.settings["far"]) for row in spec.rows}
     image, series = {"model.image.backbone": "tiny"}, {"model.series.encoder": "lstm", "model.series.hours": 12}
     deep = {"seed": 3, "model.width": 8}
     assert told["zero-fill"] == {**image, **series, **deep}
     assert told["gru-d"] == {**image, **deep}
     assert told["flexgen-ehr"] == deep
     assert told["pattern-only"] == told["stack"] == {"seed": 3}
+    told = {row.name: overrides(spec, spec.data[1], row, {}, spec.settings["far"]) for row in spec.rows}
+    assert told["zero-fill"] == {**image, **series, **deep, "model.series.step": 2, "seed": 4}
+    assert told["pattern-only"] == {"seed": 4}
     for row in spec.rows:  # what is no such setting goes on, to be refused
-        assert "model.image.bakbone" in overrides(spec, row, {}, spec.settings["wrong"])
+        assert "model.image.bakbone" in overrides(spec, spec.data[0], row, {}, spec.settings["wrong"])

@@ -37,7 +37,8 @@ def store_of(data: Data, folder: Path) -> Path:
     source = open_store(data.store).fingerprint if data.store else ""  # opened in any case: no store shows here
     if data.store and not data.subjects:
         return Path(data.store)
-    path = folder / f"{data.name}-{_digest([asdict(data), source])}"
+    asked = {key: value for key, value in asdict(data).items() if key not in ("set", "split", "reference")}
+    path = folder / f"{data.name}-{_digest([asked, source])}"
     if not _is_whole(path):
         if data.store:
             write_store(path, with_subjects(open_store(data.store), data.subjects))

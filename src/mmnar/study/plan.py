@@ -107,7 +107,7 @@ def plan_runs(spec: StudySpec, stores: Stores, out: Path, chosen: Chosen) -> Pla
         empty |= {(data.name, *place): error for place, error in without.items()}
         # fold by fold, so that the pace of the first one tells how long the others take
         for fold, seed, row, setting in product(folds, spec.seeds, spec.trained, spec.settings):
-            own = overrides(spec, row, chosen.get((data.name, row.name), {}), spec.settings[setting])
+            own = overrides(spec, data, row, chosen.get((data.name, row.name), {}), spec.settings[setting])
             options = [*as_overrides(own), *split_overrides(spec, data, fold), f"seed={seed}"]
             place = (data.name, row.name, setting, fold, seed)
             try:
@@ -202,7 +202,7 @@ def _checked(spec: StudySpec, data: Data, dataset: PatientDataset) -> tuple[list
 
 def regime_of(spec: StudySpec, data: Data, row: Row, setting: str, fold: int, dataset: PatientDataset) -> Regime:
     """What a row is asked to be fitted and tested under, whether its method is given what is hidden or not."""
-    own = as_overrides(overrides(spec, row, {}, spec.settings[setting]))
+    own = as_overrides(overrides(spec, data, row, {}, spec.settings[setting]))
     config, _ = resolve_run(row.model, [*own, *split_overrides(spec, data, fold)])
     return settled(replace(config, modalities=()), dataset)[1]
 
@@ -256,15 +256,17 @@ def plan_searches(spec: StudySpec, stores: Stores, out: Path) -> dict[tuple[str,
 
 
 def _search_options(spec: StudySpec, data: Data, row: Row, search: Search) -> list[str]:
-    return [*as_overrides(overrides(spec, row, {}, {})), *split_overrides(spec, data, search.fold)]
+    return [*as_overrides(overrides(spec, data, row, {}, {})), *split_overrides(spec, data, search.fold)]
 
 
-def overrides(spec: StudySpec, row: Row, chosen: Mapping[str, Any], setting: Mapping[str, Any]) -> dict[str, Any]:
-    """Later ones win: the study's, deep methods', the row's, what the search chose, the setting's. What is said of all
-    rows and is a matter of the training loop or of a shared encoder tells only where there is one."""
+def overrides(
+    spec: StudySpec, data: Data, row: Row, chosen: Mapping[str, Any], setting: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Later ones win: the study's, deep methods', the data set's, the row's, what the search chose, the setting's. What
+    is said of all rows and is a matter of the training loop or of a shared encoder tells only where there is one."""
     deep = _telling(row, spec.deep) if is_network(row.model) else {}
     own = {**row.set, **({"modalities": row.modalities} if row.modalities else {})}
-    return {**_telling(row, spec.set), **deep, **own, **chosen, **_telling(row, setting)}
+    return {**_telling(row, spec.set), **deep, **_telling(row, data.set), **own, **chosen, **_telling(row, setting)}
 
 
 def _telling(row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:

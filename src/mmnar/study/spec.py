@@ -36,7 +36,7 @@ _TOP: Final = (
 )
 _ROW: Final = ("model", "set", "rectified", "modalities", "best_of")
 _MADE: Final = ("simulated", "planted", "carebench", "medfuse")
-_DATA: Final = ("store", *_MADE, "subjects", "split", "reference")
+_DATA: Final = ("store", *_MADE, "subjects", "split", "reference", "set")
 _SEARCH: Final = ("trials", "fold", "sampler", "space", "spaces", "prune")
 _RANGE: Final = ("low", "high", "log")
 
@@ -79,6 +79,7 @@ class Data:
         subjects: Keep a stated number of subjects, drawn by the hash of their identifiers.
         split: Overrides of the split, e.g. ``{"by": "set", "held_out": "b"}``; the study's folds are then one.
         reference: What the table of published figures calls it.
+        set: Overrides of the runs on it.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Data:
     subjects: int = 0
     split: Mapping[str, Any] = field(default_factory=dict)
     reference: str = ""
+    set: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -325,6 +327,7 @@ def _data(name: str, of: Mapping[str, Any], stores: Mapping[str, str]) -> Data:
         subjects=whole(f"{what}, subjects", of.get("subjects", 0), 0),
         split=settings(f"{what}, split", of.get("split")),
         reference=word(f"{what}, reference", of.get("reference", "")),
+        set=settings(f"{what}, set", of.get("set")),
     )
 
 
