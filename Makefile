@@ -50,7 +50,7 @@ demo: setup
 	@echo "Open demo/report/report.html"
 
 # demos of minutes; what is theirs alone is in the tests, and the tests plan each of them
-LONG := table1 open_large results carebench_rq1 carebench_rq2 carebench_base carebench_search
+LONG := table1 open_large results carebench_rq1 carebench_rq2 carebench_base carebench_search medfuse_%
 
 bench: setup
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script --smallest || exit 1; done
