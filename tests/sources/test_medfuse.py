@@ -73,6 +73,7 @@ def test_there_are_the_17_variables_and_one_column_a_level(tmp_path: Path) -> No
     )
     assert names[-12:] == tuple(NUMBERS)
     assert data.schema.attributes == ("race", "sex", "age_group", "insurance", "language")
+    assert set(data.attributes["age_group"]) <= {"18-39", "40-59", "60-79", "80+"}
     # what two tables tell of is told in one unit, within one range
     known = {c.code: c for spec in MEDFUSE.values() for c in spec.concepts}
     for codes in NUMBERS.values():

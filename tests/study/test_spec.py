@@ -32,6 +32,7 @@ STUDY: dict[str, Any] = {
         ({"data": {"small": {}}}, "--data small=PATH"),
         ({"data": {"small": {"store": "x", "planted": {"mechanism": "single", "patients": 9}}}}, "several"),
         ({"data": {"small": {"carebench": {"patients": 90, "matched": "some"}}}}, "true or false"),
+        ({"data": {"small": {"medfuse": {"patients": 90, "task": "mortalty"}}}}, "did you mean 'mortality'"),
         ({"metrics": ["aurok"]}, "did you mean 'auroc'"),
         ({"controls": ["logistics"]}, "did you mean 'logistic'"),
         ({"folds": 0}, "whole number ≥ 1"),
