@@ -6,7 +6,12 @@ import hashlib
 import hmac
 import http.client
 import json
+import os
+import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,7 +96,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def events_of(patients: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Events in MEDS' order, and labels: half have a lactate, a third a note; what is later tells nothing."""
+    """Events in MEDS' order, and labels: half have a lactate, a third a note; who has one of both is more often ill,
+    which the rectifier has to correct."""
     rng, rows, labels = np.random.default_rng(5), [], []
     for subject in range(1, patients + 1):
         ill, begin = rng.normal(), datetime(2150, 1, 1) + timedelta(days=int(rng.integers(0, 900)))
@@ -105,7 +111,8 @@ def events_of(patients: int) -> tuple[pl.DataFrame, pl.DataFrame]:
                 rows.append((subject, at, "LAB//lactate", round(4 + ill + rng.normal() / 9, 2), None, known))
         if subject % 3 == 0:
             rows.append((subject, begin + timedelta(hours=5), "NOTE//ADMISSION", None, NOTE * (1 + (ill > 0)), None))
-        labels.append((subject, begin + timedelta(hours=20), bool(ill + rng.normal() > 0.5)))
+        odd = 2 * ((subject % 2 == 1) != (subject % 3 == 0)) - 1
+        labels.append((subject, begin + timedelta(hours=20), bool(ill + rng.normal() + odd > 0.5)))
     schema = {
         "subject_id": pl.Int64,
         "time": pl.Datetime("us"),
@@ -402,3 +409,36 @@ def test_a_run_of_raw_tables_is_refused_with_the_reason(table: Served, tmp_path:
     other = replace(table.run, folder=tmp_path / "run", record={**table.run.record, "files": files})
     with pytest.raises(ConfigError, match="whose cohort and moments are read from tables"):
         scorer_of(other, tmp_path)
+
+
+def test_the_command_serves_until_it_is_interrupted_and_writes_nothing_of_a_request(
+    table: Served, tmp_path: Path
+) -> None:
+    words = ["-m", "mmnar", "serve", str(table.run.folder), "--log", str(tmp_path / "log"), "--port", "0"]
+    environment = {**os.environ, "MMNAR_TOKEN": TOKEN}
+    process = subprocess.Popen(
+        [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    port = int(re.fullmatch(r"listening at http://127\.0\.0\.1:(\d+)\n", first)[1])  # type: ignore[index]
+    served = replace(table, port=port)
+    assert served.patients({"rows": [{**GOOD, "person": "P-99887766"}]})
+    assert served.ask({"rows": [{**GOOD, "P-99887766": 1}]})[0] == 422
+    assert served.ask({"rows": [GOOD]}, "P-99887766-and-more")[0] == 401
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+        line.sendall(b"P-99887766\r\n\r\n")
+        assert line.recv(4096).startswith(b"HTTP/1.1 400")
+    process.send_signal(signal.SIGINT)
+    out, told = process.communicate(timeout=60)
+    assert out + told == ""
+    assert process.returncode == 130
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [line["status"] for line in lines] == [200, 422, 401]
+    assert lines[0]["run"] == hashlib.sha256((table.run.folder / "run.json").read_bytes()).hexdigest()
+
+
+def test_a_short_token_is_refused(table: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MMNAR_TOKEN", "short")
+    with pytest.raises(ConfigError, match="16 ASCII characters or more"):
+        cli.serve.serve(table.run.folder, log=tmp_path / "log")

@@ -9,10 +9,11 @@ import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -21,6 +22,7 @@ from mmnar.faults import as_report, in_one_line
 from mmnar.progress import hush, warn
 from mmnar.workflow.service.answers import Answer, Scorer
 from mmnar.workflow.service.audit import AuditLog
+from mmnar.workflow.service.fields import HEADERS, PAGE, fields, page
 from mmnar.workflow.service.forms import FORMS, Form
 from mmnar.workflow.service.requests import read_body
 
@@ -69,6 +71,18 @@ def application(scorer: Scorer, token: str, log: AuditLog, limits: Limits) -> Fa
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
         return _json(error.status_code, {"error": str(error.detail)})
 
+    for address, (name, kind) in PAGE.items():
+        app.get(f"/{address}", response_model=None)(partial(_page, page(name), kind))
+
+    @app.get("/recipe")
+    async def recipe(request: Request) -> JSONResponse:
+        try:
+            _check_token(request, token)
+        except HTTPException as error:
+            await logged(error.status_code)
+            raise
+        return _json(200, fields(scorer.loaded.recipe, scorer.loaded.run.folder.name))
+
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ready"}
@@ -94,6 +108,10 @@ def application(scorer: Scorer, token: str, log: AuditLog, limits: Limits) -> Fa
     for path, form in FORMS.items():
         app.post(path)(in_form(form))
     return app
+
+
+async def _page(text: str, kind: str) -> Response:
+    return Response(text, media_type=kind, headers=HEADERS)
 
 
 def _json(status: int, content: dict[str, Any], media_type: str = "application/json") -> JSONResponse:
