@@ -17,6 +17,7 @@ from mmnar.files import write_whole
 from mmnar.privacy import counted_of
 from mmnar.roles import ROLES, Calibration, R, Test
 from mmnar.schema import Panel, check_panels, exclusive_columns, panels_from, panels_of
+from mmnar.shown import Shown, names, sized
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,8 +41,8 @@ _ATTRIBUTE: Final = "attribute:"
 _DIGEST: Final = "subject_digest"
 
 
-@dataclass(frozen=True)
-class Predictions(Generic[R]):
+@dataclass(frozen=True, repr=False)
+class Predictions(Shown, Generic[R]):
     """Risks of N samples for K tasks, with everything needed to judge them. No number exists without one.
 
     Args:
@@ -120,6 +121,16 @@ class Predictions(Generic[R]):
 
     def __len__(self) -> int:
         return len(self.subject_id)
+
+    def _facts(self) -> dict[str, str]:
+        validation = str(self.provenance.get("validation", ""))
+        return {
+            "model": str(self.provenance.get("model", "unnamed")),
+            "role": self.role.name + (f" ({validation})" if validation else ""),
+            "size": sized(len(self), len(np.unique(self.subject_id))),
+            "tasks": names(self.tasks),
+            "modalities": names(self.modalities),
+        }
 
     def task(self, name: str) -> tuple[Float, Bool, Bool]:
         """(proba, labels, asked) of one task: (N,), (N,), (N,)."""

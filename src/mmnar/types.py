@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from mmnar.errors import SchemaError
+from mmnar.privacy import counted
 from mmnar.schema import ModalitySpec, Schema
+from mmnar.shown import Shown, names
 
 __all__ = ["Items", "Output", "Packed", "PatientBatch", "Series", "Static"]
 
@@ -128,8 +130,8 @@ def _gather(offsets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     return new, torch.arange(int(new[-1]), device=offsets.device) + torch.repeat_interleave(shift, counts)
 
 
-@dataclass(frozen=True)
-class PatientBatch:
+@dataclass(frozen=True, repr=False)
+class PatientBatch(Shown):
     """B patients as a model sees them.
 
     Args:
@@ -159,6 +161,14 @@ class PatientBatch:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def _facts(self) -> dict[str, str]:
+        modalities = [f"{m.name} ({m.kind})" for m in self.schema.modalities]
+        return {
+            "size": f"{counted(len(self))} rows",
+            "modalities": names(modalities),
+            "tasks": names(self.schema.task_names),
+        }
 
     @property
     def pattern(self) -> Tensor:

@@ -30,6 +30,7 @@ from mmnar.lock import alone, contents
 from mmnar.predictions import Predictions
 from mmnar.roles import ROLES, Calibration, Development, R, Test, Train, Tune, key_mark, subject_digests, subject_keys
 from mmnar.schema import ModalitySpec, Schema
+from mmnar.shown import Shown, names, sized
 
 __all__ = [
     "KEY",
@@ -69,8 +70,8 @@ def presence(content: Content, spec: ModalitySpec) -> NDArray[np.bool_]:
     return result
 
 
-@dataclass(frozen=True)
-class PatientDataset:
+@dataclass(frozen=True, repr=False)
+class PatientDataset(Shown):
     """N samples with M modalities and K labels.
 
     Args:
@@ -105,6 +106,15 @@ class PatientDataset:
 
     def __len__(self) -> int:
         return len(self.subject_id)
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            "source": str(self.manifest.get("source", "unnamed")),
+            "size": sized(len(self), len(np.unique(self.subject_id))),
+            "modalities": names([f"{m.name} ({m.kind})" for m in self.schema.modalities]),
+            "tasks": names(self.schema.task_names),
+            "fingerprint": self.fingerprint or "none",
+        }
 
     @property
     def fingerprint(self) -> str:
@@ -185,8 +195,8 @@ class PatientDataset:
         return Fold(self, rows, ROLES[role], split.fold)
 
 
-@dataclass(frozen=True)
-class Fold(Generic[R]):
+@dataclass(frozen=True, repr=False)
+class Fold(Shown, Generic[R]):
     """A view of some samples in one role."""
 
     dataset: PatientDataset
@@ -196,6 +206,15 @@ class Fold(Generic[R]):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def _facts(self) -> dict[str, str]:
+        own, total = (len(np.unique(of)) for of in (self.subject_id, self.dataset.subject_id))
+        return {
+            "role": self.role.name,
+            "size": sized(len(self), own, total),
+            "modalities": names(self.schema.modality_names),
+            "tasks": names(self.schema.task_names),
+        }
 
     @property
     def schema(self) -> Schema:

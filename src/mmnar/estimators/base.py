@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 from mmnar.dataset.store import Fold
 from mmnar.errors import SchemaError
 from mmnar.predictions import Predictions
+from mmnar.privacy import counted, few, in_tens
 from mmnar.roles import R, Train, Tune
 from mmnar.schema import Schema
+from mmnar.shown import Shown, names
 from mmnar.training.monitor import Monitor
 
 __all__ = ["Estimator", "Predictor"]
 
 
-class Predictor(ABC):
+class Predictor(Shown, ABC):
     """A fitted model.
 
     Args:
@@ -31,6 +33,16 @@ class Predictor(ABC):
 
     def __init__(self, name: str, schema: Schema, fitted_subjects: NDArray[np.uint64]) -> None:
         self.name, self.schema, self.fitted_subjects = name, schema, fitted_subjects
+
+    def _facts(self) -> dict[str, str]:
+        learned = max(len(self.fitted_subjects) - 1, 0)  # the mark of the key stands among them
+        return {
+            "model": self.name,
+            "modalities": names(self.schema.modality_names),
+            "tasks": names(self.schema.task_names),
+            "fitted on": f"{counted(learned) if few(learned) else f'about {in_tens(learned):,}'} patients",
+            **({"holds": "vectors of training patients (patient data)"} if self.keeps_patients else {}),
+        }
 
     @abstractmethod
     def predict_proba(self, fold: Fold[Any]) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mmnar.predictions import ELSEWHERE, OUT_OF_FOLD, OUTSIDE
 from mmnar.schema import gathered, panels_from
+from mmnar.shown import Shown, names, table_html
 
 if TYPE_CHECKING:
     from mmnar.evaluation.decided import Decided, TaskDecisions
@@ -205,8 +206,8 @@ class TaskCounts:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class Result:
+@dataclass(frozen=True, repr=False)
+class Result(Shown):
     """Everything evaluated: ``tasks[task][model]``.
 
     ``metrics`` names: auroc, auprc, brier, log_loss, ece, auroc_within_pattern, auroc_between_pattern,
@@ -227,6 +228,21 @@ class Result:
     panels: dict[str, dict[str, PanelModel]] = field(default_factory=dict)
     panel_comparisons: tuple[Comparison, ...] = ()
     decisions: dict[str, TaskDecisions] = field(default_factory=dict)
+
+    def _facts(self) -> dict[str, str]:
+        models = list(next(iter(self.tasks.values()), {}))
+        how = "out of fold" if self.out_of_fold else "another store" if self.elsewhere else "the test fold"
+        return {"models": names(models), "tasks": names(list(self.tasks)), "judged on": how}
+
+    def _repr_html_(self) -> str:
+        """A row for each task and model, with the digits that may be shown."""
+        rows = [
+            (task, name, *(_in_words(of.metrics.get(metric), digits) for metric, digits in _GLANCED.items()))
+            for task, models in self.disclosed().tasks.items()
+            for name, of in models.items()
+        ]
+        title = "Result: 95 % intervals, judged on " + self._facts()["judged on"]
+        return table_html(title, rows, ("Task", "Model", *_GLANCED))
 
     @property
     def gathered(self) -> dict[str, tuple[str, ...]]:
@@ -293,6 +309,17 @@ class Result:
 
     def save(self, path: Path) -> None:
         Path(path).write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+_GLANCED: Final = {"auroc": 2, "auprc": 2, "brier": 3, "ece": 3}
+"""Metric → decimals, where a result is looked at in a notebook."""
+
+
+def _in_words(of: Estimate | None, digits: int) -> str:
+    if of is None or of.value is None:
+        return "" if of is None else of.reason
+    between = "" if of.low is None or of.high is None else f" ({of.low:.{digits}f} to {of.high:.{digits}f})"
+    return f"{of.value:.{digits}f}{between}"
 
 
 def decimals(metric: str, coarse: bool) -> int:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from mmnar.cohort.split import Split
 from mmnar.dataset.recipe import Recipe
 from mmnar.dataset.regimes import Regime
@@ -17,6 +19,7 @@ from mmnar.posthoc.base import FittedCorrection
 from mmnar.posthoc.saved import restore
 from mmnar.predictions import OUT_OF_FOLD, Predictions, load
 from mmnar.roles import Calibration, Test
+from mmnar.shown import Shown, names, sized
 
 RUN_VERSION: Final = 5
 FILES: Final = (
@@ -34,8 +37,8 @@ FILES: Final = (
 _AGAIN: Final = "train it again"
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(Shown):
     """A finished run.
 
     Args:
@@ -50,6 +53,15 @@ class Run:
     record: dict[str, Any]
     test: Predictions[Test]
     rectified: Predictions[Test] | None
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            "model": self.name,
+            "folder": str(self.folder),
+            "scored": sized(len(self.test), len(np.unique(self.test.subject_id))) + f" ({self.judged})",
+            "tasks": names(self.test.tasks),
+            "rectifier": "none" if self.rectified is None else "yes",
+        }
 
     @property
     def name(self) -> str:
