@@ -22,6 +22,8 @@ from mmnar.estimators.registry import estimator
 from mmnar.roles import key_mark, subject_digests
 from mmnar.simulation.carebench.release import write_carebench
 from mmnar.simulation.mimic_iv.release import CXR, IV
+from mmnar.study.plan import plan_runs
+from mmnar.study.spec import study_of
 from mmnar.training.monitor import Silent
 from mmnar.workflow import train_run
 from mmnar.workflow.pretrain import Pretrained, _recipe, pretrain_images
@@ -160,6 +162,31 @@ def test_weights_of_outsiders_can_be_cross_fitted(world: Path, store: Path, tmp_
     assert set(seen(file).tolist()) == digests(data, people(world) - set(data.subject_id.tolist()))
     run = train_run(store, "resnet", tmp_path / "run", (*SPLIT, *SMALL, "fits=2", f"model.image.weights={file}"))
     assert run.rectified is not None
+
+
+def test_a_study_takes_the_weights_of_each_fold(world: Path, store: Path, tmp_path: Path) -> None:
+    for fold in (0, 1):
+        folds = ("split.tune=.15", "split.folds=2", f"split.fold={fold}")
+        pretrain_images(world / CXR, store, tmp_path / f"ours-{fold}.safetensors", (*SMALL, *folds))
+    weights = str(tmp_path / "{data}-{fold}.safetensors")
+
+    def planned(weights: str, **settings: Any) -> list[list[str]]:
+        given = {
+            "model.image.weights": weights,
+            "model.image.backbone": "tiny",
+            "fit": "single",
+            "rectifier.rule": "none",
+        }
+        study = {"data": {"ours": {"store": str(store)}}, "rows": {"resnet": {}, "pattern-only": {}}, "folds": 2}
+        spec = study_of({"title": "RI and PT", **study, "seeds": [0], "set": {**given, **settings}})
+        return [job.task["overrides"] for job in plan_runs(spec, {"ours": store}, tmp_path, {}).jobs.values()]
+
+    starts = [word for words in planned(weights) for word in words if word.startswith("model.image.weights=")]
+    assert starts == [f"model.image.weights={tmp_path}/ours-{fold}.safetensors" for fold in (0, 1)]
+    with pytest.raises(LeakageError, match="seen none of the test patients"):
+        planned(weights.replace("{fold}", "0"))
+    with pytest.raises(LeakageError, match="scored out of fold"):
+        planned(weights, fit="cross")
 
 
 def test_the_films_of_test_patients_move_nothing(world: Path, store: Path, weights: Pretrained, tmp_path: Path) -> None:

@@ -7,8 +7,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mmnar.dataset.store import Fold
+from mmnar.cohort.split import Split
+from mmnar.config import RunConfig
+from mmnar.dataset.store import Fold, PatientDataset
 from mmnar.errors import LeakageError
+from mmnar.estimators.base import Estimator
 from mmnar.privacy import counted_of
 from mmnar.roles import key_mark
 
@@ -33,15 +36,34 @@ def refuse_other_key(seen: NDArray[np.uint64], secret: bytes) -> None:
         )
 
 
-def refuse_seen(seen: NDArray[np.uint64], fold: Fold[Any], who: str, remedy: str) -> None:
-    """
+def refuse_judged(recipe: Estimator, config: RunConfig, data: PatientDataset, split: Split, proper: bool) -> None:
+    """Before anything is fitted, refuse what could not be judged after it.
+
     Args:
-        seen: See ``Estimator.starts_from``.
-        fold: Of patients who are to be scored.
-        who, remedy: For the message.
+        recipe, config: Of the run.
+        data: What it is fitted and scored on.
+        split: Who plays which role there.
+        proper: Whether its training loss is a proper score; where it is not, the run needs risks out of fold.
 
     Raises:
-        LeakageError: Some of them were seen.
+        LeakageError: What the recipe starts from has seen who is to be scored, or nobody can tell.
+    """
+    seen = recipe.starts_from()
+    if not len(seen):
+        return
+    refuse_other_key(seen, data.secret)
+    test = data.fold(split, "test")
+    remedy = "run `mmnar pretrain images` with this store and the split of this run"
+    _refuse_seen(seen, test, "test patients", remedy)
+    if config.fit == "cross" or config.rectifier.rule != "none" or not proper or not len(test):
+        remedy = "add fit=single rectifier.rule=none, or pre-train with --outside"
+        _refuse_seen(seen, data.fold(split, "development"), "patients who are scored out of fold", remedy)
+
+
+def _refuse_seen(seen: NDArray[np.uint64], fold: Fold[Any], who: str, remedy: str) -> None:
+    """
+    Raises:
+        LeakageError: Some patients of the fold were seen.
     """
     digests = np.unique(fold.subject_digest())
     if shared := int(np.isin(digests, seen).sum()):

@@ -27,9 +27,11 @@ from mmnar.estimators.registry import (
     model_settings,
     resolve_run,
 )
+from mmnar.estimators.started import refuse_judged
 from mmnar.study.code import code_fingerprint
 from mmnar.study.data import check_folds
 from mmnar.study.spec import Data, Row, Search, StudySpec
+from mmnar.workflow.train import proper_score
 
 Chosen = Mapping[tuple[str, str], Mapping[str, Any]]
 """(data, row) → what the search chose."""
@@ -93,6 +95,7 @@ def plan_runs(spec: StudySpec, stores: Stores, out: Path, chosen: Chosen) -> Pla
     Raises:
         ConfigError: An override that a method does not have, folds that cannot be trained on, rows of one table that
             would be tested on different samples; or no cell at all has patients.
+        LeakageError: A row starts from weights that have seen who is to be scored.
         StoreError: A store that cannot be opened.
     """
     cells: list[Cell] = []
@@ -108,7 +111,7 @@ def plan_runs(spec: StudySpec, stores: Stores, out: Path, chosen: Chosen) -> Pla
         # fold by fold, so that the pace of the first one tells how long the others take
         for fold, seed, row, setting in product(folds, spec.seeds, spec.trained, spec.settings):
             own = overrides(spec, data, row, chosen.get((data.name, row.name), {}), spec.settings[setting])
-            options = [*as_overrides(own), *split_overrides(spec, data, fold), f"seed={seed}"]
+            options = [*as_overrides(own, data, fold), *split_overrides(spec, data, fold), f"seed={seed}"]
             place = (data.name, row.name, setting, fold, seed)
             try:
                 identity, refusal = _identity(row, options, dataset)
@@ -144,6 +147,9 @@ def _identity(row: Row, options: Sequence[str], dataset: PatientDataset) -> tupl
     config, model = resolve_run(row.model, options)
     config, regime = settled(config, dataset)
     recipe = build_estimator(row.model, model, config.train, config.ensemble)
+    if len(recipe.starts_from()):
+        split = Split(**to_plain(config.split))
+        refuse_judged(recipe, config, regime.laid_over(dataset, split), split, proper_score(row.model, config))
     settings = model_settings(recipe)
     identity = {
         "model": row.model,
@@ -256,7 +262,8 @@ def plan_searches(spec: StudySpec, stores: Stores, out: Path) -> dict[tuple[str,
 
 
 def _search_options(spec: StudySpec, data: Data, row: Row, search: Search) -> list[str]:
-    return [*as_overrides(overrides(spec, data, row, {}, {})), *split_overrides(spec, data, search.fold)]
+    options = as_overrides(overrides(spec, data, row, {}, {}), data, search.fold)
+    return [*options, *split_overrides(spec, data, search.fold)]
 
 
 def overrides(
@@ -286,6 +293,8 @@ _SHARED: Final = {
 }
 """Settings of the encoders that methods share → the field of a method that has it."""
 
+_WEIGHTS: Final = "model.image.weights"
+
 
 def folds_of(spec: StudySpec, data: Data) -> range:
     return range(1 if data.split else spec.folds)
@@ -298,9 +307,16 @@ def split_overrides(spec: StudySpec, data: Data, fold: int) -> list[str]:
     return [f"split.folds={spec.folds}", f"split.fold={fold}"]
 
 
-def as_overrides(settings: Mapping[str, Any]) -> list[str]:
-    """``{"train.lr": 1e-3}`` → ``["train.lr=0.001"]``."""
-    return [f"{k}={','.join(map(str, v)) if isinstance(v, (list, tuple)) else v}" for k, v in settings.items()]
+def as_overrides(settings: Mapping[str, Any], data: Data | None = None, fold: int = 0) -> list[str]:
+    """``{"train.lr": 1e-3}`` → ``["train.lr=0.001"]``.
+
+    Args:
+        data, fold: Whose file of weights is meant, where its name says ``{data}`` or ``{fold}``.
+    """
+    words = {k: ",".join(map(str, v)) if isinstance(v, (list, tuple)) else str(v) for k, v in settings.items()}
+    if data is not None and _WEIGHTS in words:
+        words[_WEIGHTS] = words[_WEIGHTS].replace("{data}", data.name).replace("{fold}", str(fold))
+    return [f"{key}={word}" for key, word in words.items()]
 
 
 def targets_of(model: str, settings: Mapping[str, Any]) -> list[str]:

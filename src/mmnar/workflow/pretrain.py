@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -100,7 +100,7 @@ def pretrain_images(
     found = labelled_films(DataRoot(cxr), labeller)
     others, where = (data.subject_id, "of the store") if outside else (tested, "in its test fold")
     films, left_out = without(found.frame, np.unique(others), where)
-    identity = {
+    identity: dict[str, Any] = {
         "model": model_settings(recipe),
         "config": to_plain(config),
         "side": side,
@@ -118,7 +118,7 @@ def pretrain_images(
         loss = min(epoch["tune"]["task"] for epoch in predictor.history)
         findings = predictor.schema.task_names
         labels = {"labels": labeller, "treatment": TREATMENT, "findings": findings, "tune_loss": loss}
-        made = {**identity, **labels, "left_out": where, **_counts(pictures)}
+        made = {**_settings(identity), **labels, "without": f"patients {where}", **_counts(pictures)}
         save_weights(predictor.network, out, predictor.fitted_subjects, made)
         shutil.rmtree(work)
     return Pretrained(out, findings, loss, (*found.left_out, *left_out, *pictures.manifest["warnings"]))
@@ -185,6 +185,12 @@ def _fitted(
     say(f"{counted(len(train))} films to train on, {counted(len(tune))} to tune on")
     tasks = learnable("encoder of films", train, tune)
     return recipe.fit(train.asking(tasks), tune.asking(tasks), seed=seed, workdir=work, monitor=monitor)
+
+
+def _settings(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What of all settings tells something of the weights."""
+    config = {key: identity["config"][key] for key in ("seed", "split", "train")}
+    return {**{key: identity[key] for key in ("mmnar", "store", "side")}, **config, "image": identity["model"]["image"]}
 
 
 def _counts(films: PatientDataset) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from mmnar.estimators.base import Estimator, Predictor
 from mmnar.estimators.cross import cross_fit, learnable
 from mmnar.estimators.registry import SWITCH, build_estimator, is_network, model_settings, resolve_run
 from mmnar.estimators.stack import StackPredictor
-from mmnar.estimators.started import refuse_other_key, refuse_seen
+from mmnar.estimators.started import refuse_judged
 from mmnar.estimators.storage import fit_or_load, save_predictor
 from mmnar.files import sha256_of, sweep, write_sealed, write_text
 from mmnar.lock import alone, contents
@@ -68,7 +68,7 @@ def train_run(
     _refuse_empty(whole, split, config)
     data = regime.laid_over(whole, split).with_modalities(config.modalities)
     recipe = build_estimator(model, settings, config.train, config.ensemble)
-    _refuse_seen(recipe, config, data, split, proper_score(model, config))
+    refuse_judged(recipe, config, data, split, proper_score(model, config))
     identity = {
         "name": recipe.name,
         "model": model_settings(recipe),
@@ -119,24 +119,6 @@ def _refuse_empty(data: PatientDataset, split: Split, config: RunConfig) -> None
 def proper_score(model: str, config: RunConfig) -> bool:
     """Whether the training loss of a method is a proper score; where it is not, the run needs risks out of fold."""
     return config.train.label_loss == "bce" or not (is_network(model) or model == SWITCH)
-
-
-def _refuse_seen(recipe: Estimator, config: RunConfig, data: PatientDataset, split: Split, proper: bool) -> None:
-    """Before anything is fitted, what would be refused after it.
-
-    Raises:
-        LeakageError: The weights that the model starts from have seen who is to be scored, or nobody can tell.
-    """
-    seen = recipe.starts_from()
-    if not len(seen):
-        return
-    refuse_other_key(seen, data.secret)
-    test = data.fold(split, "test")
-    remedy = "run `mmnar pretrain images` with this store and the split of this run"
-    refuse_seen(seen, test, "test patients", remedy)
-    if config.fit == "cross" or config.rectifier.rule != "none" or not proper or not len(test):
-        remedy = "add fit=single rectifier.rule=none, or pre-train with --outside"
-        refuse_seen(seen, data.fold(split, "development"), "patients who are scored out of fold", remedy)
 
 
 def _fit(
