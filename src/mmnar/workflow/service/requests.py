@@ -56,7 +56,8 @@ def read_body(body: bytes) -> dict[str, Any]:
     """
     try:
         found = json.loads(body.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_each_once)
-        json.dumps(found, ensure_ascii=False).encode("utf-8")  # half a surrogate pair is no text
+        if b"\\u" in body:
+            json.dumps(found, ensure_ascii=False).encode("utf-8")  # half a surrogate pair is no text
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
