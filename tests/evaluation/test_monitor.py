@@ -8,12 +8,13 @@ from datetime import date, timedelta
 
 import numpy as np
 import pytest
+from scipy.stats import fisher_exact
 
 from mmnar.errors import ConfigError
 from mmnar.evaluation.monitor.asked import Answers, Learned
 from mmnar.evaluation.monitor.judged import CHOSEN, PATTERNS, RARITY, RISKS
 from mmnar.evaluation.monitor.labelled import came_true
-from mmnar.evaluation.monitor.periods import periods
+from mmnar.evaluation.monitor.periods import A_YEAR, periods
 from mmnar.evaluation.monitor.refusals import requests_by_period
 from mmnar.evaluation.monitor.unlike import chosen_p, law_p
 from mmnar.evaluation.monitor.watch import Watched, watch
@@ -122,6 +123,21 @@ def test_a_modality_that_is_no_longer_ordered_is_found_and_nothing_else_is() -> 
     assert {"b", PATTERNS} <= set(march.alarms)
     assert not {"a", "c", RISKS + "death"} & set(march.alarms)
     assert march.rates["b"].value == 0
+
+
+def test_p_values_are_corrected_over_tests_and_over_the_periods_of_a_year() -> None:
+    answers, run = asked(150, 3, date(2026, 1, 5), [1]), learned()
+    answers.present[:60, 1] = True
+    of = {}
+    for every in A_YEAR:
+        spans = periods(int(answers.time[0]), int(answers.time[0]), every)
+        (of[every],) = watch(answers, ("a", "b", "c"), run, spans, every, NOW)
+    table = [[int(has.sum()), int((~has).sum())] for has in (run.present[:, 1], answers.present[:, 1])]
+    smallest = float(fisher_exact(table).pvalue)
+    assert of["month"].p["b"] == min(of["month"].p.values())
+    assert len(of["month"].p) == 5
+    for every, times in (("week", 53), ("month", 12), ("quarter", 4)):
+        assert of[every].p["b"] == pytest.approx(smallest * 5 * times)
 
 
 def test_a_patient_counts_once_by_the_first_answer() -> None:

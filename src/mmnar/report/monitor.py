@@ -21,7 +21,7 @@ from mmnar.render.blocks import Block, Cell, Figure, Listing, Page, Paragraph, P
 from mmnar.render.cells import refused_cell, share_cell, short, value_cell
 from mmnar.render.charts import Line, along
 from mmnar.render.page import html_of
-from mmnar.render.svg import BLUE, MUTED, ends, shared_limits
+from mmnar.render.svg import BLUE, MUTED, ends
 from mmnar.render.text import section_lines
 from mmnar.render.wording import listed, number, p_value, percent, some
 from mmnar.report.written import writing
@@ -185,9 +185,8 @@ def _drawn(found: Monitored, name: str) -> Markup:
     before = found.before.get(name)
     if before is not None and before.value is not None:
         lines.append(Line("learned from", Curve((1.0, last), (before.value, before.value)), MUTED, "7 3"))
-    limits = shared_limits([e for _, e in points] + ([before] if before else []))
     first = f"{found.every.capitalize()}, 1 = {found.periods[0].period}"
-    return along(f"Share with {name}", (first, "Share"), lines, (1.0, last), limits)
+    return along(f"Share with {name}", (first, "Share"), lines, (1.0, last), (0.0, 1.0))
 
 
 def _risks(found: Monitored) -> Iterator[Block]:
@@ -214,10 +213,10 @@ def _requests(found: Monitored) -> Iterator[Block]:
     yield table_of(
         f"Requests and what became of them; counts under {SMALL_CELL} are withheld.", ("Period", *became), body
     )
-    if found.requests[0].refused:
-        head = ("Why a task was refused", *(r.period for r in found.requests))
-        body = [[named(why), *(_withheld(r.refused[why]) for r in found.requests)] for why in found.requests[0].refused]
-        yield table_of("Patients of whom a task was refused, and why.", head, body, look="grid")
+    told = [(r.period, why, n) for r in found.requests for why, n in r.refused.items() if n != 0]
+    if told:
+        body = [[named(period), Cell(why, ""), _withheld(n)] for period, why, n in told]
+        yield table_of("Patients of whom a task was refused, and why.", ("Period", "Reason", "Patients"), body)
 
 
 def _came_true(found: Monitored) -> Iterator[Block]:

@@ -83,6 +83,8 @@ def monitor(
     spans = periods(int(logged.time.min()), int(logged.time.max()), every)
     moment = int(now.timestamp()) * 1_000_000
     found = watch(answers, modalities, learned, spans, every, moment, _tested(answers, learned), seed)
+    if run is not None and run.told:
+        notes.append(f"The run was made under a regime, and these patients are as they are: {' '.join(run.told)}")
     true: tuple[CameTrue, ...] = ()
     if labels is not None:
         outcomes, strangers = outcomes_of(logged, labels, log)

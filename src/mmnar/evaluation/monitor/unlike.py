@@ -19,6 +19,7 @@ FAR: Final = 0.02
 MOST: Final = 200_000
 FEWEST: Final = 5
 """With fewer patients on a side a mean rank is not compared."""
+ENOUGH: Final = 2_000
 TINY: Final = 1e-9
 
 
@@ -68,7 +69,8 @@ def chosen_p(
     first: tuple[Bool, Float], second: tuple[Bool, Float], level: float, seed: int
 ) -> tuple[tuple[int, int], float]:
     """Have others the modalities now, as far as risks tell? For each risk and modality, in both groups the mean rank of
-    the risk among who has it, less that among who has not; the largest studentized difference between the groups.
+    the risk among who has it, less that among who has not; the largest studentized difference between the groups, each
+    represented by 2,000 patients at most.
 
     Args:
         first, second: (n, M) who has what, and (n, K) risks.
@@ -77,12 +79,13 @@ def chosen_p(
     Returns:
         Risk and modality where it is largest, and its p value, patients permuted between the groups.
     """
-    n = len(first[0])
-    has, risk = np.concatenate([first[0], second[0]]).astype(np.float64), np.concatenate([first[1], second[1]])
+    rng = np.random.default_rng(seed)
+    (ours, before), (theirs, now) = (_some(group, rng) for group in (first, second))
+    n, has, risk = len(ours), np.concatenate([ours, theirs]).astype(np.float64), np.concatenate([before, now])
     rank = rankdata(risk, axis=0) / len(risk)
     moments = np.stack([np.ones_like(rank), rank, rank**2], 1)[..., None]  # (N, 3, K, 1)
     parts = np.stack([moments * has[:, None, None], moments * (1 - has)[:, None, None]], 1)  # (N, 2, 3, K, M)
-    flat, total, rng = parts.reshape(len(has), -1), parts.sum(0), np.random.default_rng(seed)
+    flat, total = parts.reshape(len(has), -1), parts.sum(0)
 
     def studentized(sums: Float) -> Float:
         """(B, K, M) of (B, 2, 3, K, M) sums over the second group."""
@@ -98,6 +101,13 @@ def chosen_p(
     seen = studentized(parts[n:].sum(0)[None])[0]
     k, m = np.unravel_index(int(seen.argmax()), seen.shape)
     return (int(k), int(m)), _twice(float(seen.max()), permuted, level)
+
+
+def _some(group: tuple[Bool, Float], rng: np.random.Generator) -> tuple[Bool, Float]:
+    if len(group[0]) <= ENOUGH:
+        return group
+    rows = rng.choice(len(group[0]), ENOUGH, replace=False)
+    return group[0][rows], group[1][rows]
 
 
 def _gap(sums: Float) -> Float:
