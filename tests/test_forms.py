@@ -153,6 +153,11 @@ def test_a_summary_has_fewer_than_140_characters_whatever_the_names(tasks: int, 
         assert "40 tasks" in summary
 
 
+def test_a_summary_uses_the_room_there_is() -> None:
+    lengths = [len(card_of(patient(absent=["m" * n]))["summary"]) for n in range(1, 120)]
+    assert max(lengths) == 139
+
+
 def test_names_are_no_markup() -> None:
     detail = card_of(patient(tasks={"a_b*<b>": PLAIN}))["detail"]
     assert "- **a\\_b\\*\\<b\\>** 30.0 %" in detail

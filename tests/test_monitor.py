@@ -137,16 +137,17 @@ def test_lines_that_cannot_be_read_are_counted_and_left_out(kept: Kept, tmp_path
         line.replace(b"2026-01-15", b"9026-01-15"),
         line.replace(b'"status": 200', b'"status": "200"'),
     ]
-    other = line.replace(b'"log_version": 1', b'"log_version": 2')
+    other = [line.replace(b'"log_version": 1', b'"log_version": 2')] * 12
     elsewhere = [json.dumps(json.loads(line) | {"run": "another"}).encode()] * 12
-    (tmp_path / "log").write_bytes(b"\n".join([*spoilt, other, *elsewhere, b"", good, line[:99]]))
+    (tmp_path / "log").write_bytes(b"\n".join([*spoilt, *other, *elsewhere, b"", good, line[:99]]))
     found = kept.monitored(tmp_path / "log")
     assert found.notes == (
         "Left out: 12 lines that cannot be read (cut, or not of mmnar serve).",
-        "Left out: fewer than 10 lines that are of another version of the log.",
+        "Left out: 12 lines that are of another version of the log.",
         "Left out: 12 lines that are of requests to another run.",
     )
     assert found.periods == kept.monitored().periods
+    assert found.requests == kept.monitored().requests
     with pytest.raises(SourceError, match="say which with --run"):
         monitor(tmp_path / "log", now=NOW)
 
