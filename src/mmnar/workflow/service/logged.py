@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from sys import intern
+from typing import Any, Final, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,6 @@ from mmnar.privacy import counted
 from mmnar.workflow.service.audit import LOG_VERSION
 
 Int = NDArray[np.int64]
-Row = tuple[int, Mapping[str, Any]]
-"""Moment, and one object of ``patients``."""
-
 _FAST: Final = timedelta(days=1)
 """A server's clock may be so far ahead."""
 _EARLIEST: Final = datetime.fromisoformat("2020-01-01T00:00:00+00:00")
@@ -64,6 +62,15 @@ def read_log(path: Path, now: datetime, run: str | None = None) -> Logged:
     return lines.of(run, f"log '{path.name}'")
 
 
+class _Told(NamedTuple):
+    """One object of ``patients``; task → risk, rectified risk, reason of a refusal."""
+
+    subject: str
+    question: str
+    pattern: str
+    tasks: dict[str, tuple[float, float, str]]
+
+
 @dataclass
 class _Lines:
     """
@@ -73,7 +80,7 @@ class _Lines:
     """
 
     now: datetime
-    kept: list[tuple[int, int, str, list[Mapping[str, Any]]]] = field(default_factory=list)
+    kept: list[tuple[int, int, str, list[_Told]]] = field(default_factory=list)
     broken: int = 0
     others: int = 0
 
@@ -88,7 +95,7 @@ class _Lines:
             return
         self.others += version != LOG_VERSION
 
-    def _line(self, entry: Mapping[str, Any]) -> tuple[int, int, str, list[Mapping[str, Any]]]:
+    def _line(self, entry: Mapping[str, Any]) -> tuple[int, int, str, list[_Told]]:
         moment, status, run = datetime.fromisoformat(entry["time"]), entry["status"], entry["run"]
         if not _EARLIEST <= moment <= self.now + _FAST or type(status) is not int or not isinstance(run, str):
             raise ValueError
@@ -111,13 +118,13 @@ class _Lines:
             raise SourceError(what, "requests to this run", "requests to others", "name the run that was served")
         ours = [line for line in self.kept if line[2] == run] if run else self.kept
         rows = [(line[0], patient) for line in ours for patient in line[3]]
-        if len({len(p["pattern"]) for _, p in rows if p["pattern"]}) > 1:
+        if len({len(p.pattern) for _, p in rows if p.pattern}) > 1:
             raise SourceError(what, "patterns of one length", "several", "restore the log as it was written")
         return Logged(
             np.array([line[0] for line in ours], dtype=np.int64),
             np.array([line[1] for line in ours], dtype=np.int64),
             _answers(rows),
-            np.array([p["patient"] for _, p in rows], dtype=np.str_),
+            np.array([p.question for _, p in rows], dtype=np.str_),
             tuple(self._notes(len(self.kept) - len(ours))),
         )
 
@@ -130,43 +137,47 @@ class _Lines:
         return [f"Left out: {counted(n)} lines that {words}." for n, words in found if n]
 
 
-def _checked(patient: Any) -> Mapping[str, Any]:
+def _checked(patient: Any) -> _Told:
     """
     Raises:
         ValueError, TypeError, KeyError, AttributeError: Not as the service writes it.
     """
-    pattern, words = patient["pattern"] or "", (patient["subject"], patient["patient"])
-    if set(pattern) - {"0", "1"} or not all(isinstance(word, str) for word in (*words, pattern)):
+    pattern, who = patient["pattern"] or "", (patient["subject"], patient["patient"])
+    if set(pattern) - {"0", "1"} or not all(isinstance(word, str) for word in (*who, pattern)):
         raise ValueError
-    for task in patient["tasks"].values():
-        told = [task["refused"]] if "refused" in task else [task["risk"], task["rectified"]]
-        if not (isinstance(told[0], str) or (told[0] is not None and all(map(_is_risk, told)))):
-            raise ValueError
-    return {**patient, "pattern": pattern}
+    return _Told(*who, intern(pattern), {intern(name): _task(task) for name, task in patient["tasks"].items()})
 
 
-def _is_risk(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and 0 <= value <= 1)
+def _task(task: Mapping[str, Any]) -> tuple[float, float, str]:
+    """Risk, rectified risk and the reason of a refusal; NaN and "" where there is none."""
+    if "refused" in task:
+        return math.nan, math.nan, intern(task["refused"])
+    risk, rectified = task["risk"], task["rectified"]
+    return _risk(risk), math.nan if rectified is None else _risk(rectified), ""
 
 
-def _answers(rows: list[Row]) -> Answers:
-    names = list(dict.fromkeys(task for _, p in rows for task in p["tasks"]))
-    told = {task: [p["tasks"].get(task, {}) for _, p in rows] for task in names}
-    length = max((len(p["pattern"]) for _, p in rows), default=0)
-    present = [[c == "1" for c in p["pattern"].ljust(length, "0")] for _, p in rows]
+def _risk(value: Any) -> float:
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError
+    return float(value)
+
+
+def _answers(rows: list[tuple[int, _Told]]) -> Answers:
+    names = list(dict.fromkeys(task for _, p in rows for task in p.tasks))
+    nothing = (math.nan, math.nan, "")
+    told = {task: list(zip(*(p.tasks.get(task, nothing) for _, p in rows), strict=True)) for task in names}
+    length = max((len(p.pattern) for _, p in rows), default=0)
+    present = [[c == "1" for c in p.pattern.ljust(length, "0")] for _, p in rows]
+    number: dict[str, int] = {}
     return Answers(
         np.array([at for at, _ in rows], dtype=np.int64),
-        np.unique([p["subject"] for _, p in rows], return_inverse=True)[1].reshape(-1).astype(np.int64),
-        np.array([bool(p["pattern"]) for _, p in rows], dtype=bool),
+        np.array([number.setdefault(p.subject, len(number)) for _, p in rows], dtype=np.int64),
+        np.array([bool(p.pattern) for _, p in rows], dtype=bool),
         np.array(present, dtype=bool).reshape(len(rows), length),
-        {task: _risks(of, "risk") for task, of in told.items()},
-        {task: _risks(of, "rectified") for task, of in told.items()},
-        {task: np.array([t.get("refused", "") for t in of], dtype=np.str_) for task, of in told.items()},
+        {task: np.array(of[0], dtype=np.float64) for task, of in told.items()},
+        {task: np.array(of[1], dtype=np.float64) for task, of in told.items()},
+        {task: np.array(of[2], dtype=np.str_) for task, of in told.items()},
     )
-
-
-def _risks(tasks: list[Mapping[str, Any]], key: str) -> NDArray[np.float64]:
-    return np.array([math.nan if t.get(key) is None else t[key] for t in tasks], dtype=np.float64)
 
 
 def _no_number(_: str) -> NoReturn:
