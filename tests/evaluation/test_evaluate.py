@@ -124,7 +124,7 @@ def test_how_many_were_asked_is_hidden_where_they_are_few(draw):
     assert result.counts == {"death": death, "los": los}
     assert "death: 200 samples of 200 patients, events: withheld" in result_text(result)
     assert "los: <10 samples of <10 patients, events: withheld" in result_text(result)
-    sentence = summarise(result, "death")[0]
+    sentence = summarise(result, "death", "made_up")[0]
     assert sentence == (
         "The test fold held 200 samples of 200 patients. How often the outcome occurred is withheld: "
         "fewer than 10 patients with or without the event."

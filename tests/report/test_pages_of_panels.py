@@ -39,16 +39,18 @@ def test_a_report_shows_a_panel_first_and_folds_its_outcomes(tmp_path: Path) -> 
     assert list(result["panels"]) == ["phenotypes", "stay"]
     assert {c["task"] for c in result["panel_comparisons"]} == {"phenotypes", "stay"}
     assert {c["task"] for c in result["comparisons"]} == {"mortality"}
-    summary = page[page.index("Summary</h2>") : page.index("Cohort</h2>")]
-    assert heading_order(summary) == ["mortality", "phenotypes", "stay"]
-    assert "had the highest mean AUROC" in summary
-    assert "A panel of 3 outcomes, of which 3 enter its means." in summary
+    answers = page[page.index("Answers</h2>") : page.index("How to read this</h2>")]
+    rows = re.findall(r'<tr><th scope="row">(\w+)', answers)
+    assert rows == ["Mortality", "Phenotypes", "Stay"]
+    assert answers.count("on average over outcomes") == 2
+    chosen = page[page.index("The chosen model</h2>") : page.index("Who was asked, and what is missing</h2>")]
+    assert heading_order(chosen) == ["Mortality: crl-mmnar", "Phenotypes: crl-mmnar", "Stay: crl-mmnar"]
+    assert "A panel of 3 outcomes, of which 3 enter its means." in chosen
+    assert "AUROC, Stay" in chosen  # the picture by outcome
     shown = page[page.index("Performance</h2>") : page.index("curves</h2>")]
-    assert shown.index("Performance on the panel stay.") < shown.index("Each outcome of stay")
-    assert "Each outcome of stay" in shown
-    assert re.search(r"<details[^>]*>\s*<summary>Each outcome of phenotypes", shown)
+    assert shown.index("Performance on the panel Stay.") < shown.index("Each outcome of Stay")
+    assert re.search(r"<details[^>]*>\s*<summary>Each outcome of Phenotypes", shown)
     assert "Quadratic kappa" in shown
-    assert "AUROC, stay" in shown  # the picture by outcome
 
 
 def test_a_study_ranks_and_compares_by_panel_and_a_rare_outcome_does_not_refuse_it(tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ class Table:
     """Rows of as many cells as ``head`` has names.
 
     Args:
-        marks: Column → heading of the column of small pictures that follows it.
-        look: "grid": many narrow columns; "narrow": few short ones.
+        marks: Column → heading of the column of small pictures that follows it, see ``marks.marks_head``.
+        look: "grid": many narrow columns; "narrow": few short ones; "cards": of sentences, each row a card on a phone.
     """
 
     block: ClassVar[str] = "table"
@@ -59,7 +59,7 @@ class Table:
     head: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     marks: Mapping[int, str] = field(default_factory=dict)
-    look: Literal["", "grid", "narrow"] = ""
+    look: Literal["", "grid", "narrow", "cards"] = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ class Figure:
     """Pictures with a caption.
 
     Args:
-        look: "wide": each in a box of its own that scrolls; "side": side by side; "small": many small ones.
+        look: "wide": each in a box of its own that scrolls; "side": side by side; "small": many small ones; "row": few
+            in one row, on paper too.
         legend: Names beside samples of lines, see ``svg.legend``.
         numbers: What is drawn, as a table: folded beneath the pictures, and in place of them where there are none.
     """
@@ -108,7 +109,7 @@ class Figure:
     block: ClassVar[str] = "figure"
     caption: str
     pictures: tuple[Picture, ...]
-    look: Literal["wide", "side", "small"] = "wide"
+    look: Literal["wide", "side", "small", "row"] = "wide"
     legend: Markup = NOTHING
     numbers: Table | None = None
 
@@ -152,11 +153,11 @@ class Fact:
 
 @dataclass(frozen=True)
 class Facts:
-    """A list of facts; ``inline``: side by side, where they are few and short."""
+    """A list of facts; "inline": side by side, where they are few and short; "columns": in two columns."""
 
     block: ClassVar[str] = "facts"
     items: tuple[Fact, ...]
-    inline: bool = False
+    look: Literal["", "inline", "columns"] = ""
 
 
 @dataclass(frozen=True)
@@ -187,11 +188,17 @@ Block = Heading | Paragraph | Listing | Table | Figure | Flows | Facts | Code | 
 
 @dataclass(frozen=True)
 class Section:
-    """A chapter of a page; ``terminal``: worth lines on a terminal."""
+    """A chapter of a page.
+
+    Args:
+        terminal: Worth lines on a terminal.
+        folded: Opens on demand, and is printed only if it is open.
+    """
 
     title: str
     blocks: tuple[Block, ...]
     terminal: bool = False
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -204,6 +211,7 @@ class Page:
         fingerprint: Of the data, or "".
         alarms: What a reader must see first.
         footer: What lies beside the page.
+        rest: Where a print's reader finds the folded sections.
     """
 
     kind: str
@@ -213,6 +221,7 @@ class Page:
     fingerprint: str = ""
     alarms: tuple[str, ...] = ()
     footer: str = ""
+    rest: str = ""
 
 
 def named(name: str, tag: str = "") -> Cell:
@@ -225,18 +234,18 @@ def table_of(
     head: Sequence[str],
     rows: Sequence[Sequence[Cell]],
     marks: Mapping[int, str] | None = None,
-    look: Literal["", "grid", "narrow"] = "",
+    look: Literal["", "grid", "narrow", "cards"] = "",
 ) -> Table:
     return Table(caption, tuple(head), tuple(tuple(row) for row in rows), marks or {}, look)
 
 
-def facts(mapping: Mapping[str, Any], inline: bool = False) -> Facts:
+def facts(mapping: Mapping[str, Any]) -> Facts:
     """Facts of a mapping of plain values.
 
     >>> facts({"a_b": None, "c": [1, "x"], "d": {"e": 1}}).items[1]
     Fact(name='c', values=('1', 'x'), code=False)
     """
-    return Facts(tuple(_fact(key.replace("_", " "), value) for key, value in mapping.items()), inline)
+    return Facts(tuple(_fact(key.replace("_", " "), value) for key, value in mapping.items()))
 
 
 def _fact(name: str, value: Any) -> Fact:

@@ -10,10 +10,11 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from mmnar.evaluation.result import Curve, Estimate
-from mmnar.render.svg import BLUE, ORANGE, Axes, dot, grid, join, nice_ticks, svg, titled
+from mmnar.render.svg import BLUE, PALETTE, Axes, dot, grid, join, nice_ticks, svg, titled
 from mmnar.render.wording import number, percent, percent_interval
 
 MAX_POINTS: Final = 300
+FOLDS: Final = {"train": "training patients", "tune": "tuning patients"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def along(
 
 
 def training(run: str, history: Sequence[Mapping[str, Any]]) -> Markup | None:
-    """Training and tuning loss by epoch, two lines a fit; None where nothing was recorded."""
+    """Loss by epoch, each fit in its own colour: solid in training, dashed in tuning; named below. None where nothing
+    was recorded."""
     loss = main_loss(history)
     lines = [] if loss is None else _loss_lines(history, loss)
     if not lines:
@@ -75,19 +77,20 @@ def training(run: str, history: Sequence[Mapping[str, Any]]) -> Markup | None:
     ticks = nice_ticks(min(values), max(values))
     epochs = max(v for x in lines for v in x.curve.x)
     axes = Axes((1.0, max(epochs, 2.0)), (ticks[0], ticks[-1]), 250, 200)
-    return _chart(axes, f"Training curves of {run}", ("Epoch", f"Loss ({loss})"), lines)
+    drawn = _chart(axes, f"Training curves of {run}", ("Epoch", f"Loss ({loss})"), lines)
+    return join([drawn, legend(lines)])
 
 
 def _loss_lines(history: Sequence[Mapping[str, Any]], loss: str) -> list[Line]:
     lines = []
-    for fit in dict.fromkeys(str(r.get("fit", "")) for r in history):
-        records = [r for r in history if str(r.get("fit", "")) == fit]
-        for part, colour, dash in (("train", BLUE, ""), ("tune", ORANGE, "6 3")):
+    for i, fit in enumerate(dict.fromkeys(str(r.get("fit", "")) for r in history)):
+        records, colour = [r for r in history if str(r.get("fit", "")) == fit], PALETTE[i % len(PALETTE)]
+        for part, dash in (("train", ""), ("tune", "6 3")):
             pairs = [(i + 1.0, float(r[part][loss])) for i, r in enumerate(records) if loss in r.get(part, {})]
             pairs = [p for p in pairs if math.isfinite(p[1])]
             if pairs:
                 curve = Curve(tuple(p[0] for p in pairs), tuple(p[1] for p in pairs))
-                lines.append(Line(f"{part} {loss}, a line a fit", curve, colour, dash))
+                lines.append(Line(f"{FOLDS[part]}, {fit}".removesuffix(", "), curve, colour, dash))
     return lines
 
 

@@ -30,15 +30,18 @@ from mmnar.render.wording import interval, percent, threshold_text
 BETTER: Final = "higher is better ↑"
 
 
-def net_benefit(task: str, lines: Sequence[Line], everyone: Curve) -> Markup:
+def net_benefit(task: str, lines: Sequence[Line], everyone: Curve, size: tuple[int, int] = (430, 300)) -> Markup:
     """Net benefit of each model over the threshold; dotted: alert everyone, and at 0, nobody.
 
     A line joins the thresholds whose figures are shown, each of them a dot.
+
+    Args:
+        size: Width and height.
     """
     values = [v for line in lines for v in line.curve.y]
     ticks = nice_ticks(min([0.0, *values]), max([*values, *everyone.y[:1], 0.001]))
     xs = [*everyone.x, *(x for line in lines for x in line.curve.x)]
-    axes = Axes((0.0, nice_ticks(0, max(xs))[-1]), (ticks[0] - (ticks[1] - ticks[0]) / 2, ticks[-1]), 430, 300)
+    axes = Axes((0.0, nice_ticks(0, max(xs))[-1]), (ticks[0] - (ticks[1] - ticks[0]) / 2, ticks[-1]), *size)
     body = grid(axes, "Threshold: alert from this risk on", "Net benefit")
     body.append(text(axes.wall, axes.top + 10, BETTER, "tick", "end"))
     body.append(_reference(axes, "alert nobody", (axes.x[0], axes.x[1]), (0.0, 0.0)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from markupsafe import Markup
 
@@ -16,10 +16,12 @@ from mmnar.render.svg import (
     dot,
     ends,
     levels,
+    nice_ticks,
     path,
     shared_limits,
     svg,
     text,
+    tick_label,
     titled,
     uprights,
     whisker,
@@ -28,6 +30,7 @@ from mmnar.render.wording import interval, number
 
 ROW: Final = 20
 HEAD: Final = 20
+Better = Literal["higher", "lower", ""]
 LETTER: Final = 6.1
 """Width of a letter of a chart, on average."""
 
@@ -50,6 +53,31 @@ def interval_mark(
     low, high, value = (axes.px(min(max(v, limits[0]), limits[1])) for v in (*ends(estimate), estimate.value))
     parts += [whisker(f"M{low:.1f} 9H{high:.1f}", colour), dot(value, 9, colour)]
     return svg(150, 18, shown, parts, "mark")
+
+
+def marks_head(
+    words: str, limits: tuple[float, float], better: Better = "", reference: float | None = None, middle: str = ""
+) -> Markup:
+    """The head of a column of marks: what they are, which side is good, and the axis they share.
+
+    Args:
+        limits: As for the marks, see ``interval_mark``.
+        better: Whether higher or lower is better; "" = neither, the best is at ``reference`` or nowhere.
+        middle: What stands at the reference, if neither side is good.
+    """
+    axes = Axes(limits, (0.0, 1.0), 150, 26, 6, 6, 0, 0)
+    said = {"higher": "better →", "lower": "← better", "": middle}[better]
+    at, anchor = {"higher": (144.0, "end"), "lower": (6.0, "start"), "": (75.0, "middle")}[better]
+    if middle and reference is not None:
+        at = min(max(axes.px(reference), 30.0), 120.0)
+    ticks = [t for t in nice_ticks(*limits, 3) if limits[0] <= t <= limits[1]]
+    parts = [text(at, 8, said, "tick", anchor)] if said else []
+    parts.append(path("axis", "M6 24.5H144"))
+    for t in ticks:
+        parts.append(path("axis", f"M{axes.px(t):.1f} 24.5v-3"))
+        parts.append(text(min(max(axes.px(t), 12), 138), 19.5, tick_label(t, ticks), "tick", "middle"))
+    label = f"axis from {tick_label(ticks[0], ticks)} to {tick_label(ticks[-1], ticks)}" if ticks else "axis"
+    return Markup("{}{}").format(words, svg(150, 26, f"{label}; {said}" if said else label, parts, "mark"))
 
 
 def forest(

@@ -16,8 +16,10 @@ from mmnar.parquet import save
 from mmnar.posthoc.base import FittedCorrection
 from mmnar.posthoc.rectify import FittedLattice, FittedThreshold
 from mmnar.predictions import Predictions
+from mmnar.report.choosing import choose
 from mmnar.report.inputs import ReportInputs, RunRecord, StoreFacts
 from mmnar.report.parts.cohort import source_of
+from mmnar.report.places import placeless
 from mmnar.report.runs import write_report
 from mmnar.report.written import writing
 from mmnar.roles import Test
@@ -70,6 +72,7 @@ def build_report(
         result,
         (*(record_of(run) for run in runs), *(RunRecord(name, _UNKNOWN) for name in result.outside)),
         runs[0].record["versions"],
+        choose(result, {run.name: run.calibration() for run in runs}),
     )
     path = write_report(inputs, out)
     if predictions is not None:
@@ -79,7 +82,7 @@ def build_report(
 
 def _told(manifest: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
     """The manifest, its warnings with the runs' regimes: of the store itself nothing was hidden."""
-    said = [f"{run.name} was made under a regime: {' '.join(run.told)}" for run in runs if run.told]
+    said = [f"{run.name} was made under a regime: {' '.join(map(placeless, run.told))}" for run in runs if run.told]
     return {**manifest, "warnings": [*manifest.get("warnings", []), *said]}
 
 
@@ -89,7 +92,7 @@ def record_of(run: Run) -> RunRecord:
     return RunRecord(
         run.name,
         run.record["card"],
-        {"model": run.record["model"], **run.record["config"]},
+        placeless({"model": run.record["model"], **run.record["config"]}),
         run.history(),
         None if rectifier is None else _rectifier(rectifier),
         run.record["seconds"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -55,6 +56,26 @@ class StoreFacts:
 
 
 @dataclass(frozen=True)
+class Choices:
+    """Which models a report answers with.
+
+    Args:
+        how: How they were chosen, in words.
+        models: Question (a task, or a panel of several) → model.
+        controls: Question → plain control; questions without one are left out.
+    """
+
+    how: str
+    models: Mapping[str, str]
+    controls: Mapping[str, str]
+
+    def renamed(self, names: Mapping[str, str]) -> Choices:
+        """The same with other names of its questions."""
+        models, controls = ({names.get(q, q): of for q, of in by.items()} for by in (self.models, self.controls))
+        return replace(self, models=models, controls=controls)
+
+
+@dataclass(frozen=True)
 class ReportInputs:
     """A report's content.
 
@@ -64,6 +85,7 @@ class ReportInputs:
         result: Every evaluated number.
         runs: The models, in the order they should be described.
         versions: Package → version.
+        choices: What it answers with; None = the first model named.
     """
 
     title: str
@@ -71,3 +93,4 @@ class ReportInputs:
     result: Result
     runs: tuple[RunRecord, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+    choices: Choices | None = None

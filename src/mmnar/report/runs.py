@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mmnar.evaluation.simulated import TO_BAYES
 from mmnar.files import write_text, write_whole
 from mmnar.privacy import in_tens
-from mmnar.render.blocks import Block, Page, Section
+from mmnar.render.blocks import Block, Heading, Page, Paragraph, Section
 from mmnar.render.page import html_of
+from mmnar.report.choosing import first_named
 from mmnar.report.inputs import ReportInputs, RunRecord
-from mmnar.report.parts.availability import availability
+from mmnar.report.parts.alerts import alerts
+from mmnar.report.parts.answers import answers
+from mmnar.report.parts.availability import availability, modalities
+from mmnar.report.parts.calibration import calibration
+from mmnar.report.parts.chosen import chosen_in_full
 from mmnar.report.parts.cohort import asked_of_the_scored, cohort, source_of
 from mmnar.report.parts.curves import curves
-from mmnar.report.parts.decisions import (
-    alerts,
-    calibration,
-    groups,
-    has_decisions,
-    has_fairness,
-    has_probes,
-    has_sizes,
-    sizes,
-    steadiness,
-)
+from mmnar.report.parts.decided import has_decisions
+from mmnar.report.parts.gaps import groups, has_fairness
 from mmnar.report.parts.groups import by_pattern, by_subgroup
-from mmnar.report.parts.missingness import missingness
+from mmnar.report.parts.guide import guide
+from mmnar.report.parts.missingness import CANNOT_TELL, missingness, verdicts
 from mmnar.report.parts.models import cards, data, rectifiers, settings, training
 from mmnar.report.parts.performance import WITHIN, comparisons, exact_risks, performance
-from mmnar.report.parts.summary import alarms, summary
+from mmnar.report.parts.sizes import has_sizes, sizes
+from mmnar.report.parts.steadiness import has_probes, steadiness
+from mmnar.report.parts.summary import alarms
+from mmnar.report.titles import entitled
 from mmnar.report.written import shown_store, writing
 
-JSON = "result.json"
+JSON: Final = "result.json"
+NAMED_FIRST: Final = "risks out of fold were not at hand"
+REST: Final = "Not printed, but on the page on screen (open a section, and it is printed, too) and in result.json:"
 
 
 def write_report(inputs: ReportInputs, out: Path) -> Path:
@@ -45,10 +47,12 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
     Raises:
         StoreError: The folder cannot be written.
     """
-    inputs = replace(inputs, result=inputs.result.disclosed(), store=inputs.store.disclosed())
+    choices = inputs.choices or first_named(inputs.result, NAMED_FIRST)
+    inputs = replace(inputs, result=inputs.result.disclosed(), store=inputs.store.disclosed(), choices=choices)
     shown = shown_data(inputs)
     result = replace(inputs.result, provenance={**inputs.result.provenance, "report": shown})
-    html, page = html_of(report_page(inputs, shown)), out / "report.html"
+    told = entitled(inputs)
+    html, page = html_of(report_page(told, shown_data(told))), out / "report.html"
     with writing(out):
         write_whole(out / JSON, result.save)
         write_text(page, html)
@@ -59,6 +63,7 @@ def shown_data(inputs: ReportInputs) -> dict[str, Any]:
     """What the report shows beside the Result, as plain JSON with small cells removed."""
     return {
         "title": inputs.title,
+        "chosen": None if inputs.choices is None else asdict(inputs.choices),
         **shown_store(inputs.store),
         "runs": [_shown_run(run) for run in inputs.runs],
         "versions": dict(inputs.versions),
@@ -86,32 +91,60 @@ def _in_tens(offset: dict[str, Any]) -> dict[str, Any]:
 
 
 def report_page(inputs: ReportInputs, shown: dict[str, Any]) -> Page:
-    """Every section that has something in it."""
+    """Answers first, then the chosen model in full, then all the rest, folded; sections that have something in them."""
     manifest = inputs.store.manifest
+    sections = [Section(title, tuple(blocks)) for title, blocks, wanted in _first(inputs) if wanted]
+    rest = [Section(title, tuple(blocks), folded=True) for title, blocks, wanted in _rest(inputs, shown) if wanted]
     return Page(
         "Evaluation report",
         inputs.title,
-        tuple(Section(title, tuple(blocks)) for title, blocks, wanted in _parts(inputs, shown) if wanted),
+        (*sections, *rest),
         source_of(manifest),
         str(manifest.get("fingerprint") or ""),
         tuple(alarms(inputs.result)),
+        rest=REST,
     )
 
 
-def _parts(inputs: ReportInputs, shown: dict[str, Any]) -> list[tuple[str, Iterable[Block], bool]]:
-    """(title, blocks, whether there is anything to show)."""
+Part = tuple[str, Iterable[Block], bool]
+"""A title, blocks, and whether there is anything to show."""
+
+
+def _first(inputs: ReportInputs) -> list[Part]:
+    """What everybody reads, and what is printed."""
+    result, manifest, choices = inputs.result, inputs.store.manifest, inputs.choices
+    assert choices is not None
+    return [
+        ("Answers", answers(result, manifest, choices), bool(result.tasks)),
+        ("How to read this", guide(), True),
+        ("The chosen model", chosen_in_full(result, manifest, choices, inputs.store.atlas), bool(choices.models)),
+        ("Who was asked, and what is missing", _asked(inputs), True),
+    ]
+
+
+def _asked(inputs: ReportInputs) -> Iterator[Block]:
+    manifest, atlas, signal = inputs.store.manifest, inputs.store.atlas, inputs.store.informative
+    yield from cohort(manifest, atlas, asked_of_the_scored(manifest, inputs.result))
+    if atlas is not None:
+        yield modalities(atlas)
+    if signal is not None:
+        yield Heading("Is what is missing informative?")
+        yield from verdicts(signal)
+        yield Paragraph(CANNOT_TELL, "note")
+
+
+def _rest(inputs: ReportInputs, shown: dict[str, Any]) -> list[Part]:
+    """What opens on demand: every model, every group, every number."""
     result, runs, manifest = inputs.result, shown["runs"], inputs.store.manifest
     atlas, signal = inputs.store.atlas, inputs.store.informative
-    tasks, entries = list(result.tasks), [m for models in result.tasks.values() for m in models.values()]
+    entries = [m for models in result.tasks.values() for m in models.values()]
     metrics = {name for entry in entries for name in entry.metrics}
     by_patterns = bool(metrics & set(WITHIN)) or any(m.patterns for m in entries)
     drawn = any(m.roc or m.pr or m.calibration for m in entries)
     return [
-        ("Summary", summary(result, manifest), bool(tasks)),
-        ("Cohort", cohort(manifest, atlas, asked_of_the_scored(manifest, result)), True),
         ("Availability of modalities", availability(atlas, JSON) if atlas else (), atlas is not None),
         ("Is missingness informative?", missingness(signal) if signal else (), signal is not None),
-        ("Performance", performance(result), bool(tasks)),
+        ("Performance", performance(result), bool(result.tasks)),
         ("Comparisons with controls", comparisons(result), bool(result.comparisons)),
         ("Alerts at thresholds", alerts(result, manifest), has_decisions(result)),
         ("Do risks mean what they say?", calibration(result, manifest), has_decisions(result)),
@@ -125,9 +158,6 @@ def _parts(inputs: ReportInputs, shown: dict[str, Any]) -> list[tuple[str, Itera
         ("Distance to the exact Bayes risk", exact_risks(result), bool(metrics & set(TO_BAYES))),
         ("Training", training(runs), any(r["history"] for r in runs)),
         ("Model cards", cards(runs), bool(runs)),
-        (
-            "Data, configuration and versions",
-            (*data(manifest, JSON), *settings(result.provenance, runs, shown["versions"])),
-            True,
-        ),
+        ("Data", data(manifest, JSON), True),
+        ("Configuration and versions", settings(result.provenance, runs, shown["versions"]), True),
     ]

@@ -17,8 +17,9 @@ from mmnar.render.page import html_of
 from mmnar.report.build import record_of
 from mmnar.report.inputs import StoreFacts
 from mmnar.report.model_card.chai import chai_xml
-from mmnar.report.model_card.inputs import CardInputs, Judged, placeless
+from mmnar.report.model_card.inputs import CardInputs, Judged
 from mmnar.report.model_card.page import card_page
+from mmnar.report.places import placeless
 from mmnar.report.runs import shown_rectifier
 from mmnar.report.written import writing
 from mmnar.workflow import Run, evaluate_runs, store_of
@@ -80,7 +81,7 @@ def card_of(
     fitted = record.rectifier
     shown = None if fitted is None else {task: shown_rectifier(of) for task, of in fitted.items()}
     return CardInputs(
-        replace(record, config=placeless(record.config), rectifier=shown),
+        replace(record, rectifier=shown),
         bool(run.record["card"]["control"]),
         _judged(run, home, None, store, resamples, thresholds),
         there,

@@ -10,7 +10,7 @@ from mmnar.evaluation.decided import Decided
 from mmnar.evaluation.result import Estimate
 from mmnar.render.wording import metric_text, p_value, threshold_text
 from mmnar.report.model_card.inputs import CardInputs, Judged
-from mmnar.report.parts.decisions import RATES, gap_sentences
+from mmnar.report.parts.gaps import RATES, gap_sentences
 from mmnar.report.parts.performance import HEADLINE
 from mmnar.report.parts.summary import OUT_OF_FOLD, panel_sentences, summarise
 
@@ -80,9 +80,9 @@ def _summary(card: CardInputs) -> Iterator[str]:
     inside = {task for tasks in result.gathered.values() for task in tasks}
     for task in result.tasks:
         if task not in inside:
-            yield from (f"{task}: {said}" for said in summarise(result, task))
+            yield from (f"{task}: {said}" for said in summarise(result, task, card.name))
     for panel in result.gathered:
-        yield from (f"{panel}: {said}" for said in panel_sentences(result, panel))
+        yield from (f"{panel}: {said}" for said in panel_sentences(result, panel, card.name))
 
 
 def _decided(judged: Judged, name: str) -> dict[str, Decided]:

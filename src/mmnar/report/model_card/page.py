@@ -37,22 +37,17 @@ from mmnar.report.model_card.limits import limits
 from mmnar.report.model_card.population import population, side_by_side, who
 from mmnar.report.model_card.traits import BY_NAME, silent, traits_table
 from mmnar.report.model_card.tripod import tripod
+from mmnar.report.parts.alerts import alerts
 from mmnar.report.parts.availability import modalities
+from mmnar.report.parts.calibration import calibration
 from mmnar.report.parts.cohort import asked_of_the_scored, source_of
-from mmnar.report.parts.decisions import (
-    alerts,
-    calibration,
-    groups,
-    has_decisions,
-    has_fairness,
-    has_probes,
-    has_sizes,
-    sizes,
-    steadiness,
-)
+from mmnar.report.parts.decided import has_decisions
+from mmnar.report.parts.gaps import groups, has_fairness
 from mmnar.report.parts.groups import by_pattern, by_subgroup
 from mmnar.report.parts.models import rectifiers
 from mmnar.report.parts.performance import performance
+from mmnar.report.parts.sizes import has_sizes, sizes
+from mmnar.report.parts.steadiness import has_probes, steadiness
 from mmnar.report.parts.summary import alarms, findings
 
 ABOUT: Final = (

@@ -29,6 +29,12 @@ def questions_of(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {t["name"]: t for t in manifest.get("schema", {}).get("tasks", [])}
 
 
+def asked_words(task: str, manifest: Mapping[str, Any]) -> str:
+    """Outcome and moment of a task in a sentence each; "" where they are not recorded."""
+    question = questions_of(manifest).get(task)
+    return f"Outcome: {question['outcome']}. Asked: {question['asked_at']}." if question else ""
+
+
 def cohort(manifest: Mapping[str, Any], atlas: Atlas | None, questions: Table | None) -> Iterator[Block]:
     """Source, questions, attrition."""
     size = f" {count(atlas.samples)} samples of {count(atlas.patients)} patients." if atlas else ""

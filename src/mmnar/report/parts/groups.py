@@ -9,7 +9,7 @@ from mmnar.evaluation.atlas import Atlas, pattern_label
 from mmnar.evaluation.result import GroupRow, Result
 from mmnar.render.blocks import Block, Cell, Fold, Paragraph, Table, named, table_of
 from mmnar.render.cells import share_cell, short, value_cell, with_mark
-from mmnar.render.marks import interval_mark
+from mmnar.render.marks import interval_mark, marks_head
 from mmnar.render.svg import shared_limits
 from mmnar.render.wording import group_count
 from mmnar.report.parts.panels import by_question
@@ -86,7 +86,7 @@ def group_table(caption: str, what: str, groups: Sequence[GroupRow], atlas: Atla
         ]
         for g in groups
     ]
-    return table_of(caption, head, body, {6: "95 % interval; line at zero"})
+    return table_of(caption, head, body, {6: marks_head("95 % interval", limits, "", 0, "0: as expected")})
 
 
 def _label(group: str, atlas: Atlas | None) -> str:

@@ -27,7 +27,7 @@ from mmnar.render.blocks import (
 )
 from mmnar.render.cells import value_cell, with_mark
 from mmnar.render.charts import training as training_chart
-from mmnar.render.marks import interval_mark
+from mmnar.render.marks import interval_mark, marks_head
 from mmnar.render.svg import ORANGE, shared_limits
 from mmnar.render.wording import RECTIFIED, count, number
 from mmnar.report.parts.groups import pattern_name
@@ -70,7 +70,7 @@ def _rectifier(
         gain = oracle.reported_gain
         known.append(Fact("Reported gain in AUROC", ("not given" if gain is None else number(gain, 3),)))
         known.append(Fact("Most that exact pattern offsets could give", (value_cell(oracle.bound, 3).text,)))
-    yield Facts(tuple(known), inline=True)
+    yield Facts(tuple(known), "inline")
     if oracle is not None:
         yield Paragraph(f"Leakage alarm. {oracle.words}", "alarm") if oracle.alarm else Paragraph(oracle.words, "note")
     if fitted["note"]:
@@ -101,16 +101,29 @@ def _offsets(whose: str, offsets: Sequence[Mapping[str, Any]], atlas: Atlas | No
         f"{whose}: calibration offset of each pattern with its 90 % interval; labels and events to the nearest ten.",
         ("Pattern", "Labels", "Events", "Calibration offset"),
         body,
-        {3: "90 % interval; line at zero"},
+        {3: marks_head("90 % interval", limits, "", 0, "no offset")},
     )
 
 
 def training(runs: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
     """Losses by epoch of each run that has them."""
-    charts = ((run["name"], training_chart(run["name"], run["history"])) for run in runs)
+    charts = ((name, training_chart(name, records)) for run in runs for name, records in _together(run).items())
     pictures = tuple(Picture(chart, name) for name, chart in charts if chart is not None)
-    caption = "Solid blue: training fold. Dashed orange: tuning fold. One pair of lines for each fit."
+    caption = (
+        "Loss by epoch; lower is better. Each fit has its colour: solid on the patients it was trained on, dashed on "
+        "those kept apart to know when to stop."
+    )
     yield Figure(caption, pictures, "small")
+
+
+def _together(run: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """What was fitted → records of its fits, by the fit's own name; a method that fits task by task has several."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for record in run["history"]:
+        what, comma, fit = str(record.get("fit", "")).partition(", ")
+        name, fit = (what, fit) if comma else (run["name"], what)
+        found.setdefault(name, []).append({**record, "fit": fit})
+    return found
 
 
 def cards(runs: Sequence[Mapping[str, Any]]) -> Iterator[Block]:

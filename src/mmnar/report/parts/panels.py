@@ -57,7 +57,7 @@ def panel_table(panel: str, rows: Mapping[str, PanelModel], first: Callable[[str
     limits = shared_limits([of.metrics["macro_auroc"] for of in rows.values()])
     body = [[first(name), *(_cell(of, metric, limits) for metric in names)] for name, of in rows.items()]
     head = ("Model", *(metric_text(name).label for name in names))
-    drawn = {1 + names.index("macro_auroc"): "Mean AUROC, 95 % interval"}
+    drawn = {1 + names.index("macro_auroc"): marks.marks_head("Mean AUROC, 95 % interval", limits, "higher")}
     yield table_of(f"Performance on the panel {panel}.", head, body, drawn)
     if left_out := next(iter(rows.values())).left_out:
         words = "; ".join(f"{task}, {why}" for task, why in left_out.items())

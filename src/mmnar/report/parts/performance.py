@@ -8,9 +8,19 @@ from typing import Final
 from mmnar.evaluation.panels import DECIDED, EXCLUSIVE, RANKING
 from mmnar.evaluation.result import Comparison, Estimate, ModelTask, PanelModel, Result
 from mmnar.evaluation.simulated import TO_BAYES
-from mmnar.render.blocks import Block, Cell, Fact, Facts, Fold, Paragraph, Table, named, table_of
+from mmnar.render.blocks import (
+    Block,
+    Cell,
+    Fact,
+    Facts,
+    Fold,
+    Paragraph,
+    Table,
+    named,
+    table_of,
+)
 from mmnar.render.cells import value_cell, with_mark
-from mmnar.render.marks import interval_mark
+from mmnar.render.marks import interval_mark, marks_head
 from mmnar.render.svg import BLUE, ORANGE, shared_limits
 from mmnar.render.wording import RECTIFIED, metric_text, p_value, survives, verdict
 from mmnar.report.parts.panels import SWAPPED, by_question, outcomes_picture, panel_table
@@ -120,7 +130,10 @@ def metric_table(
 
     body = [[model_cell(m, result), *(shown(m, entry, name) for name in names)] for m, entry in ranked(models)]
     labels = [metric_text(name).label for name in names]
-    marks = {1 + names.index(marked): f"{metric_text(marked).label}, 95 % interval"} if marked in names else {}
+    marks = {}
+    if marked in names:
+        words, better = f"{metric_text(marked).label}, 95 % interval", metric_text(marked).better
+        marks = {1 + names.index(marked): marks_head(words, limits, better)}
     return table_of(caption, ("Model", *labels), body, marks)
 
 
@@ -142,8 +155,8 @@ def comparisons(result: Result) -> Iterator[Block]:
         yield Paragraph(SWAPPED, "note")
 
     def of(name: str, comparisons: Sequence[Comparison]) -> Iterator[Block]:
-        if chosen := [c for c in comparisons if c.task == name]:
-            yield _compared(name, chosen)
+        for metric in dict.fromkeys(c.metric for c in comparisons if c.task == name):
+            yield compared_table(name, metric, [c for c in comparisons if (c.task, c.metric) == (name, metric)])
 
     yield from by_question(
         result.tasks,
@@ -153,19 +166,20 @@ def comparisons(result: Result) -> Iterator[Block]:
     )
 
 
-def _compared(task: str, chosen: Sequence[Comparison]) -> Table:
-    limits = {c.metric: shared_limits((d.difference for d in chosen if d.metric == c.metric), (0.0,)) for c in chosen}
+def compared_table(task: str, metric: str, chosen: Sequence[Comparison]) -> Table:
+    """Differences from controls in one metric, on one axis."""
+    limits, of = shared_limits((d.difference for d in chosen), (0.0,)), metric_text(metric)
     body = [
         [
             named(c.model),
             Cell(c.control, ""),
-            Cell(metric_text(c.metric).label, ""),
-            with_mark(value_cell(c.difference, 3), interval_mark(c.difference, limits[c.metric], 3, 0)),
+            with_mark(value_cell(c.difference, 3), interval_mark(c.difference, limits, 3, 0)),
             Cell(p_value(c.p)),
             Cell(p_value(c.p_holm)),
             Cell(verdict(c), "sure" if survives(c) else "muted"),
         ]
         for c in chosen
     ]
-    head = ("Model", "Control", "Metric", "Difference", "p", "Holm p", "After correction")
-    return table_of(f"{task}: difference = model minus control.", head, body, {3: "95 % interval; line at zero"})
+    head = ("Model", "Control", "Difference", "p", "Holm p", "After correction")
+    drawn = {2: marks_head("95 % interval", limits, of.better, 0)}
+    return table_of(f"{task}: {of.label}, model minus control.", head, body, drawn)

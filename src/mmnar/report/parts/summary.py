@@ -9,16 +9,10 @@ from mmnar.evaluation.result import Comparison, Estimate, ModelTask, Result
 from mmnar.privacy import FEW_OUTCOMES
 from mmnar.render.blocks import Block, Heading, Listing, Paragraph
 from mmnar.render.wording import RECTIFIED, asked, count, favours_model, interval, number, p_value, percent, survives
-from mmnar.report.parts.cohort import questions_of
-from mmnar.report.parts.worth import alert_sentences
+from mmnar.report.parts.cohort import asked_words
+from mmnar.report.parts.worth import alert_sentences, calibration_words
 
 Pair = tuple[str, str | None]
-LEANS: Final = (
-    "The leading model is named after the same test patients were scored, so its value leans to the optimistic side. "
-    "Intervals are 95 % unless said otherwise."
-)
-
-
 OUT_OF_FOLD: Final = (
     "No test fold was set apart. Internal validation by cross-fitting: each patient's risk is that of the one fit that "
     "never saw the patient, so what is judged are the fits one by one, not their mean, which scores new patients. "
@@ -65,15 +59,8 @@ def best_model(models: dict[str, ModelTask]) -> str | None:
     return pairs[0][0] if pairs and _auroc(models[pairs[0][0]]) >= 0 else None
 
 
-def summary(result: Result, manifest: Mapping[str, Any]) -> Iterator[Block]:
-    """Sentences about every task, and how to read that models were compared."""
-    yield from findings(result, manifest)
-    yield Paragraph(LEANS, "note")
-
-
 def findings(result: Result, manifest: Mapping[str, Any]) -> Iterator[Block]:
-    """Sentences about every task."""
-    questions = questions_of(manifest)
+    """Sentences about every task, of the model with the highest AUROC."""
     if result.out_of_fold:
         yield Paragraph(OUT_OF_FOLD, "note")
     if said := made_elsewhere(result):
@@ -81,52 +68,53 @@ def findings(result: Result, manifest: Mapping[str, Any]) -> Iterator[Block]:
     inside = {task for tasks in result.gathered.values() for task in tasks}
     for task in (task for task in result.tasks if task not in inside):
         yield Heading(task)
-        if task in questions:
-            yield Paragraph(f"Asked: {questions[task]['asked_at']}. Outcome: {questions[task]['outcome']}.", "note")
-        yield Listing(tuple(summarise(result, task)))
+        if words := asked_words(task, manifest):
+            yield Paragraph(words, "note")
+        yield Listing(tuple(summarise(result, task, best_model(result.tasks[task]))))
     for panel in result.gathered:
         yield Heading(panel)
-        yield Listing(tuple(panel_sentences(result, panel)))
+        yield Listing(tuple(panel_sentences(result, panel, best_on_panel(result, panel))))
 
 
-def panel_sentences(result: Result, panel: str) -> Iterator[str]:
-    """Sentences about a panel of several outcomes."""
+def best_on_panel(result: Result, panel: str) -> str | None:
+    """The model with the highest mean AUROC, rectified forms apart; None where every one is refused."""
+    means = {n: of.metrics["macro_auroc"].value for n, of in result.panels[panel].items() if not is_rectified(n)}
+    known = {name: value for name, value in means.items() if value is not None}
+    return max(known, key=lambda name: known[name]) if known else None
+
+
+def panel_sentences(result: Result, panel: str, model: str | None, control: str = "") -> Iterator[str]:
+    """Sentences about a panel of several outcomes, of one model; ``control``: the only one it is held against."""
     models, tasks = result.panels[panel], result.gathered[panel]
-    means = {name: of.metrics["macro_auroc"] for name, of in models.items() if not is_rectified(name)}
-    known = {name: of.value for name, of in means.items() if of.value is not None}
     yield f"A panel of {len(tasks)} outcomes, of which {len(next(iter(models.values())).counted)} enter its means."
-    if not known:
-        yield f"No mean AUROC can be given: {next(iter(means.values())).reason}."
+    mean = models[model].metrics["macro_auroc"] if model else next(iter(models.values())).metrics["macro_auroc"]
+    if model is None or mean.value is None:
+        yield f"No mean AUROC can be given: {mean.reason}."
         return
-    best = max(known, key=lambda name: known[name])
-    lead = f"{best} had the highest mean AUROC" if len(known) > 1 else "Mean AUROC"
-    yield f"{lead}, {interval(means[best])}."
-    yield from _against_controls(
-        [c for c in result.panel_comparisons if (c.task, c.metric) == (panel, "macro_auroc")], best, result.outside
-    )
-    of_outcomes = {t: result.tasks[t][best].metrics["auroc"].value for t in models[best].counted}
+    yield f"Mean AUROC of {model}: {interval(mean)}."
+    compared = [c for c in result.panel_comparisons if (c.task, c.metric) == (panel, "macro_auroc")]
+    yield from _against_controls(_with_control(compared, control, result.outside), model, result.outside)
+    of_outcomes = {t: result.tasks[t][model].metrics["auroc"].value for t in models[model].counted}
     each = {task: value for task, value in of_outcomes.items() if value is not None}
     if len(each) > 1:
         low, high = min(each, key=lambda t: each[t]), max(each, key=lambda t: each[t])
         yield f"By outcome its AUROC ran from {number(each[low])} ({low}) to {number(each[high])} ({high})."
 
 
-def summarise(result: Result, task: str) -> list[str]:
-    """Sentences about one task."""
-    models, best = result.tasks[task], best_model(result.tasks[task])
-    if best is None:
+def summarise(result: Result, task: str, model: str | None, control: str = "") -> list[str]:
+    """Sentences about one task, of one model; ``control``: the only one it is held against."""
+    models = result.tasks[task]
+    if model is None or _auroc(models[model]) < 0:
         return [_asked(result, task), *_refusals(models)]
-    entry = models[best]
+    entry = models[model]
     auroc = entry.metrics["auroc"]
-    several = len(model_pairs(models)) > 1
-    lead = f"{best} had the highest AUROC, {interval(auroc)}." if several else f"AUROC {interval(auroc)}."
-    sentences = [_asked(result, task), f"{lead} {_of_100_pairs(auroc)}"]
-    mine = [c for c in result.comparisons if c.task == task and c.metric == "auroc"]
-    sentences += _against_controls(mine, best, result.outside)
+    sentences = [_asked(result, task), f"AUROC of {model}: {interval(auroc)}. {_of_100_pairs(auroc)}"]
+    compared = [c for c in result.comparisons if (c.task, c.metric) == (task, "auroc")]
+    sentences += _against_controls(_with_control(compared, control, result.outside), model, result.outside)
     sentences += _within_pattern(entry)
     sentences += _calibration(entry)
-    sentences += alert_sentences(result, task, best)
-    return sentences + _with_rectifier(models, best)
+    sentences += alert_sentences(result, task, model)
+    return sentences + _with_rectifier(models, model)
 
 
 def alarms(result: Result) -> list[str]:
@@ -168,12 +156,17 @@ def _of_100_pairs(auroc: Estimate) -> str:
     )
 
 
-def _against_controls(comparisons: list[Comparison], best: str, outside: Sequence[str]) -> list[str]:
-    said = [_one_comparison(c, outside) for c in comparisons if c.model == best]
-    rivals = [c for c in comparisons if c.control == best]
+def _with_control(comparisons: list[Comparison], control: str, outside: Sequence[str]) -> list[Comparison]:
+    """Of all comparisons those with one control, if it is named, and with what was made elsewhere."""
+    return [c for c in comparisons if control in ("", c.control, c.model) or c.control in outside]
+
+
+def _against_controls(comparisons: list[Comparison], model: str, outside: Sequence[str]) -> list[str]:
+    said = [_one_comparison(c, outside) for c in comparisons if c.model == model]
+    rivals = [c for c in comparisons if c.control == model]
     if not rivals:
         return said or ["It was not compared with a control, so nothing can be said about superiority."]
-    itself = "was made elsewhere" if best in outside else "is itself a control"
+    itself = "was made elsewhere" if model in outside else "is itself a control"
     ahead = [c.model for c in rivals if survives(c) and favours_model(c)]
     if ahead:
         what = itself.replace("itself ", "")
@@ -207,10 +200,11 @@ def _within_pattern(entry: ModelTask) -> list[str]:
 
 
 def _calibration(entry: ModelTask) -> list[str]:
-    ece = entry.metrics.get("ece")
+    ece, decided = entry.metrics.get("ece"), entry.decided
+    words = [] if decided is None or decided.calibrated is None else [f"{calibration_words(decided.calibrated)}."]
     if ece is None or ece.value is None:
-        return []
-    return [f"Its risks differed from observed rates by {number(ece.value, 3)} on average (ECE)."]
+        return words
+    return [*words, f"Its risks differed from observed rates by {number(ece.value, 3)} on average (ECE)."]
 
 
 def _with_rectifier(models: dict[str, ModelTask], best: str) -> list[str]:
