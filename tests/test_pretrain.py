@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +12,25 @@ import polars as pl
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mmnar import cli
 from mmnar.cohort.split import Split
-from mmnar.dataset.store import PatientDataset, open_store
+from mmnar.dataset.content import ItemArrays
+from mmnar.dataset.store import PatientDataset, open_store, write_store
 from mmnar.encoders.weights import seen_by
 from mmnar.errors import ConfigError, LeakageError, SourceError, StoreError
 from mmnar.estimators.registry import estimator
 from mmnar.roles import key_mark, subject_digests
+from mmnar.schema import ModalitySpec
 from mmnar.simulation.carebench.release import write_carebench
-from mmnar.simulation.mimic_iv.release import CXR, IV
+from mmnar.simulation.mimic_iv.cxr import WIDTH
+from mmnar.simulation.mimic_iv.release import CXR, EMBEDDINGS, IV
 from mmnar.study.plan import plan_runs
 from mmnar.study.spec import study_of
 from mmnar.training.monitor import Silent
 from mmnar.workflow import train_run
-from mmnar.workflow.pretrain import Pretrained, _recipe, pretrain_images
+from mmnar.workflow.pretrain import IMAGES, Pretrained, _recipe, pretrain_images
 from tests.leakage.test_carebench_time import copy_with
 
 SPLIT = ("split.tune=.1", "split.test=.2")
@@ -71,6 +75,17 @@ def same(first: Path, second: Path) -> bool:
     """To the bit."""
     ours, theirs = load_file(first), load_file(second)
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def with_vectors(data: PatientDataset) -> PatientDataset:
+    """A vector of noise, as long as a released embedding, in place of each film."""
+    films, at = data.values["cxr"], data.schema.modality_names.index("cxr")
+    assert isinstance(films, ItemArrays)
+    noise = np.random.default_rng(0).standard_normal((len(films.values), WIDTH)).astype(np.float32)
+    specs = [*data.schema.modalities]
+    specs[at] = ModalitySpec("cxr", kind="embedding", shape=(WIDTH,))
+    schema = replace(data.schema, modalities=tuple(specs))
+    return replace(data, schema=schema, values={**data.values, "cxr": replace(films, values=noise)})
 
 
 def digests(data: PatientDataset, subjects: Any) -> set[int]:
@@ -189,6 +204,41 @@ def test_a_study_takes_the_weights_of_each_fold(world: Path, store: Path, tmp_pa
         planned(weights, fit="cross")
 
 
+def test_embeddings_in_place_of_images(world: Path, store: Path, tmp_path: Path) -> None:
+    vectors = write_store(tmp_path / "vectors", with_vectors(open_store(store)))
+    # no image is there
+    tables = tmp_path / "cxr"
+    tables.mkdir()
+    for name in (CHEXPERT, META):
+        (tables / f"{name}.csv.gz").symlink_to(world / CXR / f"{name}.csv.gz")
+    file = pretrained(world, vectors, tmp_path / "w.safetensors", cxr=tables, embeddings=world / EMBEDDINGS).file
+    data = open_store(vectors)
+    roles = Split(tune=0.1, test=0.2).roles(data.subject_id)
+    known = people(world) - set(data.subject_id[roles == "test"].tolist())
+    assert set(seen(file).tolist()) == digests(data, known)
+    kept = load_file(file)
+    assert {name.partition(".")[0] for name in kept} == {"norm", "vector", "mlp"}
+    given = f"model.image.weights={file}"
+    run = train_run(vectors, "medfuse", tmp_path / "run", (*SINGLE, given, "model.image.frozen=true"))
+    own = load_file(next((tmp_path / "run" / "model").glob("**/model.safetensors")))
+    at = data.schema.modality_names.index("cxr")
+    assert all(torch.equal(own[f"encoders.{at}.{name}"], value) for name, value in kept.items())
+    assert set(seen(file).tolist()) <= set(run.predictor().fitted_subjects.tolist())
+    with pytest.raises(LeakageError, match="seen none of the test patients"):
+        train_run(vectors, "medfuse", tmp_path / "a", (*SINGLE, given, "split.seed=1"))
+    with pytest.raises(ConfigError, match="1376 numbers in a width of 16, got those of 1376 numbers in a width of 8"):
+        train_run(vectors, "medfuse", tmp_path / "b", (*SINGLE, given, "model.width=16"))
+    with pytest.raises(ConfigError, match="a store with embeddings of 1376 numbers"):
+        pretrained(world, store, tmp_path / "x.safetensors", embeddings=world / EMBEDDINGS)
+    # and of an image encoder they are no weights
+    data, split = open_store(store), Split(tune=0.1, test=0.2)
+    plain = tmp_path / "plain.safetensors"
+    save_file(kept, plain)
+    recipe = estimator("resnet", f"model.image.weights={plain}", *SMALL)
+    with pytest.raises(ConfigError, match="another network"):
+        recipe.fit(data.fold(split, "train"), data.fold(split, "tune"))
+
+
 def test_the_films_of_test_patients_move_nothing(world: Path, store: Path, weights: Pretrained, tmp_path: Path) -> None:
     """Their labels turned round, the weights are the same to the bit; another patient's, and they are others."""
     data = open_store(store)
@@ -204,7 +254,7 @@ def test_the_films_of_test_patients_move_nothing(world: Path, store: Path, weigh
 
 
 def test_the_published_preset_is_medfuse_s() -> None:
-    config, recipe = _recipe(["preset=original", "model.image.channels=1"])
+    config, recipe = _recipe(["preset=original", "model.image.channels=1"], IMAGES)
     image = recipe.model.image
     assert (image.backbone, image.channels, image.augment) == ("resnet34", 1, "strong")
     assert (config.train.batch_size, config.train.weight_decay) == (16, 0.0)
@@ -271,8 +321,6 @@ def test_interrupted_it_goes_on_to_the_same_weights(world: Path, store: Path, tm
 
 
 def test_a_damaged_record_is_refused(weights: Pretrained, tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     save_file(load_file(weights.file), tmp_path / "w.safetensors", metadata={"mmnar.seen": "no base64!"})
     with pytest.raises(ConfigError, match="a record of whom they have seen"):
         seen(tmp_path / "w.safetensors")

@@ -16,6 +16,7 @@ def images(
     out: Path,
     label_file: Literal["chexpert", "negbio"] = "chexpert",
     outside: bool = False,
+    embeddings: Path | None = None,
 ) -> None:
     """An image encoder, on films of all patients but the store's test patients, with the 14 findings of their reports.
     For runs with model.image.weights=FILE, whose test fold must be the one left out here.
@@ -31,12 +32,23 @@ def images(
         outside: Only films of patients who are not in the store at all. Without it the weights have seen the patients
             that runs are fitted on, and nothing can be scored out of fold: such runs need fit=single
             rectifier.rule=none.
+        embeddings: Folder of the released embeddings, read in place of the images, which then need not be there; for a
+            store prepared with --embeddings. Runs must have the same model.width.
     """
     from mmnar.training.monitor import shown
     from mmnar.workflow.pretrain import pretrain_images
 
     with shown() as monitor:
-        made = pretrain_images(cxr, store, out, overrides, labeller=label_file, outside=outside, monitor=monitor)
+        made = pretrain_images(
+            cxr,
+            store,
+            out,
+            overrides,
+            labeller=label_file,
+            outside=outside,
+            embeddings=embeddings,
+            monitor=monitor,
+        )
     for line in made.told:
         print(line)
     print(f"{len(made.findings)} findings, tune loss {made.tune_loss:.4f} → {made.file}")

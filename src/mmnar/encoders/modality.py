@@ -32,7 +32,7 @@ def encoder_of(
     if spec.kind == "static":
         return StaticEncoder(spec, width, dropout)
     # hashed notes arrive as vectors of the basis that the preprocessor fitted
-    return VectorsEncoder(spec.shape[-1], width, dropout)
+    return VectorsEncoder(spec.shape[-1], width, dropout, of=spec.name)
 
 
 def encode_present(encoder: nn.Module, content: Content, present: Tensor, width: int) -> Tensor:

@@ -19,7 +19,7 @@ class ImageConfig:
     Args:
         backbone: ``tiny`` is a ResNet-10 an eighth as wide, for small machines and small images.
         weights: Local file of the backbone's weights, in the names of torchvision or MONAI; "" = from scratch. The last
-            layer is not taken.
+            layer is not taken. Of released embeddings: what ``mmnar pretrain images --embeddings`` made.
         norm: ``group`` normalises each image by itself; ``frozen`` is batch normalisation with the statistics of the
             file of weights, which stay as they are.
         channels: Copies of the grey image that the network is given; 3 for weights of colour photographs, which then

@@ -16,10 +16,12 @@ class VectorsEncoder(nn.Module):
         width: D.
         dropout: Before the last layer.
         heads: Of the pooling.
+        of: Name of the modality: which encoder a file of weights is for.
     """
 
-    def __init__(self, inputs: int, width: int, dropout: float = 0.0, heads: int = 4) -> None:
+    def __init__(self, inputs: int, width: int, dropout: float = 0.0, heads: int = 4, of: str = "") -> None:
         super().__init__()
+        self.of = of
         self.norm = nn.LayerNorm(inputs)
         self.vector = nn.Linear(inputs, width)
         self.time = nn.Linear(TIME_WIDTH, width, bias=False)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mmnar.encoders.image import ImageEncoder, is_head, network_of
 from mmnar.encoders.resnet import DESIGNS, Design
 from mmnar.encoders.settings import ImageConfig
+from mmnar.encoders.vector_weights import is_of_vectors, load_vectors, vector_layers
 from mmnar.errors import ConfigError
 from mmnar.files import sha256_of, write_whole
 
@@ -35,11 +36,15 @@ MADE: Final = "mmnar.made"
 
 
 def load_weights(network: nn.Module) -> None:
-    """Put its file of weights into each image encoder of a network that has one, the last layer excepted.
+    """Put its file of weights into each image encoder of a network that has one, the last layer excepted; one for
+    released embeddings, into the encoder of these.
 
     Raises:
         ConfigError: The file is absent, no file of weights, or of another network.
     """
+    image = getattr(getattr(network, "config", None), "image", None)
+    if isinstance(image, ImageConfig) and image.weights and is_of_vectors(_path(image)):
+        load_vectors(network, image, _path(image))
     for module in network.modules():
         if isinstance(module, ImageEncoder) and module.config.weights:
             module.backbone.load_state_dict(_fitting(module.config), strict=False)
@@ -63,7 +68,7 @@ def _record(image: ImageConfig, size: int, changed: int) -> NDArray[np.uint64]:
     """Read once while neither size nor time of change are others."""
     from safetensors import safe_open
 
-    _fitting(image)
+    _check(image)
     with safe_open(_path(image), framework="pt") as file:
         written = (file.metadata() or {}).get(_SEEN, "")
     try:
@@ -74,18 +79,19 @@ def _record(image: ImageConfig, size: int, changed: int) -> NDArray[np.uint64]:
 
 
 def save_weights(network: nn.Module, file: Path, seen: NDArray[np.uint64], made: Mapping[str, Any]) -> None:
-    """Write the backbone of a network's image encoder, its last layer excepted, in torchvision's names, with the record
-    of whom it has seen and of how it was made; whole or not at all.
+    """Write the encoder of films of a network, with the record of whom it has seen and of how it was made; whole or not
+    at all. Of an image encoder the backbone without its last layer, in torchvision's names; of vectors what is done to
+    each.
 
     Args:
-        network: With one image encoder.
+        network: With one image encoder, or else one encoder of vectors.
         seen: See ``seen_by``; keyed digests, which tell nothing to who lacks the key.
         made: For people; plain JSON.
     """
     from safetensors.torch import save_file
 
-    (encoder,) = (module for module in network.modules() if isinstance(module, ImageEncoder))
-    state = encoder.backbone.state_dict()
+    backbones = [module.backbone for module in network.modules() if isinstance(module, ImageEncoder)]
+    state = backbones[0].state_dict() if backbones else vector_layers(network)
     arrays = {name: value.detach().cpu().contiguous().clone() for name, value in state.items() if not is_head(name)}
     written = base64.b64encode(np.sort(seen).astype("<u8").tobytes()).decode()
     write_whole(file, lambda path: save_file(arrays, path, metadata={_SEEN: written, MADE: json.dumps(made)}))
@@ -107,7 +113,7 @@ def identified(config: C) -> C:
 @lru_cache(maxsize=64)
 def _identity(image: ImageConfig, size: int, changed: int) -> str:
     """Read once while neither size nor time of change are others."""
-    _fitting(image)
+    _check(image)
     return f"{_path(image).name} sha256:{sha256_of(_path(image))}"
 
 
@@ -120,6 +126,15 @@ def _stamp(file: Path) -> tuple[int, int]:
         raise ConfigError(f"weights '{file.name}'", "a file", "none", "check the path")
     stat = file.stat()
     return stat.st_size, stat.st_mtime_ns
+
+
+def _check(image: ImageConfig) -> None:
+    """
+    Raises:
+        ConfigError: See ``load_weights``. Whether vectors fit is seen where the network is.
+    """
+    if not is_of_vectors(_path(image)):
+        _fitting(image)
 
 
 def _fitting(image: ImageConfig) -> State:

@@ -14,13 +14,16 @@ from mmnar.cohort.build import Cohort, label_column
 from mmnar.dataset.gathering import Gathering
 from mmnar.dataset.prepare import dataset_of
 from mmnar.dataset.store import PatientDataset
+from mmnar.encoders.vector_weights import FILMS
 from mmnar.errors import ConfigError, SourceError
 from mmnar.privacy import counted
 from mmnar.schema import Task
-from mmnar.sources.events import EVENT_SCHEMA, Events, Extract, ImageRule
+from mmnar.sources.events import EVENT_SCHEMA, Events, Extract, ImageRule, VectorRule
 from mmnar.sources.mimic_iv.findings import FINDINGS, TASKS
+from mmnar.sources.mimic_iv.xray import Embeddings
 
-_CODE: Final = "FILM"
+CODE: Final = "FILM"
+"""Of the events that films are made into."""
 _TAKEN: Final = datetime(2000, 1, 1)  # of films by themselves it does not matter when they were taken
 
 
@@ -37,6 +40,29 @@ def side_of(data: PatientDataset) -> int:
     return sides.pop()
 
 
+def with_embeddings(
+    films: pl.DataFrame, data: PatientDataset, embeddings: Embeddings
+) -> tuple[pl.DataFrame, VectorRule, str]:
+    """Films that have an embedding, ``row`` where it stands; how it becomes an input; and in words how many have none.
+
+    Raises:
+        ConfigError: The store has no such embeddings.
+        SourceError: No film has one.
+    """
+    length = int(np.load(embeddings.array, mmap_mode="r").shape[1])
+    theirs = {spec.name: spec.shape for spec in data.schema.modalities if spec.kind == "embedding"}
+    if theirs.get(FILMS) != (length,):
+        remedy = "prepare it with --cxr and --embeddings"
+        raise ConfigError("--store", f"a store with embeddings of {length} numbers of films", "none", remedy)
+    rows = embeddings.index.select("subject_id", "study_id", "dicom_id", "row")
+    kept = films.join(rows, on=["subject_id", "study_id", "dicom_id"], how="inner", maintain_order="left")
+    if kept.is_empty():
+        raise SourceError("embeddings", "those of the films", "none of them", "give the folders of one release")
+    lacking = films.height - kept.height
+    said = f"{counted(lacking)} films left out: without an embedding" if lacking else ""
+    return kept, VectorRule(FILMS, (CODE,), embeddings.array, length), said
+
+
 def without(films: pl.DataFrame, subjects: NDArray[np.int64], where: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """Films of all others, and in words how many that leaves out.
 
@@ -51,13 +77,12 @@ def without(films: pl.DataFrame, subjects: NDArray[np.int64], where: str) -> tup
     return kept, (f"{counted(dropped)} films left out: of patients {where}",) * (dropped > 0)
 
 
-def dataset_of_films(films: pl.DataFrame, cxr: Path, side: int, id_space: str, work: Path) -> PatientDataset:
+def dataset_of_films(films: pl.DataFrame, rule: ImageRule | VectorRule, id_space: str, work: Path) -> PatientDataset:
     """One sample a film; where no file can be read it lacks the modality.
 
     Args:
-        films: See ``LabelledFilms.frame``.
-        cxr: The folder that its paths are of.
-        side: Pixels that the films get.
+        films: See ``LabelledFilms.frame``; of vectors with ``row``.
+        rule: How a film becomes an input.
         id_space: Of their subjects.
         work: A folder for films while they are gathered.
     """
@@ -66,9 +91,9 @@ def dataset_of_films(films: pl.DataFrame, cxr: Path, side: int, id_space: str, w
     events = own.with_columns(
         time=moment,
         available_time=moment,
-        code=pl.lit(_CODE),
+        code=pl.lit(CODE),
         numeric_value=pl.lit(None),
-        text_value="path",
+        text_value="row" if isinstance(rule, VectorRule) else "path",
         source=pl.lit("cxr"),
     ).select(pl.col(name).cast(dtype) for name, dtype in EVENT_SCHEMA.items())
     samples = own.select(
@@ -85,7 +110,7 @@ def dataset_of_films(films: pl.DataFrame, cxr: Path, side: int, id_space: str, w
         version="",
         events=Events(events),
         stays=samples.select("subject_id", "hadm_id", "stay_id"),
-        rules=(ImageRule("film", (_CODE,), cxr, side),),
+        rules=(rule,),
         attributes=(),
         fingerprint="",
     )

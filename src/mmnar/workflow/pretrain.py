@@ -28,13 +28,17 @@ from mmnar.files import sweep
 from mmnar.lock import alone
 from mmnar.privacy import counted
 from mmnar.progress import say
+from mmnar.sources.events import ImageRule, VectorRule
 from mmnar.sources.mimic_iv.findings import TREATMENT, Labeller, labelled_films
 from mmnar.sources.reading.raw import DataRoot
 from mmnar.training.monitor import Monitor
 from mmnar.workflow.begun import begin
-from mmnar.workflow.films import dataset_of_films, side_of, without
+from mmnar.workflow.films import CODE, dataset_of_films, side_of, with_embeddings, without
 
-MODEL: Final = "resnet"
+IMAGES: Final = "resnet"
+VECTORS: Final = "late-fusion"
+"""The method that is fitted: one encoder and a linear head, of images or of vectors."""
+
 WORK: Final = ".work"
 """Ending of the folder beside the file of weights in which unfinished work lies."""
 
@@ -68,6 +72,7 @@ def pretrain_images(
     *,
     labeller: Labeller = "chexpert",
     outside: bool = False,
+    embeddings: Path | None = None,
     monitor: Monitor | None = None,
 ) -> Pretrained:
     """Train an image encoder on films of all patients but the store's test patients; write its weights.
@@ -83,16 +88,18 @@ def pretrain_images(
         overrides: ``split.…``, ``train.…``, ``seed`` and, of the network, ``model.…``; as of the runs that use it.
         labeller: Whose labels.
         outside: Leave out all patients of the store, so that the weights may be cross-fitted with.
+        embeddings: Folder of the released embeddings, read in place of images, for a store that has these.
 
     Raises:
         ConfigError: A key that does not tell here, another ending, a store without films, or no test fold.
         SourceError: Films or labels cannot be read, or nobody is left to train on.
         StoreError: No such store; the file is there; or unfinished work of other settings or films is.
     """
-    config, recipe = _recipe(overrides)
+    config, recipe = _recipe(overrides, IMAGES if embeddings is None else VECTORS)
     _refuse_taken(out)
     data = open_store(store)
-    side, split = side_of(data), Split(**to_plain(config.split))
+    side = side_of(data) if embeddings is None else 0
+    split = Split(**to_plain(config.split))
     tested = data.subject_id[split.roles(data.subject_id, data.attributes) == "test"]
     if not len(tested) and not outside:
         remedy = "set split.test, or add --outside"
@@ -113,7 +120,7 @@ def pretrain_images(
         read = hashlib.sha256(films.write_csv().encode()).hexdigest()
         begin(work / "identity.json", {**identity, "films": read}, f"pre-training '{work.name}'", remedy)
         sweep(work)
-        pictures = _pictures(films, cxr, side, data, work)
+        pictures = _pictures(films, cxr, side, embeddings, data, work)
         predictor = _fitted(recipe, pictures, _apart(split), config.seed, work / "fit", monitor)
         loss = min(epoch["tune"]["task"] for epoch in predictor.history)
         findings = predictor.schema.task_names
@@ -124,7 +131,7 @@ def pretrain_images(
     return Pretrained(out, findings, loss, (*found.left_out, *left_out, *pictures.manifest["warnings"]))
 
 
-def _recipe(overrides: Sequence[str]) -> tuple[RunConfig, FusionEstimator]:
+def _recipe(overrides: Sequence[str], method: str) -> tuple[RunConfig, FusionEstimator]:
     """
     Raises:
         ConfigError: A key that tells nothing of an encoder that is trained once.
@@ -134,8 +141,8 @@ def _recipe(overrides: Sequence[str]) -> tuple[RunConfig, FusionEstimator]:
             fact, known = f"'{key.partition('=')[0]}'", "split.…, train.…, model.…, seed or preset"
             raise ConfigError("key of `pretrain images`", known, fact, "leave it out")
     plain = parse_overrides(overrides, {"original": ORIGINAL})
-    config, settings = resolve_run(MODEL, [f"{key}={value}" for key, value in plain.items()])
-    recipe = build_estimator(MODEL, settings, config.train)
+    config, settings = resolve_run(method, [f"{key}={value}" for key, value in plain.items()])
+    recipe = build_estimator(method, settings, config.train)
     assert isinstance(recipe, FusionEstimator)
     return config, recipe
 
@@ -158,14 +165,24 @@ def _apart(split: Split) -> Split:
     return Split(split.seed, split.tune / (1 - share), 0.0, 0.0)
 
 
-def _pictures(films: pl.DataFrame, cxr: Path, side: int, like: PatientDataset, work: Path) -> PatientDataset:
+def _pictures(
+    films: pl.DataFrame, cxr: Path, side: int, embeddings: Path | None, like: PatientDataset, work: Path
+) -> PatientDataset:
     """The films under the key of ``like``, read once; one that could not be read plays no role."""
     folder = work / "films"
     if (folder / "manifest.json").is_file():
         say("the films were read before: going on")
     else:
-        read = dataset_of_films(films, cxr, side, like.id_space, work)
-        write_store(folder, read.keyed_like(like))
+        rule: ImageRule | VectorRule = ImageRule("film", (CODE,), cxr, side)
+        said = ""
+        if embeddings is not None:
+            from mmnar.images.tfrecord import pack_embeddings
+
+            packed = pack_embeddings(embeddings, work / "embeddings", films["dicom_id"].to_list())
+            films, rule, said = with_embeddings(films, like, packed)
+        read = dataset_of_films(films, rule, like.id_space, work).keyed_like(like)
+        read.manifest["warnings"][:0] = filter(None, [said])
+        write_store(folder, read)
     pictures = open_store(folder)
     return replace(pictures, left_out=~pictures.present[:, 0])
 
@@ -190,7 +207,7 @@ def _fitted(
 def _settings(identity: Mapping[str, Any]) -> dict[str, Any]:
     """What of all settings tells something of the weights."""
     config = {key: identity["config"][key] for key in ("seed", "split", "train")}
-    return {**{key: identity[key] for key in ("mmnar", "store", "side")}, **config, "image": identity["model"]["image"]}
+    return {**config, **{key: identity[key] for key in ("mmnar", "store", "side", "model")}}
 
 
 def _counts(films: PatientDataset) -> dict[str, Any]:

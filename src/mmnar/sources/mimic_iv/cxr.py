@@ -87,14 +87,14 @@ def bedside_events(root: Path | DataRoot, subjects: pl.Series) -> tuple[pl.DataF
 
 
 def all_films(root: Path | DataRoot) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """``subject_id, study_id, path`` of every film of whatever view and patient, and what was dropped, with counts.
+    """``subject_id, study_id, dicom_id, path`` of every film of any view and patient; what was dropped, with counts.
 
     Raises:
         SourceError: As ``cxr_events``.
     """
     dropped: Counter[str] = Counter()
     images = _named(_metadata(root), dropped)
-    return images.select("subject_id", "study_id", path=_path()), _notes(dropped)
+    return images.select("subject_id", "study_id", "dicom_id", path=_path()), _notes(dropped)
 
 
 def cxr_embedding_events(root: Path | DataRoot, index: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:

@@ -52,8 +52,9 @@ _FOUND: Final = tuple(name for name in TASKS if name not in (NONE, DEVICES))
 class LabelledFilms:
     """
     Args:
-        frame: One row a film, by subject and path: ``subject_id``, ``study_id`` (int64), ``path`` relative to the
-            folder, and a nullable Boolean column for each of ``TASKS``; each film has a label that is known.
+        frame: One row a film, by subject and path: ``subject_id``, ``study_id`` (int64), ``dicom_id``, ``path``
+            relative to the folder, and a nullable Boolean column for each of ``TASKS``; each film has a label that is
+            known.
         left_out: What was left out, with counts.
     """
 
