@@ -75,8 +75,11 @@ def test_in_memory_no_file_is_left(filed: PatientDataset, tmp_path: Path, monkey
     assert data.fingerprint == filed.fingerprint
     for name in ("labels", "label_mask", "present", "subject_id", "stay_id", "prediction_time"):
         assert np.array_equal(getattr(data, name), getattr(filed, name))
+        assert not isinstance(getattr(data, name), np.memmap)
     assert all(np.array_equal(data.values[m], filed.values[m], equal_nan=True) for m in ("basics", "blood"))
     assert np.array_equal(data.attributes["sex"], filed.attributes["sex"])
+    mapped = [of for of in (*data.values.values(), *data.attributes.values()) if isinstance(of, np.memmap)]
+    assert not mapped
 
 
 def test_another_cell_is_another_data_set(filed: PatientDataset) -> None:

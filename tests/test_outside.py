@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from mmnar import cli
 from mmnar.dataset.store import write_store
 from mmnar.errors import ConfigError, LeakageError, MmnarError, SourceError
 from mmnar.workflow import Run, evaluate_runs, train_run
+from mmnar.workflow.judge import judged_predictions
 from tests.populations import paneled, population
 
 TASKS = ("mortality", "readmission")
@@ -92,6 +94,20 @@ def test_a_score_of_one_task_is_compared_both_ways_and_judged_on_it_alone(run: R
     assert difference["auroc"] == pytest.approx(result.tasks[TASKS[1]]["stack"].metrics["auroc"].value - auroc)
     with pytest.raises(ConfigError, match="thresholds: expected names of tasks, got 'mortality'"):
         evaluate_runs([run], resamples=5, outside={"score": path}, thresholds={TASKS[0]: [0.2]})
+
+
+def test_on_another_store_its_patients_are_to_be_covered(run: Run, tmp_path: Path) -> None:
+    theirs = population(200, seed=7)
+    moved = type(theirs)(**{**vars(theirs), "subject_id": theirs.subject_id + 10_000})
+    there = write_store(tmp_path / "there", moved)
+    (scored,) = [p for p in judged_predictions([run], on=there) if p.provenance["model"] == "logistic-pattern"]
+    path = written(table(replace(run, test=scored)), tmp_path / "risks.csv")
+    result = evaluate_runs([run], on=there, resamples=5, outside={"score": path})
+    assert result.elsewhere
+    for task in TASKS:
+        assert result.tasks[task]["score"].metrics == result.tasks[task]["logistic-pattern"].metrics
+    with pytest.raises(SourceError, match="rows of no scored sample"):
+        evaluate_runs([run], resamples=5, outside={"score": path})
 
 
 def test_samples_of_one_moment_are_told_apart_by_stay(run: Run, tmp_path: Path) -> None:
