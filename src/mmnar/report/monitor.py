@@ -82,7 +82,8 @@ def monitor_page(found: Monitored) -> Page:
     ]
     if found.came_true:
         sections.append(Section("Did the risks come true?", tuple(_came_true(found)), True))
-    sections.append(Section("How this is judged", (Paragraph(HOW), Paragraph(NOT_CORRECTED))))
+    if found.run:
+        sections.append(Section("How this is judged", (Paragraph(HOW), Paragraph(NOT_CORRECTED))))
     span = f"{found.periods[0].period} to {found.periods[-1].period}"
     return Page(
         "Monitor", f"What was asked of {found.run or 'a service'}", tuple(sections), f"{span}, by {found.every}"
