@@ -1,8 +1,9 @@
-"""Made-up predictions: logit-normal risks, patterns of independent bits, labels drawn from what ``bayes`` says."""
+"""Runs that are served. Made-up predictions: logit-normal risks, patterns of independent bits, labels drawn from what
+``bayes`` says."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.special import expit
 
 from mmnar.predictions import Predictions
 from mmnar.roles import Calibration, Role, key_mark, subject_digests
+from tests.serving import Served, serving_a_table, serving_meds
 
 SECRET = b"of the tests"
 NOBODY = np.empty(0, dtype=np.uint64)
@@ -60,3 +62,13 @@ def draw_predictions(
 @pytest.fixture
 def draw() -> Callable[..., Predictions[Any]]:
     return draw_predictions
+
+
+@pytest.fixture(scope="session")
+def served_table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    yield from serving_a_table(tmp_path_factory.mktemp("served-table"))
+
+
+@pytest.fixture(scope="session")
+def served_meds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    yield from serving_meds(tmp_path_factory.mktemp("served-meds"))

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.browser import Browser
-from tests.test_serve import GOOD, TOKEN, Served, meds, table
+from tests.serving import TOKEN, Served
+from tests.test_serve import GOOD, meds, table
 
 pytest.importorskip("uvicorn")
 __all__ = ["meds", "table"]

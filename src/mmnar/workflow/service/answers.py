@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -84,11 +86,21 @@ class Scorer:
         """Key → row of risks; stay → values that are out of range, in words; notes."""
         if records is None:
             return {}, {}, []
-        records = records.following(self.loaded.recipe, self.place, self.loaded.encoder_here)
-        cohort = records.cohort(records.extract, False)
-        scored = self.loaded.score(records, cohort, self.place)
+        with self._room() as place:
+            records = records.following(self.loaded.recipe, place, self.loaded.encoder_here)
+            cohort = records.cohort(records.extract, False)
+            scored = self.loaded.score(records, cohort, place)
         rows = {tuple(row[name] for name in key): row for row in scored.frame.iter_rows(named=True)}
         return rows, _outside(records, cohort), list(scored.warnings)
+
+    @contextmanager
+    def _room(self) -> Iterator[Path]:
+        """Of one request: an encoder of notes keeps its vectors in files, which nobody may find after it."""
+        if self.loaded.encoder is None:
+            yield self.place
+            return
+        with tempfile.TemporaryDirectory(dir=self.place) as folder:
+            yield Path(folder)
 
     def _patient(self, patient: Patient, row: Mapping[str, Any] | None, outside: Mapping[int, str]) -> dict[str, Any]:
         """One patient's answer."""
