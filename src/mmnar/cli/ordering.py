@@ -1,4 +1,4 @@
-"""Verbs for when ordering changes: tilt."""
+"""Verbs for when ordering changes: tilt, abstain."""
 
 from __future__ import annotations
 
@@ -40,3 +40,36 @@ def tilt(
     print(tilt_text(found))
     if out is not None:
         print(f"\npage: {write_tilt(found, out)}")
+
+
+@app.command
+@writes_out
+def abstain(
+    run: Path,
+    *,
+    alpha: float = 0.1,
+    exact: bool = False,
+    on: Path | None = None,
+    store: Path | None = None,
+    out: Path | None = None,
+) -> None:
+    """How often does a run decide if it may say "undecided"? Sets of labels by pattern that hold what happens for 90 %
+    of the patients with the outcome, and of those without.
+
+    Args:
+        run: A cross-fitted run with a test fold.
+        alpha: Share of patients with, and without, the outcome whom the sets may miss.
+        exact: Borrow nothing from other patterns: exact by pattern, and undecided where few patients have one.
+        on: Another store of the same schema: its patients are judged.
+        store: Where the run's store lies now, if it has moved since.
+        out: Also write abstain.html, one offline file, and abstain.json there.
+    """
+    from mmnar.posthoc.sets import LabelSets
+    from mmnar.report.abstain import abstain_text, write_abstain
+    from mmnar.workflow import open_run
+    from mmnar.workflow.abstain import abstain as abstained
+
+    found = abstained(open_run(run), LabelSets(alpha, exact), on=on, store=store)
+    print(abstain_text(found))
+    if out is not None:
+        print(f"\npage: {write_abstain(found, out)}")
