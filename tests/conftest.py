@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,3 +73,24 @@ def served_table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(scope="session")
 def served_meds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     yield from serving_meds(tmp_path_factory.mktemp("served-meds"))
+
+
+@pytest.fixture(scope="session")
+def two_policies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the stores ``home`` and ``reversed``, where clinicians order for the healthier, and of ``run``, fitted
+    at home: 1,500 simulated patients each, without a direct effect of the pattern."""
+    from mmnar.cohort.build import build_cohort
+    from mmnar.dataset.prepare import dataset_of
+    from mmnar.dataset.store import write_store
+    from mmnar.simulation.events import read_synthetic
+    from mmnar.simulation.population import simulate
+    from mmnar.simulation.questions import synthetic_criteria, synthetic_questions
+    from mmnar.workflow import train_run
+
+    folder = tmp_path_factory.mktemp("policies")
+    for seed, (name, gamma) in enumerate((("home", 1.0), ("reversed", -1.0))):
+        extract = read_synthetic(simulate(1500, 4, seed, eta=0.0, gamma=gamma))
+        cohort = build_cohort(extract, synthetic_criteria(), synthetic_questions())
+        write_store(folder / name, dataset_of(extract, cohort))
+    train_run(folder / "home", "logistic-pattern", folder / "run", ("fits=2",))
+    return folder

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +12,7 @@ from scipy.special import expit, logit
 from sklearn.metrics import log_loss, roc_auc_score
 
 from mmnar.cli import main
-from mmnar.cohort.build import build_cohort
-from mmnar.dataset.prepare import dataset_of
-from mmnar.dataset.store import PatientDataset, write_store
+from mmnar.dataset.store import write_store
 from mmnar.errors import ConfigError, StoreError
 from mmnar.evaluation.result import Estimate
 from mmnar.evaluation.shift import Shift
@@ -26,15 +23,11 @@ from mmnar.predictions import Predictions
 from mmnar.report.tilt import tilt_text
 from mmnar.roles import Test
 from mmnar.schema import Panel
-from mmnar.simulation.events import read_synthetic
 from mmnar.simulation.planted import planted
 from mmnar.simulation.population import bayes_risks, simulate
-from mmnar.simulation.questions import synthetic_criteria, synthetic_questions
 from mmnar.workflow import open_run, train_run
 from mmnar.workflow.tilt import tilt
 from tests.conftest import draw_predictions
-
-SHORT = ("fits=2",)
 
 
 @pytest.fixture(scope="module")
@@ -148,25 +141,18 @@ def test_advice_is_rho_where_a_change_is_shown_and_one_where_none_is() -> None:
 # --- the verb ---------------------------------------------------------------------------------------------------------
 
 
-def store(seed: int, **policy: Any) -> PatientDataset:
-    extract = read_synthetic(simulate(1500, 4, seed, eta=0.0, **policy))
-    return dataset_of(extract, build_cohort(extract, synthetic_criteria(), synthetic_questions()))
-
-
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tilt")
-    write_store(folder / "store", store(0))
-    write_store(folder / "reversed", store(1, gamma=-1.0))
-    train_run(folder / "store", "logistic-pattern", folder / "aware", SHORT)
-    blind = (*SHORT, "model.append_pattern=false")
-    train_run(folder / "store", "logistic-pattern", folder / "blind", blind)
-    train_run(folder / "store", "logistic-pattern", folder / "elsewise", (*blind, "split.seed=1"))
+def runs(two_policies: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Blind runs of the same store, one of another split."""
+    folder = tmp_path_factory.mktemp("blind")
+    for name, words in (("blind", ()), ("elsewise", ("split.seed=1",))):
+        given = ("fits=2", "model.append_pattern=false", *words)
+        train_run(two_policies / "home", "logistic-pattern", folder / name, given)
     return folder
 
 
-def test_at_one_it_is_the_run_and_at_zero_the_blind_one(runs: Path) -> None:
-    aware, blind = open_run(runs / "aware"), open_run(runs / "blind")
+def test_at_one_it_is_the_run_and_at_zero_the_blind_one(two_policies: Path, runs: Path) -> None:
+    aware, blind = open_run(two_policies / "run"), open_run(runs / "blind")
     found = tilt(aware, blind, resamples=50)
     assert found.advice is None
     assert aware.rectified is not None
@@ -179,9 +165,9 @@ def test_at_one_it_is_the_run_and_at_zero_the_blind_one(runs: Path) -> None:
 
 
 def test_the_verb_advises_for_another_store_and_writes_a_page(
-    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    two_policies: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["tilt", str(runs / "aware"), "--blind", str(runs / "blind"), "--on", str(runs / "reversed")]
+    words = ["tilt", str(two_policies / "run"), "--blind", str(runs / "blind"), "--on", str(two_policies / "reversed")]
     with pytest.raises(SystemExit) as ended:
         main([*words, "--out", str(tmp_path / "out")])
     assert not ended.value.code
@@ -193,8 +179,8 @@ def test_the_verb_advises_for_another_store_and_writes_a_page(
     assert "chosen by them and flatters itself" in (tmp_path / "out" / "tilt.html").read_text()
 
 
-def test_a_blind_run_that_can_see_is_refused(runs: Path, tmp_path: Path) -> None:
-    aware, blind = open_run(runs / "aware"), open_run(runs / "blind")
+def test_a_blind_run_that_can_see_is_refused(two_policies: Path, runs: Path, tmp_path: Path) -> None:
+    aware, blind = open_run(two_policies / "run"), open_run(runs / "blind")
     few = write_store(tmp_path / "store", planted("single", 120))
     short = ("fit=single", "train.max_epochs=1", "train.min_steps=0", "model.width=8", "rectifier.rule=none")
     for name, word in (("zero-fill", "append_pattern=false"), ("crl-mmnar", "pattern_input=mask")):

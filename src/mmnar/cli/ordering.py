@@ -1,4 +1,4 @@
-"""Verbs for when ordering changes: tilt, abstain."""
+"""Verbs for when ordering changes: tilt, refit, abstain."""
 
 from __future__ import annotations
 
@@ -40,6 +40,29 @@ def tilt(
     print(tilt_text(found))
     if out is not None:
         print(f"\npage: {write_tilt(found, out)}")
+
+
+@app.command
+def refit(run: Path, *, on: Path, out: Path, share: float = 0.5, seed: int = 0, store: Path | None = None) -> None:
+    """A run with another rectifier: its model as it is, the offsets by pattern from outcomes of another store. Judged
+    there (evaluate --on), it leaves out whom they were fitted on. A task with fewer than 40 events is left as it is.
+
+    Args:
+        run: A run folder.
+        on: Another store of the same schema, with outcomes.
+        out: Folder of the new run.
+        share: Of that store's patients, on whose outcomes the rectifier is fitted; the others are left to be judged.
+        seed: Of who is chosen.
+        store: Where the run's store lies now, if it has moved since.
+    """
+    from mmnar.workflow import open_run
+    from mmnar.workflow.refit import refit_run
+
+    made = refit_run(open_run(run), on, out, share=share, seed=seed, store=store)
+    for task, reason in made.refit["reasons"].items():
+        prior = made.refit["prior_no_effect"].get(task)
+        print(f"{task}: {reason or f'refitted (prior probability of no offsets {prior:g})'}")
+    print(f"{made.name}: fitted on about {made.refit['patients']:,} patients of {on} → {out}")
 
 
 @app.command

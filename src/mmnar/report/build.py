@@ -81,8 +81,9 @@ def build_report(
 
 
 def _told(manifest: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
-    """The manifest, its warnings with the runs' regimes: of the store itself nothing was hidden."""
+    """The manifest, its warnings with the runs' regimes, for of the store itself nothing was hidden, and refits."""
     said = [f"{run.name} was made under a regime: {' '.join(map(placeless, run.told))}" for run in runs if run.told]
+    said += [f"{run.name}: {sentence}" for run in runs for sentence in run.refit_told]
     return {**manifest, "warnings": [*manifest.get("warnings", []), *said]}
 
 

@@ -36,6 +36,9 @@ NOT_KNOWN: Final = (
     "chance, to a shift or to a weekday, or outcomes of the other site. The ω that does best on the outcomes below was "
     "chosen by them and flatters itself."
 )
+TOO_FAR: Final = (
+    "If being measured changes outcomes, too, it goes too far: among simulated patients it then did worse than ω = 1."
+)
 METRICS: Final = ("auroc", "log_loss")
 NONE: Final = Cell("–", "muted")
 """At ω = 1, against which all else is held."""
@@ -96,7 +99,7 @@ def advice_text(advice: Advice) -> str:
     if not advice.shown:
         return f"ω = 1, the run as it is: it was not shown that the other store chooses other patients ({rho})."
     told = f"ω = {number(advice.omega)} is what the other store's ordering speaks for ({rho})"
-    return f"{told}, if patterns stand for whom clinicians worry about; if being measured changes outcomes, more."
+    return f"{told}, if patterns stand for whom clinicians worry about alone. {TOO_FAR}"
 
 
 def _at(of: TaskTilt, omega: float) -> TiltPoint:

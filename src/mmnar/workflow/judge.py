@@ -29,7 +29,7 @@ from mmnar.evaluation.thresholds import (
 )
 from mmnar.lock import fresh_folder
 from mmnar.predictions import ELSEWHERE, OUT_OF_FOLD, Predictions
-from mmnar.roles import Test, key_mark
+from mmnar.roles import Test, key_mark, subject_digests
 from mmnar.workflow.run import Run
 
 
@@ -90,7 +90,7 @@ def judged_predictions(
     Raises:
         ConfigError: Risks made elsewhere under the name of a run, or of other tasks than those beside them.
     """
-    scored = [p for run in runs for p in scored_predictions(run, on, store)]
+    scored = [p for run in runs for p in scored_predictions(run, on, store, runs)]
     taken = {str(p.provenance["model"]) for p in scored}
     others: list[Predictions[Test]] = []
     for name, path in (outside or {}).items():
@@ -151,11 +151,14 @@ def thresholds_of(
     return found
 
 
-def scored_predictions(run: Run, on: Path | None = None, store: Path | None = None) -> list[Predictions[Test]]:
+def scored_predictions(
+    run: Run, on: Path | None = None, store: Path | None = None, beside: Sequence[Run] = ()
+) -> list[Predictions[Test]]:
     """A run's test predictions, before and after its rectifier; of another store's patients if ``on`` names one.
 
     Args:
         store: Where the run's store lies now, if it has moved since.
+        beside: Runs that are judged on the same patients of another store: see ``spared``.
 
     Raises:
         LeakageError: A patient of the other store was fitted on.
@@ -164,16 +167,28 @@ def scored_predictions(run: Run, on: Path | None = None, store: Path | None = No
     if on is None:
         return [run.test] + ([run.rectified] if run.rectified is not None else [])
     predictor = run.predictor()
-    other = _under_key_of(run, predictor.fitted_subjects, open_store(on), store)
+    other = under_key_of(run, predictor.fitted_subjects, spared(open_store(on), [run, *beside], store), store)
     base = predictor.predict(other.with_modalities(run.modalities).fold(Split.external(), "test"))
     base.refuse_overlap()
-    base = replace(base, provenance={**base.provenance, "validation": ELSEWHERE})
+    base = replace(base, provenance={**base.provenance, "model": run.name, "validation": ELSEWHERE})
     line, rectifier = run.platt(), run.rectifier()
     base = line.apply(base) if line else base
     return [base] + ([rectifier.apply(base)] if rectifier else [])
 
 
-def _under_key_of(run: Run, fitted: NDArray[np.uint64], other: PatientDataset, moved: Path | None) -> PatientDataset:
+def spared(other: PatientDataset, runs: Sequence[Run], moved: Path | None = None) -> PatientDataset:
+    """Another store where those play no role by whose outcomes the rectifier of a run was refitted (``refit_run``)."""
+    for run in runs:
+        rectifier = run.rectifier() if run.refit else None
+        if rectifier is None:
+            continue
+        keyed = under_key_of(run, rectifier.fitted_on, other, moved)
+        seen = np.isin(subject_digests(keyed.subject_id, keyed.secret, keyed.id_space), rectifier.fitted_on)
+        other = replace(other, left_out=seen if other.left_out is None else seen | other.left_out)
+    return other
+
+
+def under_key_of(run: Run, fitted: NDArray[np.uint64], other: PatientDataset, moved: Path | None) -> PatientDataset:
     """Another store's patients with digests that can be held against those a run was fitted on.
 
     Raises:

@@ -20,7 +20,7 @@ from mmnar.evaluation.result import Result
 from mmnar.posthoc.base import FittedCorrection
 from mmnar.predictions import OUT_OF_FOLD, Predictions
 from mmnar.progress import say
-from mmnar.workflow.judge import store_of
+from mmnar.workflow.judge import spared, store_of
 from mmnar.workflow.run import Run
 
 Float = NDArray[np.float64]
@@ -50,7 +50,7 @@ def with_probes(result: Result, runs: Sequence[Run], on: Path | None = None, sto
         if not wanted:
             continue
         split = Split.external() if on else run.split
-        data = open_store(on) if on else run.regime.laid_over(store_of(run, store), split)
+        data = spared(open_store(on), runs, store) if on else run.regime.laid_over(store_of(run, store), split)
         data = data.with_modalities(run.modalities)
         asked = {task: (result.decisions[task].main, tasks[task][run.name].coarse) for task in wanted}
         for task, probed in _probed(run, _some(data.fold(split, "test")), asked).items():

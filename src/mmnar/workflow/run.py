@@ -88,6 +88,20 @@ class Run(Shown):
         return list(self.record.get("regime_words", []))
 
     @property
+    def refit(self) -> dict[str, Any]:
+        """On what its rectifier was refitted (``workflow.refit``); {} where it is the run's own."""
+        return dict(self.record.get("refit", {}))
+
+    @property
+    def refit_told(self) -> list[str]:
+        """That in a sentence; none where it is the run's own."""
+        if not self.refit:
+            return []
+        patients, data = self.refit["patients"], self.refit["data"]
+        words = f"Its rectifier was fitted on outcomes of about {patients:,} patients of another store ({data})"
+        return [f"{words}; judged there, it and every run beside it leave them out."]
+
+    @property
     def judged(self) -> str:
         """Which samples ``test`` holds, in words."""
         return "samples out of fold" if self.test.provenance.get("validation") == OUT_OF_FOLD else "test samples"

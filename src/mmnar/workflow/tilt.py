@@ -73,7 +73,8 @@ def tilt(
     if on is not None:
         say("comparing who has which modality in the two stores")
         advice = advised(shift(store_of(run, store), open_store(on), seed=seed).disclosed())
-    aware, sightless = scored_predictions(run, on, store)[-1], scored_predictions(blind, on, store)[0]
+    aware = scored_predictions(run, on, store, (blind,))[-1]
+    sightless = scored_predictions(blind, on, store, (run,))[0]
     also = None if advice is None else advice.omega
     found = tilts(aware, sightless, at, also=also, resamples=resamples, seed=seed)
     where = run.judged if on is None else "samples of another store"
