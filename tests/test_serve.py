@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -19,12 +20,14 @@ from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 
 from mmnar import cli
 from mmnar.errors import ConfigError
+from mmnar.workflow import train_run
 from mmnar.workflow.predict import predict
 from tests.serving import TOKEN, Served, events_of, serving, written
-from tests.test_predict import visits
+from tests.test_predict import SPEC, visits
 
 pytest.importorskip("uvicorn")
 
@@ -61,6 +64,35 @@ def test_rows_have_the_numbers_of_predict_in_their_own_order(table: Served, tmp_
     # columns that are not there are absent, and so are words for "not measured"
     bare = new.select("visit", "person", "age", "ward", "left").slice(7, 1).to_dicts()
     assert table.patients({"rows": bare}) == table.patients({"rows": [{**bare[0], "lactate": "NA", "crp": None}]})
+
+
+def test_rows_without_an_identifier_are_told_apart_by_their_place(tmp_path: Path) -> None:
+    asked = [datetime(2020, 1, 1) + timedelta(days=i) for i in range(200)]
+    drawn = [at + timedelta(hours=5 if i % 7 == 0 else -2) for i, at in enumerate(asked)]
+    times = {"asked": pl.Series(map(str, asked)), "drawn": pl.Series(map(str, drawn))}
+    frame = visits(200).drop("visit", "density").with_columns(pl.col("person") // 2, left=pl.lit("no"), **times)
+    labs = {"known_at": "drawn", "columns": ["lactate", "crp"]}
+    modalities = {"basics": ["age", "ward"], "labs": labs}
+    gone = [{"name": "gone", "column": "left", "values": ["yes"]}]
+    spec = {name: value for name, value in SPEC.items() if name != "sample"}
+    spec |= {"prediction_time": "asked", "modalities": modalities, "exclude": gone}
+    frame.write_csv(tmp_path / "visits.csv")
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    cli.prepare.table(str(tmp_path / "spec.yaml"), out=tmp_path / "store")
+    run = train_run(tmp_path / "store", "pattern-only", tmp_path / "run", ("fits=2",))
+    found = predict(run, table=tmp_path / "visits.csv").frame
+    wanted = {(row["subject"], f"{row['prediction_time']}"): row for row in found.iter_rows(named=True)}
+    rows = frame.drop("died", "sex").slice(0, 30).to_dicts()
+    rows[3]["left"], rows[5]["asked"] = "yes", "soon"
+    with serving(run, tmp_path) as served:
+        patients = served.patients({"rows": rows})
+        alone = served.ask({"rows": [{k: v for k, v in rows[0].items() if k != "drawn"}]})
+    assert "by its rule 'gone'" in patients[3]["tasks"]["death"]["refused"]
+    assert "see the notes" in patients[5]["tasks"]["death"]["refused"]
+    for i in {*range(30)} - {3, 5}:
+        same(patients[i], wanted[patients[i]["subject"], patients[i]["prediction_time"]], "death")
+        assert patients[i]["pattern"][1] == str(int(rows[i]["lactate"] is not None and i % 7 > 0))
+    check_refused(*alone, "the column 'drawn' beside 'lactate'")
 
 
 def test_events_have_the_numbers_of_predict_in_their_own_order(meds: Served, tmp_path: Path) -> None:
@@ -270,6 +302,22 @@ def test_a_log_that_cannot_be_written_fails_the_request(table: Served, tmp_path:
         assert "no answer is given" in answer["error"]
 
 
+def test_a_line_that_finds_no_room_leaves_none_of_it(tmp_path: Path) -> None:
+    from mmnar.workflow.service.audit import AuditLog
+
+    log = AuditLog(tmp_path / "log", "the run")
+    log.write(200)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "log").stat().st_size + 40, hard))
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            log.write(422, b"{}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    log.write(401)
+    assert [json.loads(line)["status"] for line in (tmp_path / "log").read_text().splitlines()] == [200, 401]
+
+
 def test_a_body_that_does_not_end_is_given_up(table: Served, tmp_path: Path) -> None:
     with serving(table.run, tmp_path, seconds=0.3) as served:
         with socket.create_connection(("127.0.0.1", served.port), timeout=30) as line:
@@ -281,6 +329,7 @@ def test_a_body_that_does_not_end_is_given_up(table: Served, tmp_path: Path) -> 
 
 def test_other_places_are_refused_in_one_line(table: Served) -> None:
     assert table.ask(b"{}", path="/elsewhere")[0] == 404
+    assert table.ask(b"{}", path="/predict/")[0] == 404
     assert table.ask(b"{}", path="/health")[0] == 405
 
 

@@ -106,7 +106,7 @@ class Scorer:
         """One patient's answer."""
         tasks = self.loaded.recipe.schema.task_names
         told = {**patient.shown, **(patient.told or {})}
-        if row is None:
+        if patient.refused or row is None:
             refused = {"refused": patient.refused or LEFT_OUT}
             return {**told, "tasks": dict.fromkeys(tasks, refused), "pattern": None, "absent": None}
         known, pattern = row["training_patients"], row["pattern"]

@@ -5,6 +5,7 @@ The form of a line is told in ``docs/serve.md``, for others read it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import json
@@ -76,10 +77,18 @@ class AuditLog:
             self._append(json.dumps(entry).encode() + b"\n")
 
     def _append(self, line: bytes) -> None:
-        with os.fdopen(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _PRIVATE), "wb") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _PRIVATE)
+        try:
+            end = os.fstat(file).st_size
+            try:
+                if os.write(file, line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+                os.fsync(file)
+            except OSError:
+                os.ftruncate(file, end)  # half a line would spoil the next one
+                raise
+        finally:
+            os.close(file)
 
 
 def key_of(log: Path) -> Path:

@@ -49,7 +49,7 @@ class Limits:
 def application(scorer: Scorer, token: str, log: AuditLog, limits: Limits) -> FastAPI:
     """``GET /health``, and ``POST`` to the paths of ``FORMS``: 401 without the token, 4xx with one line for what cannot
     be answered."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     # one at a time: memory and threads are those of one prediction; who waits too long is never begun
     worker = ThreadPoolExecutor(1)
 
