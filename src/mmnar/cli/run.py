@@ -118,6 +118,7 @@ def report(
     predictions: Path | None = None,
     thresholds: tuple[str, ...] = (),
     outside: tuple[str, ...] = (),
+    pdf: bool = False,
 ) -> None:
     """One offline HTML file and result.json: no patient's row, no count under ten.
 
@@ -131,6 +132,7 @@ def report(
         thresholds: Such as mortality=0.1,0.2: risks at which a task's alerts are judged, the main one first.
         outside: Such as sepsis-score=risks.csv: risks made elsewhere of the scored samples, all of them and no others
             (subject_id, prediction_time, task, risk; .csv, .csv.gz, .parquet).
+        pdf: Also report.pdf, printed by an installed Chromium, Chrome or Edge.
     """
     from mmnar.report.build import build_report
 
@@ -144,6 +146,7 @@ def report(
         predictions=predictions,
         thresholds=at,
         outside=_outside(outside),
+        pdf=pdf,
     )
     print(f"report: {path}")
 

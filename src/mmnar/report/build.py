@@ -16,6 +16,7 @@ from mmnar.parquet import save
 from mmnar.posthoc.base import FittedCorrection
 from mmnar.posthoc.rectify import FittedLattice, FittedThreshold
 from mmnar.predictions import Predictions
+from mmnar.render.pdf import browser, write_pdf
 from mmnar.report.choosing import choose
 from mmnar.report.inputs import ReportInputs, RunRecord, StoreFacts
 from mmnar.report.parts.cohort import source_of
@@ -42,6 +43,7 @@ def build_report(
     predictions: Path | None = None,
     thresholds: Mapping[str, Sequence[float]] | None = None,
     outside: Mapping[str, Path] | None = None,
+    pdf: bool = False,
 ) -> Path:
     """Judge runs on the same patients and write the report.
 
@@ -52,6 +54,7 @@ def build_report(
             asked for: a report may be passed on, a patient's row may not.
         thresholds: Task → risks at which its alerts are judged, the main one first.
         outside: Name → table of risks made elsewhere, as in ``evaluate_runs``.
+        pdf: Also print report.pdf.
 
     Returns:
         Path of report.html.
@@ -59,7 +62,10 @@ def build_report(
     Raises:
         StoreError: The store is gone or has changed since the runs were trained.
         ConfigError: No runs.
+        RequirementError: A PDF is wanted, and no browser is there to print it, or it did not.
     """
+    if pdf:
+        browser()
     if not runs:
         raise ConfigError("runs", "at least one run folder", "none", "name the folders that `mmnar train` wrote")
     stores = [open_store(on)] if on else [store_of(run, store) for run in runs]
@@ -75,6 +81,9 @@ def build_report(
         choose(result, {run.name: run.calibration() for run in runs}),
     )
     path = write_report(inputs, out)
+    if pdf:
+        with writing(out):
+            write_pdf(path, path.with_suffix(".pdf"))
     if predictions is not None:
         _write_predictions(judged_predictions(runs, on, store, outside), predictions)
     return path

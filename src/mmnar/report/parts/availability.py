@@ -60,7 +60,7 @@ def modalities(atlas: Atlas) -> Table:
         for m in atlas.modalities
     ]
     head = ("Modality", "Features", "Present", "Values missing where present")
-    return table_of("Share of samples that have each modality at prediction time.", head, body, {2: ""})
+    return table_of("Share of samples that have each modality at prediction time.", head, body, {2: "Drawn"})
 
 
 def _barred(share: Estimate) -> Cell:
@@ -121,7 +121,7 @@ def _groups_of(atlas: Atlas, modality: ModalityRow) -> list[FeatureGroupRow]:
 def _groups(modality: ModalityRow, groups: Sequence[FeatureGroupRow]) -> Table:
     body = [[named(g.group), Cell(str(g.features)), _barred(g.missing)] for g in groups]
     caption = f"{modality.name}: share of values not observed where the modality is present."
-    return table_of(caption, ("Features", "How many", "Missing"), body, {2: ""}, "narrow")
+    return table_of(caption, ("Features", "How many", "Missing"), body, {2: "Drawn"}, "narrow")
 
 
 def _features(atlas: Atlas, modality: ModalityRow) -> Table:

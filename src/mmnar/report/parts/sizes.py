@@ -38,7 +38,7 @@ def sizes(result: Result) -> Iterator[Block]:
             ]
             for e in said.enough
         ]
-    yield table_of("Samples needed, and there.", ("Task", "To know", "Needed", "There", ""), body)
+    yield table_of("Samples needed, and there.", ("Task", "To know", "Needed", "There", "Enough?"), body)
     yield Listing(
         tuple(_carried(task, result.decisions[task]) for task in alone(result) if result.decisions[task].enough)
     )
