@@ -76,10 +76,10 @@ def test_kinds_of_outcomes_are_judged_by_themselves(tmp_path: Path) -> None:
     assert {c.task for c in parts["acute"].comparisons} == {"acute"}
     tables = Tables(study_html(result))
     head, *body = tables.found["phenotypes: Mean AUROC of each row."]
-    assert head == ["Row", "acute (2 outcomes)", NO_KIND]
+    assert head == ["Mean AUROC", "acute (2 outcomes)", NO_KIND]
     assert body[1][1].startswith(f"{parts['acute'].rows['logistic']['macro_auroc'].value:.3f} (")
     assert tables.found["phenotypes: published Mean AUROC."] == [
-        ["Row", "acute", NO_KIND],
+        ["Published Mean AUROC", "acute", NO_KIND],
         ["logistic", "0.870 (0.810 to 0.930)", ""],
     ]
     save_slim(result, tmp_path / "slim.json")

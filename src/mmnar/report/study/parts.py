@@ -50,7 +50,8 @@ def _numbers(result: StudyResult, question: str, metric: str, of: Mapping[str, P
         [named(row, tag_of(result, row)), *(metric_cell(part.rows[row].get(metric), metric) for part in of.values())]
         for row in rows
     ]
-    return table_of(f"{question}: {metric_text(metric).label} of each row.", ("Row", *_head(of)), body)
+    label = metric_text(metric).label  # in the corner, too: a terminal shows no captions
+    return table_of(f"{question}: {label} of each row.", (label, *_head(of)), body)
 
 
 def _published(
@@ -61,7 +62,8 @@ def _published(
     if not rows:
         return
     body = [[named(row), *(cited_cell(known[label].get((row, metric)), metric) for label in of)] for row in rows]
-    yield table_of(f"{question}: published {metric_text(metric).label}.", ("Row", *of), body)
+    label = metric_text(metric).label
+    yield table_of(f"{question}: published {label}.", (f"Published {label}", *of), body)
     yield Paragraph(NO_TARGET, "note")
 
 
@@ -77,7 +79,7 @@ def _differences(
         models = dict.fromkeys(c.model for c in own if c.control == control)
         body = [[named(row), *(difference_cell(found.get((label, row, control))) for label in of)] for row in models]
         caption = f"{question}: difference of {metric_text(metric).label} from {control}."
-        yield table_of(caption, ("Row", *of), body)
+        yield table_of(caption, (f"Minus {control}", *of), body)
 
 
 def _sure(own: Sequence[Comparison]) -> str:
