@@ -6,7 +6,8 @@ Simulated patients with a record, which nobody lacks, and a second modality, whi
 pairs and a share of the others (``rows.train``; the tune fold likewise). Judged by exact risks, so without the noise of
 labels, in milli-nats a question, mean of three outcomes and of the draws of patients, ± its standard error; always the
 same 2,000 test patients of a draw. Who has the second modality: whoever a coin says; or more often the ill, and having
-it tells of the outcome beyond that. "Nothing" gives everybody the mean risk of all test patients.
+it tells of the outcome beyond that. "Nothing" gives everybody the mean risk of all test patients; numbers of pairs and
+others are those of the largest draw.
 """
 
 from __future__ import annotations
