@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 from sklearn.metrics import log_loss, roc_auc_score
 
 from mmnar.cli import main
-from mmnar.dataset.store import write_store
+from mmnar.dataset.store import open_store, write_store
 from mmnar.errors import ConfigError, StoreError
 from mmnar.evaluation.result import Estimate
 from mmnar.evaluation.shift import Shift
@@ -20,12 +20,18 @@ from mmnar.evaluation.simulated import excess_kl
 from mmnar.evaluation.thresholds import stated
 from mmnar.evaluation.tilt import FEW_FLIPS, OMEGAS, advised, tilted, tilts
 from mmnar.predictions import Predictions
+from mmnar.render.blocks import Heading
+from mmnar.report.choosing import first_named
+from mmnar.report.inputs import ReportInputs, StoreFacts
+from mmnar.report.ordering import sets_of, tilts_of
+from mmnar.report.runs import report_page, shown_data
 from mmnar.report.tilt import tilt_text
+from mmnar.report.titles import entitled
 from mmnar.roles import Test
 from mmnar.schema import Panel
 from mmnar.simulation.planted import planted
 from mmnar.simulation.population import bayes_risks, simulate
-from mmnar.workflow import open_run, train_run
+from mmnar.workflow import evaluate_runs, open_run, train_run
 from mmnar.workflow.tilt import tilt
 from tests.conftest import draw_predictions
 
@@ -194,3 +200,25 @@ def test_a_blind_run_that_can_see_is_refused(two_policies: Path, runs: Path, tmp
         tilt(blind, blind)
     with pytest.raises(StoreError, match="another split"):
         tilt(aware, open_run(runs / "elsewise"))
+
+
+def test_a_report_beside_a_blind_run_says_it_of_the_model_chosen(two_policies: Path, runs: Path) -> None:
+    """Sections are folded and titled; a blind run of another split is passed over."""
+    run, blind, elsewise = open_run(two_policies / "run"), open_run(runs / "blind"), open_run(runs / "elsewise")
+    found = tilts_of([run], [elsewise, run, blind], None, None, 5, None)
+    assert [(of.aware, of.blind) for of in found] == [("logistic-pattern+rectifier", "logistic-pattern")]
+    assert (
+        tilts_of([blind], [run, blind], None, None, 5, None) == tilts_of([run], [elsewise], None, None, 5, None) == ()
+    )
+    sets = sets_of([run], [run], None, None, 5)
+    facts = StoreFacts(open_store(two_policies / "home").manifest)
+    inputs = ReportInputs("", facts, evaluate_runs([run], resamples=5), abstentions=sets, tilts=found)
+    inputs = entitled(replace(inputs, choices=first_named(inputs.result, "")))
+    titles = {"ICU admission", "Mortality", "Readmission"}
+    assert {*inputs.tilts[0].tasks} == {*inputs.abstentions[0].tasks} == titles
+    page = report_page(inputs, shown_data(inputs))
+    sections = {section.title: section for section in page.sections}
+    for name in ("If the model may say undecided", "If the pattern meant something else"):
+        assert sections[name].folded
+        assert titles < {block.text for block in sections[name].blocks if isinstance(block, Heading)}
+    assert json.loads(json.dumps(shown_data(inputs)))["tilts"][0]["blind"] == "logistic-pattern"

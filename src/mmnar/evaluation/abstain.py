@@ -9,8 +9,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mmnar.evaluation.intervals import Resampling, interval, point
-from mmnar.evaluation.metrics import Mean
+from mmnar.evaluation.decisions import sums_by_cell
+from mmnar.evaluation.intervals import Resampling, interval
+from mmnar.evaluation.metrics import ratio
 from mmnar.evaluation.patterns import pattern_grouping
 from mmnar.evaluation.result import COARSE, Estimate
 from mmnar.posthoc.sets import FittedSets
@@ -23,6 +24,7 @@ Int = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
 EVERYBODY: Final = "all samples"
+KINDS: Final = ("no", "yes", "both")
 
 
 @dataclass(frozen=True)
@@ -67,82 +69,63 @@ def _rows(possible: Bool, predictions: Predictions[Any], task: str, resampling: 
     y, subject = labels[rows], resampling.subject[rows]
     if min(len(np.unique(subject[y])), len(np.unique(subject[~y]))) < SMALL_CELL:
         return ()
-    of = _shares(possible[rows], y)
+    kind = _kinds(possible[rows])
     grouping = pattern_grouping(predictions, rows, y.astype(np.float64))
-    total = _row(EVERYBODY, of, np.ones(len(rows), dtype=bool), _few_of(of, subject), rows, resampling)
-    if len(grouping.labels) < 2:
+    groups = len(grouping.labels)
+    cell = (grouping.row * 2 + y) * len(KINDS) + kind
+    sums = sums_by_cell(cell, groups * 2 * len(KINDS), rows, resampling).reshape(-1, groups, 2, len(KINDS))
+    everybody = np.zeros(len(rows), dtype=np.int64)
+    total = _row(
+        EVERYBODY, sums.sum(axis=1), {name: why[0] for name, why in _refusals(y, kind, subject, everybody, 1).items()}
+    )
+    if groups < 2:
         return (total,)
-    refusals = _refusals(of, subject, grouping.row, len(grouping.labels))
+    refused = _refusals(y, kind, subject, grouping.row, groups)
     each = [
-        _row(label, of, grouping.row == g, {name: why[g] for name, why in refusals.items()}, rows, resampling)
+        _row(label, sums[:, g], {name: why[g] for name, why in refused.items()})
         for g, label in enumerate(grouping.labels)
     ]
     return (total, *each)
 
 
-_KINDS: Final = {"no": "sets", "yes": "sets", "both": "sets", "size": "sets"}
-"""Figure → what is refused together with it; the others stand alone."""
+def _kinds(possible: Bool) -> Int:
+    """(n,) place among ``KINDS`` of (n, 2) sets."""
+    return np.where(possible.all(axis=1), KINDS.index("both"), possible[:, 1]).astype(np.int64)
 
 
-def _shares(possible: Bool, y: Bool) -> dict[str, tuple[Float, Bool]]:
-    """Figure → (n,) values whose mean it is, and (n,) over which rows."""
-    none, some = possible[:, 0], possible[:, 1]
-    everyone = np.ones(len(y), dtype=bool)
-    values = {
-        "no": (none & ~some, everyone),
-        "yes": (some & ~none, everyone),
-        "both": (none & some, everyone),
-        "size": (none.astype(int) + some, everyone),
-        "with_event": (some, y),
-        "without": (none, ~y),
-    }
-    return {name: (value.astype(np.float64), rows) for name, (value, rows) in values.items()}
-
-
-def _cells(of: Mapping[str, tuple[Float, Bool]]) -> dict[str, list[Bool]]:
-    """What is refused together → (n,) rows of the counts that its figures tell."""
-    cells: dict[str, list[Bool]] = {"sets": [of[name][0] == 1 for name in ("no", "yes", "both")]}
-    for name in ("with_event", "without"):
-        value, rows = of[name]
-        cells[name] = [rows & (value == 1), rows & (value == 0)]
-    return cells
-
-
-def _few_of(of: Mapping[str, tuple[Float, Bool]], subject: Int) -> dict[str, str]:
-    """Why a figure of everybody is refused, "" where it is not."""
-    return {
-        name: FEW if any(few(len(np.unique(subject[cell]))) for cell in cells) else ""
-        for name, cells in _cells(of).items()
-    }
-
-
-def _refusals(of: Mapping[str, tuple[Float, Bool]], subject: Int, group: Int, groups: int) -> dict[str, list[str]]:
-    """Why each group's figures are refused; what is shown leaves no small remainder in the totals over groups."""
+def _refusals(y: Bool, kind: Int, subject: Int, group: Int, groups: int) -> dict[str, list[str]]:
+    """Figure → why it is refused, group by group; what is shown leaves no small remainder in the totals over groups."""
+    no, yes = kind == KINDS.index("no"), kind == KINDS.index("yes")
+    cells = {"sets": [no, yes, ~no & ~yes], "with_event": [y & ~no, y & no], "without": [~y & ~yes, ~y & yes]}
     found = {}
-    for name, cells in _cells(of).items():
-        counts = [patients_by_group(group[cell], subject[cell], groups) for cell in cells]
+    for name, parts in cells.items():
+        counts = [patients_by_group(group[part], subject[part], groups) for part in parts]
         small = [any(few(c[g]) for c in counts) for g in range(groups)]
         hidden = [any(h) for h in zip(*map(hidden_cells, counts), strict=True)]
         found[name] = [FEW if s else COMPLEMENT if h else "" for s, h in zip(small, hidden, strict=True)]
     return found
 
 
-def _row(
-    label: str,
-    of: Mapping[str, tuple[Float, Bool]],
-    mine: Bool,
-    refused: Mapping[str, str],
-    rows: Int,
-    resampling: Resampling,
-) -> SetRow:
-    figures = {}
-    for name, (value, over) in of.items():
-        why = refused[_KINDS.get(name, name)]
-        at = np.flatnonzero(mine & over)
-        if why or not len(at):
-            figures[name] = Estimate(None, reason=why or FEW_OUTCOMES)
-            continue
-        metric = Mean(value[at])
-        drawn = resampling.values(metric, rows[at])
-        figures[name] = interval(point(metric, len(at)), drawn, FEW_OUTCOMES).rounded(COARSE)
-    return SetRow(label, **figures)
+def _row(label: str, sums: Float, refused: Mapping[str, str]) -> SetRow:
+    """
+    Args:
+        sums: (1 + B, 2, 3) weights by outcome and set: of the samples as they are, then resampled.
+    """
+    n, of = sums.sum(axis=(1, 2)), sums.sum(axis=1)
+    no, yes, both = (ratio(of[:, i], n) for i in range(len(KINDS)))
+    held = {
+        "with_event": ratio(sums[:, 1, 1] + sums[:, 1, 2], sums[:, 1].sum(axis=1)),
+        "without": ratio(sums[:, 0, 0] + sums[:, 0, 2], sums[:, 0].sum(axis=1)),
+    }
+    sets = {"no": no, "yes": yes, "both": both, "size": 1 + both}
+    return SetRow(
+        label,
+        **{name: _estimate(values, refused["sets"]) for name, values in sets.items()},
+        **{name: _estimate(values, refused[name]) for name, values in held.items()},
+    )
+
+
+def _estimate(values: Float, why: str) -> Estimate:
+    if why:
+        return Estimate(None, reason=why)
+    return interval(float(values[0]), values[1:], FEW_OUTCOMES).rounded(COARSE)

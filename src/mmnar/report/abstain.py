@@ -60,18 +60,27 @@ def write_abstain(found: Abstention, out: Path) -> Path:
 
 def abstain_page(found: Abstention) -> Page:
     """How often the model decides, then task by task."""
+    sections = [Section("How often does it decide?", tuple(said(found)), True)]
+    tasks = tuple(each_task(found))
+    sections += [Section("Task by task", tasks, True)] if tasks else []
+    return Page("Abstention", f"{found.name}, where it may abstain", tuple(sections), found.name)
+
+
+def said(found: Abstention) -> Iterator[Block]:
+    """In sentences, and what is promised."""
     wanted = percent(1 - found.alpha, 0)
     words = f"{found.judged}; the sets are to hold what happens for {wanted} of the patients with the outcome, and "
     notes = f"{HOW} {EXACT if found.exact else BORROWS} {NO_PROMISE}"
-    first = (
-        Listing(tuple(verdicts(found))),
-        Paragraph(f"{words}of those without."),
-        Paragraph(notes, "note"),
-    )
-    tasks = [block for task, rows in found.tasks.items() if rows for block in under(task, _task(task, rows))]
-    sections = [Section("How often does it decide?", first, True)]
-    sections += [Section("Task by task", tuple(tasks), True)] if tasks else []
-    return Page("Abstention", f"{found.name}, where it may abstain", tuple(sections), found.name)
+    yield Listing(tuple(verdicts(found)))
+    yield Paragraph(f"{words}of those without.")
+    yield Paragraph(notes, "note")
+
+
+def each_task(found: Abstention) -> Iterator[Block]:
+    """A table of each task that has one."""
+    for task, rows in found.tasks.items():
+        if rows:
+            yield from under(task, _task(task, rows))
 
 
 def verdicts(found: Abstention) -> Iterator[str]:
@@ -84,15 +93,14 @@ def verdicts(found: Abstention) -> Iterator[str]:
         if of.both.value is None:
             yield f"{task}: how many are decided is not given ({of.both.reason})."
             continue
-        said = (
-            f"{task}: {percent(1 - of.both.value, 0)} of samples are decided ({_word(of.no)} no, {_word(of.yes)} yes)"
-        )
+        share = percent(1 - of.both.value, 0)
+        decided = f"{task}: {share} of samples are decided ({_word(of.no)} no, {_word(of.yes)} yes)"
         held = [
-            f"{_word(share)} of those {who}"
-            for share, who in ((of.with_event, "with the outcome"), (of.without, "without"))
-            if share.value is not None
+            f"{_word(of_side)} of those {who}"
+            for of_side, who in ((of.with_event, "with the outcome"), (of.without, "without"))
+            if of_side.value is not None
         ]
-        yield f"{said}; the sets hold what happened for {' and '.join(held)}." if held else f"{said}."
+        yield f"{decided}; the sets hold what happened for {' and '.join(held)}." if held else f"{decided}."
 
 
 def _word(share: Estimate) -> str:

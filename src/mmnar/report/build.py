@@ -19,6 +19,7 @@ from mmnar.predictions import Predictions
 from mmnar.render.pdf import browser, write_pdf
 from mmnar.report.choosing import choose
 from mmnar.report.inputs import ReportInputs, RunRecord, StoreFacts
+from mmnar.report.ordering import sets_of, tilts_of
 from mmnar.report.parts.cohort import source_of
 from mmnar.report.places import placeless
 from mmnar.report.runs import write_report
@@ -72,13 +73,17 @@ def build_report(
     data = stores[0]
     result = evaluate_runs(runs, on=on, store=store, resamples=resamples, thresholds=thresholds, outside=outside)
     result = with_probes(result, runs, on, store)
+    choices = choose(result, {run.name: run.calibration() for run in runs})
+    chosen = [run for run in runs if run.name in choices.models.values()]
     inputs = ReportInputs(
         title or f"Risk report: {source_of(data.manifest)}" + (" (external validation)" if on else ""),
         StoreFacts(_told(data.manifest, runs), availability(data), informativeness(data)),
         result,
         (*(record_of(run) for run in runs), *(RunRecord(name, _UNKNOWN) for name in result.outside)),
         runs[0].record["versions"],
-        choose(result, {run.name: run.calibration() for run in runs}),
+        choices,
+        sets_of(chosen, runs, on, store, resamples),
+        tilts_of(chosen, runs, on, store, resamples, thresholds),
     )
     path = write_report(inputs, out)
     if pdf:
@@ -108,6 +113,7 @@ def record_of(run: Run) -> RunRecord:
         run.record["seconds"],
         run.record["parameters"],
         run.record.get("weights", {}),
+        " ".join(run.refit_told),
     )
 
 

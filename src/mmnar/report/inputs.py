@@ -9,6 +9,8 @@ from typing import Any
 from mmnar.evaluation.atlas import Atlas
 from mmnar.evaluation.informative import Informativeness
 from mmnar.evaluation.result import Result
+from mmnar.workflow.abstain import Abstention
+from mmnar.workflow.tilt import Tilt
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class RunRecord:
         seconds: Wall time of training.
         parameters: Trainable numbers, or None where the model has no such count.
         weights: Of a stack: task → member → weight, with the intercept.
+        refit: Whose outcomes its rectifier was fitted on, where they are another store's; else "".
     """
 
     name: str
@@ -34,6 +37,7 @@ class RunRecord:
     seconds: float = 0.0
     parameters: int | None = None
     weights: dict[str, dict[str, float]] = field(default_factory=dict)
+    refit: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ class ReportInputs:
         runs: The models, in the order they should be described.
         versions: Package → version.
         choices: What it answers with; None = the first model named.
+        abstentions: Label sets of the models chosen.
+        tilts: Of these, against a run beside them that cannot tell which modalities are there.
     """
 
     title: str
@@ -94,3 +100,5 @@ class ReportInputs:
     runs: tuple[RunRecord, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     choices: Choices | None = None
+    abstentions: tuple[Abstention, ...] = ()
+    tilts: tuple[Tilt, ...] = ()

@@ -14,6 +14,7 @@ from mmnar.render.blocks import Block, Heading, Page, Paragraph, Section
 from mmnar.render.page import html_of
 from mmnar.report.choosing import first_named
 from mmnar.report.inputs import ReportInputs, RunRecord
+from mmnar.report.ordering import abstaining, tilting
 from mmnar.report.parts.alerts import alerts
 from mmnar.report.parts.answers import answers
 from mmnar.report.parts.availability import availability, modalities
@@ -66,6 +67,8 @@ def shown_data(inputs: ReportInputs) -> dict[str, Any]:
         "chosen": None if inputs.choices is None else asdict(inputs.choices),
         **shown_store(inputs.store),
         "runs": [_shown_run(run) for run in inputs.runs],
+        "abstentions": [asdict(of) for of in inputs.abstentions],
+        "tilts": [asdict(of) for of in inputs.tilts],
         "versions": dict(inputs.versions),
     }
 
@@ -154,6 +157,8 @@ def _rest(inputs: ReportInputs, shown: dict[str, Any]) -> list[Part]:
         ("Subgroups", by_subgroup(result), any(m.subgroups for m in entries)),
         ("Alerts by group", groups(result, manifest), has_fairness(result)),
         ("Are risks steady, and what do they lean on?", steadiness(result, manifest), has_probes(result)),
+        ("If the model may say undecided", abstaining(inputs.abstentions), bool(inputs.abstentions)),
+        ("If the pattern meant something else", tilting(inputs.tilts), bool(inputs.tilts)),
         ("Pattern calibration offsets", rectifiers(runs, result, atlas), any(r["rectifier"] for r in runs)),
         ("Distance to the exact Bayes risk", exact_risks(result), bool(metrics & set(TO_BAYES))),
         ("Training", training(runs), any(r["history"] for r in runs)),

@@ -64,13 +64,26 @@ def write_tilt(found: Tilt, out: Path) -> Path:
 
 def tilt_page(found: Tilt) -> Page:
     """What would change first, then task by task."""
-    said = [*verdicts(found), *([] if found.advice is None else [advice_text(found.advice)])]
-    about = f"{found.aware} knows the pattern, {found.blind} does not; {found.judged}."
-    first = (Listing(tuple(said)), Paragraph(about), Paragraph(HOW, "note"), Paragraph(NOT_KNOWN))
-    tasks = [block for task, of in found.tasks.items() for block in under(task, _task(task, of))]
-    title = "If the pattern meant something else"
-    sections = (Section("How much hangs on the pattern?", first, True), Section("Task by task", tuple(tasks), True))
-    return Page("Tilt", title, sections, f"{found.aware} and {found.blind}")
+    sections = (
+        Section("How much hangs on the pattern?", tuple(said(found)), True),
+        Section("Task by task", tuple(each_task(found)), True),
+    )
+    return Page("Tilt", "If the pattern meant something else", sections, f"{found.aware} and {found.blind}")
+
+
+def said(found: Tilt) -> Iterator[Block]:
+    """In sentences, and what nobody can know."""
+    advice = [] if found.advice is None else [advice_text(found.advice)]
+    yield Listing((*verdicts(found), *advice))
+    yield Paragraph(f"{found.aware} knows the pattern, {found.blind} does not; {found.judged}.")
+    yield Paragraph(HOW, "note")
+    yield Paragraph(NOT_KNOWN)
+
+
+def each_task(found: Tilt) -> Iterator[Block]:
+    """Curves and tables."""
+    for task, of in found.tasks.items():
+        yield from under(task, _task(task, of))
 
 
 def verdicts(found: Tilt) -> Iterator[str]:
@@ -79,16 +92,18 @@ def verdicts(found: Tilt) -> Iterator[str]:
         if of.band.value is None:
             yield f"{task}: not given ({of.band.reason})."
             continue
-        said = f"{task}: over the band (ω from {number(OMEGAS[0], 1)} to 1) a risk moves by {number(of.band.value, 3)}"
-        said += "" if of.widest.value is None else f" on average, by more than {number(of.widest.value)} for one in ten"
+        words = f"{task}: over the band (ω from {number(OMEGAS[0], 1)} to 1) a risk moves by {number(of.band.value, 3)}"
+        words += (
+            "" if of.widest.value is None else f" on average, by more than {number(of.widest.value)} for one in ten"
+        )
         gone = _at(of, 0.0)
         share = dict(gone.flips)[of.main]
         if share.value is None:
-            said += f"; decisions at {threshold_text(of.main)}: {share.reason}"
+            words += f"; decisions at {threshold_text(of.main)}: {share.reason}"
         else:
-            said += f"; were the pattern to mean nothing (ω = 0), {percent(share.value, 0)} of decisions"
-            said += f" at {threshold_text(of.main)} would change"
-        yield f"{said}."
+            words += f"; were the pattern to mean nothing (ω = 0), {percent(share.value, 0)} of decisions"
+            words += f" at {threshold_text(of.main)} would change"
+        yield f"{words}."
 
 
 def advice_text(advice: Advice) -> str:

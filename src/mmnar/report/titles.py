@@ -35,6 +35,8 @@ def entitled(inputs: ReportInputs) -> ReportInputs:
         result=_result(result, titles),
         runs=tuple(_run(run, titles) for run in inputs.runs),
         choices=None if inputs.choices is None else inputs.choices.renamed(titles),
+        abstentions=tuple(replace(of, tasks=_keys(of.tasks, titles)) for of in inputs.abstentions),
+        tilts=tuple(replace(of, tasks=_keys(of.tasks, titles)) for of in inputs.tilts),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def abstain(
     *,
     on: Path | None = None,
     store: Path | None = None,
+    beside: Sequence[Run] = (),
     resamples: int = 1000,
     seed: int = 0,
 ) -> Abstention:
@@ -47,6 +49,7 @@ def abstain(
 
     Args:
         store: Where the run's store lies now, if it has moved since.
+        beside: As in ``scored_predictions``.
 
     Raises:
         StoreError: A run without risks out of fold, or without a test fold.
@@ -59,7 +62,7 @@ def abstain(
     if on is None and run.test.provenance.get("validation") == OUT_OF_FOLD:
         fact = "none: its risks out of fold are all that it is judged by"
         raise StoreError(f"run '{run.name}'", "a test fold", fact, "train one with a test fold, or add --on")
-    scored = scored_predictions(run, on, store)[0]
+    scored = scored_predictions(run, on, store, beside)[0]
     found = set_rows(sets.fit(calibration), scored, resamples=resamples, seed=seed)
     where = run.judged if on is None else "samples of another store"
     return Abstention(run.name, sets.alpha, sets.exact, found, f"{len(scored):,} {where}", on is not None)

@@ -49,6 +49,8 @@ def tilt(
     resamples: int = 1000,
     seed: int = 0,
     thresholds: Mapping[str, Sequence[float]] | None = None,
+    advise: bool = True,
+    beside: Sequence[Run] = (),
 ) -> Tilt:
     """The ω-tilt of two runs, on the samples they were judged on or on another store's.
 
@@ -60,6 +62,8 @@ def tilt(
         on: Another store: its samples are judged, and ``Tilt.advice`` says what its ordering speaks for.
         store: Where the runs' store lies now, if it has moved since.
         thresholds: As in ``evaluate_runs``.
+        advise: Whether to compare the stores; the runs' own must be there.
+        beside: As in ``scored_predictions``.
 
     Raises:
         ConfigError: A "blind" run that can see the pattern, an aware one that cannot, or thresholds of no task.
@@ -70,11 +74,11 @@ def tilt(
     _refuse_unlike(run, blind)
     at = thresholds_of([run], thresholds or {}, out_of_fold_too=on is not None)
     advice = None
-    if on is not None:
+    if on is not None and advise:
         say("comparing who has which modality in the two stores")
         advice = advised(shift(store_of(run, store), open_store(on), seed=seed).disclosed())
-    aware = scored_predictions(run, on, store, (blind,))[-1]
-    sightless = scored_predictions(blind, on, store, (run,))[0]
+    aware = scored_predictions(run, on, store, (blind, *beside))[-1]
+    sightless = scored_predictions(blind, on, store, (run, *beside))[0]
     also = None if advice is None else advice.omega
     found = tilts(aware, sightless, at, also=also, resamples=resamples, seed=seed)
     where = run.judged if on is None else "samples of another store"
@@ -91,6 +95,15 @@ def _refuse_sighted(run: Run, blind: Run) -> None:
 
 
 def _refuse_unlike(run: Run, blind: Run) -> None:
+    apart = unlike(run, blind)
+    if apart:
+        subject = f"runs '{run.folder.name}' and '{blind.folder.name}'"
+        fact = f"another {' and another '.join(apart)}"
+        raise StoreError(subject, "two runs of one store, split and regime", fact, "train the blind one alike")
+
+
+def unlike(run: Run, blind: Run) -> list[str]:
+    """In what two runs differ that a tilt needs alike."""
     mine, theirs = (
         {
             "store": of.record["data"],
@@ -101,8 +114,4 @@ def _refuse_unlike(run: Run, blind: Run) -> None:
         }
         for of in (run, blind)
     )
-    apart = [name for name in mine if mine[name] != theirs[name]]
-    if apart:
-        subject = f"runs '{run.folder.name}' and '{blind.folder.name}'"
-        fact = f"another {' and another '.join(apart)}"
-        raise StoreError(subject, "two runs of one store, split and regime", fact, "train the blind one alike")
+    return [name for name in mine if mine[name] != theirs[name]]

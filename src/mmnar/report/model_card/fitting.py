@@ -27,6 +27,8 @@ def fitting(card: CardInputs) -> Iterator[Block]:
     yield Facts(tuple(Fact(name, values) for name, values in _facts(card) if values))
     if card.regime:
         yield Paragraph(f"Made under a regime: {' '.join(card.regime)}", "warning")
+    if card.run.refit:
+        yield Paragraph(card.run.refit, "warning")
     yield Fold("Every setting", (Code(pretty(dict(card.config))),), look="long")
 
 
@@ -87,7 +89,8 @@ def after(card: CardInputs) -> list[str]:
     rule = card.config.get("rectifier", {}).get("rule", "none")
     seen = "figures are given with and without it" if card.rectified else "figures are given without it"
     if rule in RULES and card.run.rectifier is not None:
-        said.append(f"the rectifier, {RULES[rule]}, fitted on risks out of fold; {seen}")
+        origin = "another store's outcomes" if card.run.refit else "risks out of fold"
+        said.append(f"the rectifier, {RULES[rule]}, fitted on {origin}; {seen}")
     return said or ["no correction"]
 
 

@@ -33,6 +33,7 @@ def _limits(card: CardInputs) -> Iterator[str]:
         yield "The judged were drawn at random from the years of those learned from. Later years were not shown."
     yield "Intervals are of the patients judged, for this fitted model: another training would give other risks."
     yield from card.regime
+    yield from [card.run.refit] * bool(card.run.refit)
     yield from _few(result)
     yield from _refused(card)
     yield from _groups(card)

@@ -46,6 +46,8 @@ def rectifiers(runs: Sequence[Mapping[str, Any]], result: Result, atlas: Atlas |
     """The offsets of each rectified run and task."""
     yield Paragraph(RECTIFIER)
     for run in runs:
+        if run.get("refit"):
+            yield Paragraph(f"{run['name']}: {run['refit']}", "warning")
         for task, fitted in (run["rectifier"] or {}).items():
             yield Heading(f"{run['name']}: {task}")
             yield from _rectifier(run["name"], task, fitted, _oracle(result, task, run["name"]), atlas)
