@@ -17,6 +17,7 @@ from mmnar.dataset.store import PatientDataset, make_dataset, write_store
 from mmnar.errors import LeakageError, SchemaError, StoreError
 from mmnar.files import read_sealed, write_sealed
 from mmnar.render.page import html_of
+from mmnar.report.build import _told, record_of
 from mmnar.report.model_card.answers import answers
 from mmnar.report.model_card.blanks import Blank
 from mmnar.report.model_card.build import FILES, build_card, card_of
@@ -158,8 +159,11 @@ def test_settings_that_name_a_place_are_told_without_it(run: Run, place: Path) -
     text = html_of(card_page(card)) + chai_xml(card)
     assert place.name not in text
     assert "north/" not in text
+    in_report = json.dumps([record_of(placed).config, _told({}, [placed])])
+    assert place.name not in in_report
     for name in ("films.pt", "as patients of 'my south' lack it"):
         assert name in unescape(text)
+        assert name in in_report
 
 
 def test_no_small_cell_is_told(card: CardInputs, written: dict[str, str]) -> None:

@@ -15,6 +15,7 @@ from mmnar.evaluation.informative import NO_ANCHOR, Conditional, TaskSignal
 from mmnar.evaluation.result import Estimate
 from mmnar.report.atlas import describe
 from mmnar.report.parts.missingness import CANNOT_TELL, signal_verdict
+from mmnar.report.titles import title
 from tests.report.test_render import NUMBER, browse, printed_forms, visible_text
 
 
@@ -36,6 +37,9 @@ def test_the_page_stands_alone(described: tuple[str, Path]) -> None:
     text = page.read_text()
     for words in ("Availability atlas", "Cohort", "Availability of modalities", "Is missingness informative?"):
         assert words in text
+    first = visible_text(text[text.index("In short</h2>") : text.index("Cohort</h2>")])
+    for words in ("5,000 samples of 5,000 patients", "the rarest first: cxr", "Mortality: ", "Chosen by hindsight"):
+        assert words in first
     assert "Performance" not in visible_text(text)
     assert "test fold" not in visible_text(text)
     assert CANNOT_TELL in visible_text(text)
@@ -53,7 +57,7 @@ def test_the_text_says_what_the_page_says(described: tuple[str, Path], patients:
     text, page = described
     for task in patients.schema.task_names:
         sentence = next(line for line in text.splitlines() if line.startswith(f"  {task}: ")).strip()
-        assert sentence in visible_text(page.read_text())
+        assert f"{title(task)}{sentence.removeprefix(task)}" in visible_text(page.read_text())
     assert "Is missingness informative?" in text
 
 

@@ -130,6 +130,44 @@ def test_differences_that_do_not_survive_are_said_plainly(page: Path) -> None:
     assert "uses hindsight" in text
 
 
+def test_the_page_answers_first_and_folds_the_rest(page: Path) -> None:
+    text = page.read_text()
+    answers = " ".join(visible_text(text[text.index("Answers</h2>") : text.index("How to read this</h2>")]).split())
+    assert re.search(
+        r"Mortality death in hospital; asked: 48 h .*? crl-mmnar ranks 83 .*? better than late-fusion", answers
+    )
+    assert "no better than late-fusion was shown" in answers
+    assert "the first one named" in answers  # nobody gave risks out of fold
+    sections = re.findall(r'<section aria-labelledby="s\d+"( class="more")?>\s*(<details>)?', text)
+    assert sections[:4] == [("", "")] * 4
+    assert set(sections[4:]) == {(' class="more"', "<details>")}
+
+
+def test_outcomes_go_by_titles_on_the_page_and_by_names_in_the_json(page: Path) -> None:
+    assert "Post discharge ICU" in visible_text(page.read_text())
+    assert "post_discharge_icu" not in visible_text(page.read_text())
+    assert "Post discharge ICU" not in (page.parent / "result.json").read_text()
+
+
+def test_each_fit_is_a_line_of_its_own(page: Path) -> None:
+    text = page.read_text()
+    chart = text[text.index("Training curves of crl-mmnar") :]
+    lines = re.findall(r'<polyline stroke="(#\w+)" stroke-dasharray="([^"]*)"', chart[: chart.index("</svg>")])
+    assert len(lines) == len(set(lines)) == 6  # three fits, in training and in tuning
+    assert len({colour for colour, _ in lines}) == 3
+    legend = visible_text(chart[chart.index("</svg>") : chart.index("</ul>")])
+    assert [legend.count(f"patients, {fit}") for fit in ("final", "out-of-fold 1", "out-of-fold 2")] == [2, 2, 2]
+
+
+def test_a_column_of_marks_has_an_axis_and_says_which_side_is_good(page: Path) -> None:
+    text = page.read_text()
+    table = text[text.index("Mortality: Brier, model minus control.") :]
+    head = table[table.index("<thead>") : table.index("</thead>")]
+    assert "← better" in head
+    assert len(re.findall(r'<text [^>]*class="tick"', head)) >= 3
+    assert "better →" in text[text.index("Mortality: AUROC, model minus control.") :].partition("</thead>")[0]
+
+
 def test_a_leakage_alarm_is_seen(inputs: ReportInputs, tmp_path: Path) -> None:
     models = dict(inputs.result.tasks["mortality"])
     entry = models["crl-mmnar+rectifier"]

@@ -16,9 +16,11 @@ from mmnar.render.page import html_of
 from mmnar.render.text import flow_table, section_lines
 from mmnar.report.inputs import StoreFacts
 from mmnar.report.parts import availability as having
+from mmnar.report.parts.atlas_answers import atlas_answers
 from mmnar.report.parts.cohort import asked_of_all, attrition, cohort, source_of
 from mmnar.report.parts.missingness import CANNOT_TELL, missingness, sampled, tests, verdicts
 from mmnar.report.parts.models import data, warnings
+from mmnar.report.titles import entitled_store
 from mmnar.report.written import shown_store, writing
 
 IN_TEXT = ("unit", "site")
@@ -53,10 +55,12 @@ def write_atlas(facts: StoreFacts, out: Path) -> Path:
 
 
 def atlas_page(facts: StoreFacts) -> Page:
-    """The same parts as a report's on a store, with the outcome rates of everyone."""
+    """Answers first, then the same parts as a report's on a store, with the outcome rates of everyone."""
+    facts = entitled_store(facts)
     manifest, atlas, signal = facts.manifest, facts.atlas, facts.informative
     assert atlas is not None
     sections = [
+        Section("In short", tuple(atlas_answers(manifest, atlas, signal))),
         Section("Cohort", tuple(cohort(manifest, atlas, asked_of_all(manifest, atlas)))),
         Section("Availability of modalities", tuple(having.availability(atlas, JSON))),
     ]
