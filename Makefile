@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup check docs test test-plain demo bench clean
+.PHONY: help setup check docs test test-plain demo bench wheel-test lowest clean
 
 help:
 	@echo "make demo   simulated records -> five models -> demo/report/report.html"
@@ -12,6 +12,8 @@ help:
 	@echo "make docs   the site of docs/ -> site/index.html; a warning is an error"
 	@echo "       TORCH_INDEX=https://download.pytorch.org/whl/cpu: PyTorch without CUDA, .8 GB in place of 6"
 	@echo "make bench  every benchmark and some studies at their smallest size"
+	@echo "make wheel-test   the wheel in an environment of its own: a demo and a study outside the checkout"
+	@echo "make lowest   tests with the lowest versions that pyproject.toml allows"
 
 setup: .venv/ready
 
@@ -49,7 +51,27 @@ demo: setup
 	$(BIN)/mmnar demo --out demo
 	@echo "Open demo/report/report.html"
 
-# demos of minutes; what is theirs alone is in the tests, and the tests plan each of them
+# what a user has who has no checkout; at the sizes of a check
+WHEEL := $(CURDIR)/build/wheel
+
+wheel-test: setup
+	rm -rf build/wheel build/lib
+	$(PYTHON) -m venv $(WHEEL)/env
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(WHEEL) .
+	$(BIN)/python -m zipfile -e $$(ls $(WHEEL)/*.whl) $(WHEEL)/unpacked
+	$(if $(TORCH_INDEX),$(WHEEL)/env/bin/pip install --quiet --index-url $(TORCH_INDEX) $$(grep ^torch== constraints.txt))
+	$(WHEEL)/env/bin/pip install --quiet -c $(WHEEL)/unpacked/mmnar/shipped/constraints.txt "$$(ls $(WHEEL)/*.whl)[lightgbm]"
+	mkdir $(WHEEL)/home
+	cd $(WHEEL)/home && export OMP_NUM_THREADS=1 && { ../env/bin/mmnar demo --patients 600 --out demo & } \
+		&& ../env/bin/mmnar study table1 --demo --out table1 && wait $$!
+	test -s $(WHEEL)/home/demo/report/report.html && test -s $(WHEEL)/home/table1/report.html
+
+lowest: constraints-lowest.txt
+	$(PYTHON) -m venv build/lowest
+	build/lowest/bin/python -m pip install --quiet -c constraints-lowest.txt -e ".[dev]"
+	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -n 2 -m "not slow"
+
+# demos of minutes, and table1, which wheel-test runs; what is theirs alone is in the tests, and the tests plan each of them
 LONG := table1 open_large results carebench_rq1 carebench_rq2 carebench_base carebench_search medfuse_%
 
 bench: setup
