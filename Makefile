@@ -68,8 +68,9 @@ wheel-test: setup
 
 lowest: constraints-lowest.txt
 	$(PYTHON) -m venv build/lowest
-	build/lowest/bin/python -m pip install --quiet -c constraints-lowest.txt -e ".[dev]"
-	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -n 2 -m "not slow"
+	build/lowest/bin/python -m pip install --quiet -c constraints-lowest.txt \
+		-e ".[notes,images,lightgbm,study,transport,serve]" pytest pytest-xdist hypothesis statsmodels pandas duckdb
+	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -n 2 -m "not slow" tests
 
 # demos of minutes, and table1, which wheel-test runs; what is theirs alone is in the tests, and the tests plan each of them
 LONG := table1 open_large results carebench_rq1 carebench_rq2 carebench_base carebench_search medfuse_%

@@ -9,6 +9,7 @@ import re
 import runpy
 import shlex
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -63,6 +64,22 @@ def test_every_verb_and_every_setting_is_on_a_page() -> None:
     assert [v for v in every if f"\n## {v}\n" not in page and f"\n### {v}\n" not in page] == []
     settings = reference.settings()
     assert [key for key in keys_of(RunConfig()) if f"| `{key}" not in settings] == []
+
+
+def test_every_make_on_a_page_is_a_target() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
+    said = {(p.name, name) for p in pages for name in re.findall(r"`make ([\w-]+)`", p.read_text(encoding="utf-8"))}
+    assert len(said) > 5
+    assert {of for of in said if of[1] not in targets} == set()
+
+
+def test_the_version_is_said_alike() -> None:
+    """In pyproject.toml, which the next release is made of, and for who cites it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (cited,) = re.findall(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.M)
+    assert project["version"] == cited
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
 
 def shown() -> Iterator[tuple[str, str]]:
