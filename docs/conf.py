@@ -44,7 +44,9 @@ def setup(app: Sphinx) -> None:
 
 
 def _told_elsewhere(_app: Sphinx, what: str, name: str, thing: Any, _skip: bool, _options: Any) -> bool | None:
-    """Of a public module's names, those that ``import mmnar`` gives stand on their own page."""
+    """Names that ``import mmnar`` gives have their own page, members of other libraries none."""
+    if what == "class" and not (getattr(thing, "__module__", None) or "mmnar").startswith("mmnar"):
+        return True
     if what == "module" and name in mmnar.__all__ and getattr(mmnar, name) is thing:
         return True
     return None
