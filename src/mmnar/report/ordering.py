@@ -39,7 +39,7 @@ def tilts_of(
     thresholds: Mapping[str, Sequence[float]] | None,
 ) -> tuple[Tilt, ...]:
     """Of the chosen runs that know the pattern, each against the first blind run of the same store and split."""
-    blind = [run for run in runs if run.predictor().blind]
+    blind = [run for run in runs if run.predictor().blind] if len(runs) > 1 else []
     found = []
     for run in chosen:
         alike = next((other for other in blind if run not in blind and not unlike(run, other)), None)

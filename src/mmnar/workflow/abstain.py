@@ -10,6 +10,7 @@ from mmnar.errors import StoreError
 from mmnar.evaluation.abstain import SetRow, set_rows
 from mmnar.posthoc.sets import LabelSets
 from mmnar.predictions import OUT_OF_FOLD
+from mmnar.privacy import counted
 from mmnar.workflow.judge import scored_predictions
 from mmnar.workflow.run import Run
 
@@ -65,4 +66,4 @@ def abstain(
     scored = scored_predictions(run, on, store, beside)[0]
     found = set_rows(sets.fit(calibration), scored, resamples=resamples, seed=seed)
     where = run.judged if on is None else "samples of another store"
-    return Abstention(run.name, sets.alpha, sets.exact, found, f"{len(scored):,} {where}", on is not None)
+    return Abstention(run.name, sets.alpha, sets.exact, found, f"{counted(len(scored))} {where}", on is not None)

@@ -12,6 +12,7 @@ from mmnar.errors import ConfigError, StoreError
 from mmnar.evaluation.shift import shift
 from mmnar.evaluation.tilt import Advice, TaskTilt, advised, tilts
 from mmnar.predictions import OUT_OF_FOLD
+from mmnar.privacy import counted
 from mmnar.progress import say
 from mmnar.workflow.judge import scored_predictions, store_of, thresholds_of
 from mmnar.workflow.run import Run
@@ -82,7 +83,7 @@ def tilt(
     also = None if advice is None else advice.omega
     found = tilts(aware, sightless, at, also=also, resamples=resamples, seed=seed)
     where = run.judged if on is None else "samples of another store"
-    return Tilt(str(aware.provenance["model"]), blind.name, found, f"{len(aware):,} {where}", advice)
+    return Tilt(str(aware.provenance["model"]), blind.name, found, f"{counted(len(aware))} {where}", advice)
 
 
 def _refuse_sighted(run: Run, blind: Run) -> None:
