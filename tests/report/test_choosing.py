@@ -12,7 +12,7 @@ import pytest
 
 from mmnar.evaluation import Result, evaluate
 from mmnar.predictions import OUT_OF_FOLD, Predictions
-from mmnar.report.choosing import BY_RISKS, NONE_KEPT, THE_SAME, UNLIKE, choose
+from mmnar.report.choosing import BY_RISKS, NONE_KEPT, OF_CONTROLS, THE_SAME, UNLIKE, choose
 from mmnar.report.inputs import ReportInputs, StoreFacts
 from mmnar.report.runs import write_report
 from mmnar.roles import Calibration, Test
@@ -70,6 +70,7 @@ def test_without_them_order_decides_and_the_reason_is_said(result: Result, draw:
 
 def test_of_controls_alone_one_is_chosen_and_called_a_control(draw: Any, tmp_path: Path) -> None:
     only = evaluate(*named(draw, Test, {"c": True}), controls=["c"], resamples=20)
+    assert choose(only, {"c": named(draw, Calibration, {"c": True})[0]}).how == OF_CONTROLS
     page = write_report(ReportInputs("Control", StoreFacts({}), only), tmp_path)
     assert "itself a plain control" in page.read_text()
     told = json.loads((tmp_path / "result.json").read_text())["provenance"]["report"]["chosen"]

@@ -23,9 +23,13 @@ BY_RISKS: Final = (
     "the one whose risks out of fold lie closest to what happened (least log loss), question by question. The plain "
     "control it is held against was chosen in the same way."
 )
+OF_CONTROLS: Final = (
+    "Only plain controls were named. The one shown was chosen before the patients scored here were looked at: its "
+    "risks out of fold lie closest to what happened (least log loss), question by question."
+)
 BY_ORDER: Final = (
-    "The model is the first one named that is no plain control, the control the first one named: {why}. Neither was "
-    "chosen by the figures shown here."
+    "The model is the first one named that is no plain control, if there is one; the control is the first one named: "
+    "{why}. Neither was chosen by the figures shown here."
 )
 NONE_KEPT: Final = "not every run has risks out of fold"
 UNLIKE: Final = "the runs' risks out of fold are not of the same patients"
@@ -53,7 +57,7 @@ def choose(result: Result, risks: Mapping[str, Predictions[Calibration] | None])
         return min(names, key=lambda name: losses[name].get(question, np.inf))
 
     return Choices(
-        BY_RISKS,
+        OF_CONTROLS if models == controls else BY_RISKS,
         {question: best(question, models) for question in fallback.models},
         {question: best(question, controls) for question in fallback.controls},
     )

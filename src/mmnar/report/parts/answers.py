@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmnar.evaluation.result import Comparison, Estimate, Result, TaskCounts
-from mmnar.render.blocks import Block, Cell, Paragraph, Table, named, table_of
+from mmnar.render.blocks import Block, Cell, Paragraph, Table, table_of
 from mmnar.render.wording import (
     asked,
     count,
@@ -73,9 +73,9 @@ def _task(result: Result, manifest: Mapping[str, Any], task: str, choices: Choic
 
 def _panel(result: Result, panel: str, choices: Choices) -> list[Cell]:
     tasks, model = result.gathered[panel], choices.models.get(panel)
-    first = named(panel)
     first = Cell(panel, "name", note=f"a panel of {len(tasks)} outcomes")
-    size = _size(result.counts.get(tasks[0]), with_events=False)
+    sizes = {_size(result.counts.get(task), with_events=False) for task in tasks}
+    size = sizes.pop() if len(sizes) == 1 else Cell("not the same for each outcome", "")
     if model is None or model not in result.panels[panel]:
         return [first, size, *[Cell("no model", "muted")] * 5]
     compared = [c for c in result.panel_comparisons if (c.task, c.metric, c.model) == (panel, "macro_auroc", model)]
