@@ -116,7 +116,7 @@ class Curve:
 class OracleBound:
     """How much AUROC the exact population pattern correction could give, and what we report.
 
-    ``alarm`` is true where the reported gain exceeds bound + 2 SE: look for a leak.
+    ``alarm`` is true where the reported gain exceeds the bound by three standard errors: look for a leak.
     """
 
     bound: Estimate
