@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import skops.io
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
@@ -19,7 +20,7 @@ from mmnar.estimators.registry import TABULAR, estimator
 from mmnar.estimators.storage import load_predictor, save_predictor
 from mmnar.estimators.tabular.boosting_pattern import BoostingPattern, FittedBoosting
 from mmnar.estimators.tabular.lightgbm_pattern import LightGBMPattern
-from mmnar.estimators.tabular.linear import LinearDesign
+from mmnar.estimators.tabular.linear import LinearDesign, _clearly_less
 from mmnar.estimators.tabular.logistic_pattern import LogisticPattern
 from mmnar.estimators.tabular.pattern_only import PatternOnly
 from mmnar.estimators.tabular.trees import DRAWS, TreeDesign
@@ -249,7 +250,7 @@ def test_logistic_takes_the_penalty_the_tune_fold_likes(data: PatientDataset) ->
     train, tune = data.fold(SPLIT, "train"), data.fold(SPLIT, "tune")
 
     def loss(penalties: tuple[float, ...]) -> tuple[NDArray[np.float64], list[float]]:
-        predictor = LogisticPattern(penalties).fit(train, tune)
+        predictor = LogisticPattern(penalties, pattern_weights=(1.0,)).fit(train, tune)
         p, y, asked = predictor.predict_proba(tune), tune.labels, tune.label_mask
         return -(np.log(np.where(y, p, 1 - p)) * asked).sum(axis=0) / asked.sum(axis=0), predictor.chosen
 
@@ -257,6 +258,38 @@ def test_logistic_takes_the_penalty_the_tune_fold_likes(data: PatientDataset) ->
     assert set(penalties) <= {1e-6, 0.01, 1.0}
     for c in (1e-6, 0.01, 1.0):
         assert (chosen <= loss((c,))[0] + 1e-12).all()
+
+
+def test_a_weight_is_a_weaker_penalty_of_the_patterns_columns(data: PatientDataset) -> None:
+    train, tune = data.fold(SPLIT, "train"), data.fold(SPLIT, "tune")
+    fitted = LogisticPattern((0.01,), pattern_weights=(10.0,)).fit(train, tune)
+    x = LinearDesign.of(train, min_patients=50).columns(train)
+    x[:, 32:] *= 10  # the pattern's, see above
+    for k, asked in enumerate(train.label_mask.T):
+        by_hand = LogisticRegression(C=0.01, max_iter=5000).fit(x[asked], train.labels[asked, k])
+        np.testing.assert_allclose(fitted.coefficients[k, :32], by_hand.coef_[0, :32], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(fitted.coefficients[k, 32:], by_hand.coef_[0, 32:] * 10, rtol=0, atol=1e-9)
+
+
+def test_where_only_the_pattern_tells_its_columns_are_spared() -> None:
+    """Forty columns of noise want a penalty that takes the pattern's with them."""
+    data = planted("pattern", 4000)
+    losses = []
+    for weights in ((1.0,), (1.0, 3.0, 10.0)):
+        few = LogisticPattern((0.001,), pattern_weights=weights)
+        predictor = few.fit(data.fold(SPLIT, "train"), data.fold(SPLIT, "tune"))
+        test = data.fold(SPLIT, "test")
+        p, exact = predictor.predict_proba(test)[:, 0], data.bayes[test.rows, 0]
+        losses.append(-(exact * np.log(p) + (1 - exact) * np.log1p(-p)).mean())
+    assert losses[1] < losses[0] - 0.005
+
+
+def test_a_bolder_weight_must_be_clearly_better() -> None:
+    terms = np.array([0.3, 0.5, 0.1, 0.7])
+    assert not _clearly_less(terms, terms)
+    assert not _clearly_less(terms - np.array([0.4, -0.3, 0.4, -0.3]), terms)  # better by .05, error .20
+    assert _clearly_less(terms - np.array([0.05, 0.04, 0.06, 0.05]), terms)
+    assert not _clearly_less(terms[:1] - 1, terms[:1])
 
 
 class Recorder:

@@ -27,9 +27,10 @@ Int = NDArray[np.int64]
 PRIOR: Final = 0.8
 """Prior of "no component" of the bound's lattice: the default rectifier's."""
 ERRORS: Final = 3.0
-"""Standard errors above the bound from which the alarm rings. It is asked of every model and task of a report: two would
-ring in every third report of 15 honest gains. A lattice fitted to half of a few hundred patients is also shrunk more than
-a rectifier that learned from thousands: an honest gain of .044 (.047 on 3,573 patients of another store) stood 2.1 above.
+"""Standard errors above the bound from which the alarm rings. It is asked of every model and task of a report: two
+would ring in every third report of 15 honest gains. And a lattice fitted to half of a few hundred patients is shrunk
+more than a rectifier that learned from thousands: an honest gain of .044 (on 3,573 patients of another store: .047)
+stood 2.1 above.
 """
 _HALVES: Final = 1
 """Seed of the halves, away from the seed 0 that fold assignments start from."""

@@ -12,7 +12,7 @@ from mmnar.dataset.store import Fold
 from mmnar.errors import ConfigError
 from mmnar.estimators.base import Estimator, save_arrays
 from mmnar.estimators.tabular.folds import Float, Keys, TaskByTask, load_view, seen_subjects
-from mmnar.estimators.tabular.linear import LinearDesign, fit_tasks, linear_risks
+from mmnar.estimators.tabular.linear import LinearDesign, fit_weighted, linear_risks
 from mmnar.roles import Train, Tune
 from mmnar.schema import Schema
 from mmnar.training.monitor import Monitor
@@ -68,6 +68,9 @@ class LogisticPattern(Estimator):
 
     Args:
         inverse_penalties: Values of C among which the tune fold's log loss chooses, per task.
+        pattern_weights: What the pattern's columns are multiplied by before the penalty; a later one is taken where the
+            tune fold clearly likes it better. Contents of hundreds of columns want a penalty that would take the
+            pattern with them.
         min_patients: A pattern with at least so many training samples gets a column of its own.
         c: One value of C in place of the choice.
         append_pattern: False = blind to the pattern: no columns of it, and the columns of an absent modality hold
@@ -78,12 +81,14 @@ class LogisticPattern(Estimator):
     card: ClassVar[dict[str, Any]] = {
         "title": "Logistic regression with pattern columns",
         "paper": "Control: L2-penalised logistic regression",
-        "missing": "standardised, mean-filled features, observed-flags, one column per modality and frequent pattern",
+        "missing": "standardised, mean-filled features, observed-flags, one column per modality and frequent pattern, "
+        "these penalised less where the tune fold clearly likes it better",
         "deviations": (),
         "control": True,
     }
 
     inverse_penalties: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0)
+    pattern_weights: tuple[float, ...] = (1.0, 3.0, 10.0)
     min_patients: int = 50
     c: float | None = None
     append_pattern: bool = True
@@ -91,6 +96,8 @@ class LogisticPattern(Estimator):
     def __post_init__(self) -> None:
         if not self._penalties or min(self._penalties) <= 0:
             raise ConfigError("logistic-pattern C", "numbers > 0", f"{self._penalties}", "use 0.001 … 1")
+        if not self.pattern_weights or min(self.pattern_weights) <= 0:
+            raise ConfigError("model.pattern_weights", "numbers > 0", f"{self.pattern_weights}", "use 1, 3 and 10")
 
     @property
     def _penalties(self) -> tuple[float, ...]:
@@ -107,7 +114,7 @@ class LogisticPattern(Estimator):
     ) -> FittedLogistic:
         design = LinearDesign.of(train, self.min_patients, self.append_pattern)
         x, x_tune = design.columns(train), design.columns(tune)
-        fits = fit_tasks(train, tune, x, x_tune, self._penalties)
+        fits = fit_weighted(train, tune, x, x_tune, self._penalties, design.telling, self.pattern_weights)
         _, chosen, coefficients, intercepts = zip(*fits, strict=True)
         seen = seen_subjects(train, tune)
         return FittedLogistic(
