@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import io
 import re
-import runpy
 import shlex
 import textwrap
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 from cyclopts import App
@@ -111,18 +107,10 @@ def test_every_page_is_in_the_navigation() -> None:
     assert sorted(str(p.relative_to(docs)) for p in set(PAGES) - named) == ["index.md"]
 
 
-@pytest.mark.parametrize("name", [path.stem for path in script("make_gallery").scripts()])
-def test_the_gallery_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gallerys_scripts_are_short_and_have_a_title() -> None:
+    """``make docs`` runs all of them, and fails where one does."""
     gallery = script("make_gallery")
-    path = gallery.FOLDER / f"{name}.py"
-    assert len(path.read_text().splitlines()) <= 40
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(gallery.FOLDER))
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        runpy.run_path(str(path), run_name="__main__")
-    assert printed.getvalue()
-    picture = ElementTree.parse(f"{name}.svg").getroot()
-    assert picture.tag.endswith("svg")
-    assert len(list(picture.iter())) > 20
-    assert gallery.page(path, printed.getvalue()).startswith("# ")
+    assert len(gallery.scripts()) == 8
+    for path in gallery.scripts():
+        assert len(path.read_text().splitlines()) <= 40, path.name
+        assert gallery.page(path, "printed").startswith("# "), path.name

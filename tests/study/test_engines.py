@@ -92,7 +92,7 @@ def test_a_real_ray_cluster_of_two_workers_gives_the_same_numbers(cluster: str, 
     assert aurocs(done) == aurocs(local)
 
     # a worker that is killed: its run is taken up again
-    long = {"train.min_steps": 1500, "model.width": 16, "train.patience": 999}
+    long = {"fits": 2, "train.min_steps": 600, "model.width": 16, "train.patience": 999}
     asked = spec(tmp_path, rows={"zero-fill": {"set": long}}, folds=1)
     killed: list[int] = []
 

@@ -313,7 +313,7 @@ def test_a_gaussian_process_closes_in_on_the_best_value(store: Path, tmp_path: P
 
 def test_a_worker_that_is_killed_is_taken_up_again(store: Path, tmp_path: Path) -> None:
     rows = {
-        "zero-fill": {"set": {"train.min_steps": 1500, "model.width": 16, "train.patience": 999}},
+        "zero-fill": {"set": {"fits": 2, "train.min_steps": 600, "model.width": 16, "train.patience": 999}},
         "pattern-only": {},
     }
     killed = []
