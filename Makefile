@@ -73,7 +73,7 @@ lowest: constraints-lowest.txt
 	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -n 2 -m "not slow" tests
 
 # demos of minutes, and table1, which wheel-test runs; what is theirs alone is in the tests, and the tests plan each of them
-LONG := table1 open_large results carebench_rq1 carebench_rq2 carebench_base carebench_search medfuse_%
+LONG := table1 open_large results carebench_tabular carebench_rq1 carebench_rq2 carebench_base carebench_search medfuse_%
 
 bench: setup
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script --smallest || exit 1; done
