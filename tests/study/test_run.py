@@ -24,10 +24,11 @@ from sklearn.metrics import roc_auc_score
 
 from mmnar.dataset.store import PatientDataset, open_store, write_store
 from mmnar.errors import ConfigError, StoreError
-from mmnar.files import read_sealed
+from mmnar.files import read_sealed, write_sealed
 from mmnar.simulation.planted import planted
 from mmnar.study import code, plan
 from mmnar.study.driver import claimed, run_study
+from mmnar.study.engines.base import Ended
 from mmnar.study.engines.local import LocalEngine
 from mmnar.study.progress import Quiet
 from mmnar.study.result import judge
@@ -333,6 +334,25 @@ def test_a_worker_that_is_killed_is_taken_up_again(store: Path, tmp_path: Path) 
     assert killed
     assert not done.failures
     assert all(job.finished for job in done.plan.jobs.values())
+
+
+def test_a_run_that_another_version_began_is_begun_anew(store: Path, tmp_path: Path) -> None:
+    class Upgraded(Inline):
+        def run(self, jobs: list[plan.Job], ended: Ended) -> None:
+            for job in jobs:
+                folder = Path(job.folder)
+                (folder / "work" / "old").mkdir(parents=True)
+                write_sealed(folder / "identity.json", {"name": "of another version", "mmnar": "0.0.1"})
+            super().run(jobs, ended)
+
+    done = run_study(spec_of(store), tmp_path / "s", Upgraded(), Quiet())
+    assert not done.failures
+    assert {
+        read_sealed(Path(job.folder) / "identity.json", "a run", "none")["name"] for job in done.plan.jobs.values()
+    } == {
+        "pattern-only",
+        "logistic-pattern",
+    }
 
 
 def test_workers_end_with_a_killed_driver(store: Path, tmp_path: Path) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from mmnar.faults import told
-from mmnar.files import write_text
+from mmnar.files import read_sealed, write_text
 from mmnar.study.plan import Job
 
 
@@ -40,9 +42,23 @@ def do(job: Job, threads: int = 1) -> None:
 
 
 def _run(task: dict[str, Any], folder: Path) -> None:
-    from mmnar.workflow import train_run
+    from mmnar.workflow import is_finished, train_run
 
+    if not is_finished(folder):
+        _forget_another_versions(folder)
     train_run(Path(task["store"]), task["model"], folder, task["overrides"], resume=True)
+
+
+def _forget_another_versions(folder: Path) -> None:
+    """What another version of the package began and did not finish is begun anew: a checkpoint goes on by the code that
+    wrote it alone."""
+    begun = folder / "identity.json"
+    if begun.is_file() and read_sealed(begun, "a run of the study", "remove it").get("mmnar") != version("mmnar"):
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != ".lock":
+                path.unlink()
 
 
 def _search(task: dict[str, Any], folder: Path) -> None:
