@@ -281,7 +281,7 @@ class Predictions(Shown, Generic[R]):
 
         columns: dict[str, Any] = {name: getattr(self, name) for name in _ROW_COLUMNS}
         columns[_DIGEST] = self.subject_digest
-        columns["pattern"] = ["".join("01"[bit] for bit in row) for row in self.present.astype(int)]
+        columns["pattern"] = pattern_words(self.present)
         for k, task in enumerate(self.tasks):
             columns[f"{task}.proba"] = self.proba[:, k]
             asked = pl.Series(self.label_mask[:, k])
@@ -343,6 +343,15 @@ def _columns(series: list[pl.Series], n: int, dtype: type[Any]) -> NDArray[Any]:
 
 
 _NOBODY: Final = np.empty(0, dtype=np.uint64)
+
+
+def pattern_words(present: Bool) -> list[str]:
+    """Patterns (n, M) as files and tables write them.
+
+    >>> pattern_words(np.array([[True, False, True]]))
+    ['101']
+    """
+    return ["".join("01"[bit] for bit in row) for row in present.astype(int)]
 
 
 def concat(parts: Sequence[Predictions[R]]) -> Predictions[R]:

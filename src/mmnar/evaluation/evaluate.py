@@ -59,11 +59,9 @@ def evaluate(
         ConfigError: An unknown control, or thresholds of an unknown task.
     """
     models = _named(predictions)
-    for control in controls:
-        if control not in models:
-            raise ConfigError(
-                "evaluate.controls", "names of evaluated models", f"'{control}'", nearest(control, models)
-            )
+    # a control, rectified or not, is what the others are held against
+    others = [name for name in models if name.removesuffix(RECTIFIED) not in controls]
+    pairs = _pairs(models, controls, others)
     first = next(iter(models.values()))
     check_tasks(thresholds or {}, first.tasks)
     resampling = Resampling.draw(first.subject_id, resamples, seed)
@@ -71,18 +69,13 @@ def evaluate(
     comparisons: list[Comparison] = []
     scored: dict[str, dict[str, Scored]] = {}
     decisions: dict[str, TaskDecisions] = {}
-    # a control, rectified or not, is what the others are held against
-    others = [name for name in models if name.removesuffix(RECTIFIED) not in controls]
-    elsewhere = [name for name, p in models.items() if p.provenance.get("origin") == OUTSIDE]
-    made_here = [name for name in others if name not in elsewhere]
-    pairs = [*product(others, controls), *product(made_here, elsewhere)]
     bases = {name: name.removesuffix(RECTIFIED) for name in models if name.endswith(RECTIFIED)}
     in_panels = {task for tasks in gathered(first.panels).values() for task in tasks}
+    counts = {task: _counts(first, task) for task in first.tasks}
     for task in first.tasks:
         at = (thresholds or {}).get(task) or usual()
         scores = scored[task] = {name: judged(p, task, resampling) for name, p in models.items()}
         bounds = _bounds(models, scores, resampling)
-        counts = _counts(first, task)
         tied = {name: tied_rows(models[name], s.rows, s.y, s.p) for name, s in scores.items()}
         alerts = alerts_of(scores, tied, bases, at, resampling)
         tasks[task] = {}
@@ -90,16 +83,16 @@ def evaluate(
             stretch, subject = stretch_of(name, scores, alerts, bases), resampling.subject[s.rows]
             drawn = curves(s.y, s.p, s.fold, subject, tied[name], alerts[name].shown(), stretch)
             worth = decided(
-                models[name], s, alerts[name], tied[name], drawn, counts, at, resampling, seed, name in bases
+                models[name], s, alerts[name], tied[name], drawn, counts[task], at, resampling, seed, name in bases
             )
             tasks[task][name] = _model_task(models[name], s, bounds[name], drawn, worth, resampling)
-        decisions[task] = task_decisions(alerts, scores, controls, others, at, counts)
+        decisions[task] = task_decisions(alerts, scores, controls, others, at, counts[task])
         for name, control in pairs if task not in in_panels else ():
             comparisons += compare(scores[name], scores[control], resampling, seed)
     panels = judge_panels({name: [p] for name, p in models.items()}, scored, pairs, resampling, seed)
     return Result(
         tasks=tasks,
-        counts={task: _counts(first, task) for task in first.tasks},
+        counts=counts,
         comparisons=correct(comparisons),
         provenance={
             "resamples": resamples,
@@ -115,6 +108,23 @@ def evaluate(
         panel_comparisons=panels.comparisons,
         decisions=decisions,
     )
+
+
+def _pairs(
+    models: Mapping[str, Predictions[Test]], controls: Sequence[str], others: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Who is compared with whom: all others with each control, and those made here with those made elsewhere.
+
+    Raises:
+        ConfigError: An unknown control.
+    """
+    for control in controls:
+        if control not in models:
+            expected = "names of evaluated models"
+            raise ConfigError("evaluate.controls", expected, f"'{control}'", nearest(control, models))
+    elsewhere = [name for name, p in models.items() if p.provenance.get("origin") == OUTSIDE]
+    made_here = [name for name in others if name not in elsewhere]
+    return [*product(others, controls), *product(made_here, elsewhere)]
 
 
 class Panels(NamedTuple):

@@ -36,6 +36,7 @@ from mmnar.evaluation.recalibration import line_draws
 from mmnar.evaluation.result import COARSE, Estimate
 from mmnar.evaluation.selection import Selection
 from mmnar.ops.threads import one_thread
+from mmnar.predictions import pattern_words
 from mmnar.privacy import FEW, SMALL_CELL, in_tens
 
 Float = NDArray[np.float64]
@@ -219,7 +220,7 @@ def _rare(present: Sequence[Bool], subject: Sequence[Int], drawn: Resampling) ->
 def pattern_share(target: PatientDataset, wanted: Callable[[str], bool]) -> Estimate:
     """Share of samples whose pattern (such as "1011") is wanted, without an interval; refused where it tells of few."""
     patterns, which = np.unique(target.present, axis=0, return_inverse=True)
-    chosen = np.array([wanted("".join("01"[bit] for bit in row)) for row in patterns.astype(int)])[which.reshape(-1)]
+    chosen = np.array([wanted(pattern) for pattern in pattern_words(patterns)])[which.reshape(-1)]
     people = [len(np.unique(target.subject_id[of])) for of in (chosen, ~chosen)]
     if any(0 < n < SMALL_CELL for n in people):
         return Estimate(None, reason=f"{FEW} on one side")

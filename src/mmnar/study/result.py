@@ -269,12 +269,10 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
     }
     if not by_seed:
         return Table(data, setting, {}, (), (), {}, {}, 0, 0)
-    rows, best = [*rows], {}
-    for row in spec.rows:
-        if row.best_of and all(member in by_seed for member in row.best_of):
-            by_seed[row.name], best[row.name] = _best_of(row, by_seed, places, runs, spec.seeds)
-            rows.append(row)
-    by_seed = _commonly_asked(by_seed)
+    chosen = [row for row in spec.rows if row.best_of and all(member in by_seed for member in row.best_of)]
+    best = {row.name: _best_of(row, by_seed, places, runs, spec.seeds) for row in chosen}
+    rows = [*rows, *chosen]
+    by_seed = _commonly_asked({**by_seed, **{name: predictions for name, (predictions, _) in best.items()}})
     first = next(iter(by_seed.values()))[0]
     for predictions in (p for seeds in by_seed.values() for p in seeds):
         same_sample(first, predictions)
@@ -308,7 +306,7 @@ def _table(done: Done, runs: Mapping[str, Run], data: str, setting: str) -> Tabl
         panels=panels.models,
         panel_comparisons=panels.comparisons,
         gathered=several,
-        best=best,
+        best={name: members for name, (_, members) in best.items()},
         gaps=_gaps(by_seed, resampling) if spec.layout == "gaps" else {},
         parts=_parts(spec, by_seed, found, against, resampling),
     )

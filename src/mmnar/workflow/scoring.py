@@ -21,7 +21,7 @@ from mmnar.errors import StoreError
 from mmnar.estimators.base import Predictor
 from mmnar.notes.encoder import TextEncoder, text_encoder
 from mmnar.posthoc.base import FittedCorrection
-from mmnar.predictions import Predictions
+from mmnar.predictions import Predictions, pattern_words
 from mmnar.sources.table.rows import WRITTEN
 from mmnar.workflow.doors import Records
 from mmnar.workflow.run import Run
@@ -122,7 +122,7 @@ class Loaded:
                 columns[f"{task}.low"], columns[f"{task}.high"] = every.min(0), every.max(0)
             if rectified is not None:
                 columns[f"{task}.rectified"] = rectified[:, k]
-        columns["pattern"] = ["".join("01"[bit] for bit in row) for row in scored.present.astype(int)]
+        columns["pattern"] = pattern_words(scored.present)
         names = np.array(scored.modalities)
         columns["absent"] = [",".join(names[~row]) for row in scored.present]
         columns["training_patients"] = pl.Series(_alike(self.run, scored), dtype=pl.Int64)
@@ -184,4 +184,4 @@ def _as_written(frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
 def _alike(run: Run, scored: Predictions[Any]) -> list[int | None]:
     """Patients of each row's pattern among those learned from; None below ten."""
     known = run.record["patterns"]
-    return [known.get("".join("01"[bit] for bit in row)) for row in scored.present.astype(int)]
+    return [known.get(pattern) for pattern in pattern_words(scored.present)]

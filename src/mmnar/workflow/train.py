@@ -29,7 +29,7 @@ from mmnar.lock import alone, contents
 from mmnar.posthoc.base import Correction, corrected_out_of_fold
 from mmnar.posthoc.platt import Platt
 from mmnar.posthoc.rectify import LatticeRectifier, ThresholdRectifier
-from mmnar.predictions import Predictions
+from mmnar.predictions import Predictions, pattern_words
 from mmnar.privacy import SMALL_CELL, patients_by_group
 from mmnar.progress import say
 from mmnar.roles import Calibration, Development
@@ -174,8 +174,7 @@ def _patterns_of(fold: Fold[Any]) -> dict[str, int]:
     """Observation pattern (e.g. "1011") → how many patients of a fold have it, of patterns that ten or more have."""
     patterns, group = np.unique(fold.present, axis=0, return_inverse=True)
     people = patients_by_group(group.reshape(-1), fold.subject_id, len(patterns))
-    named = ("".join("01"[bit] for bit in row) for row in patterns.astype(int))
-    return {name: n for name, n in zip(named, people, strict=True) if n >= SMALL_CELL}
+    return {name: n for name, n in zip(pattern_words(patterns), people, strict=True) if n >= SMALL_CELL}
 
 
 def _fitted(

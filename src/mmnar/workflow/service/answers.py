@@ -14,6 +14,7 @@ from mmnar.cohort.build import Cohort
 from mmnar.dataset.features import implausible, ranges
 from mmnar.dataset.recipe import Recipe
 from mmnar.errors import ConfigError
+from mmnar.predictions import pattern_words
 from mmnar.progress import say
 from mmnar.sources.events import FeatureRule
 from mmnar.workflow.doors import Records
@@ -159,7 +160,7 @@ def scorer_of(run: Run, place: Path, notes_encoder: str | None = None) -> Scorer
     learned = run.calibration()
     seen = None
     if learned is not None:
-        seen = frozenset("".join("01"[bit] for bit in row) for row in learned.present.astype(int))
+        seen = frozenset(pattern_words(learned.present))
     return Scorer(loaded, place, seen)
 
 

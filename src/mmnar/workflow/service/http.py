@@ -6,8 +6,9 @@ import asyncio
 import hmac
 import math
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -50,64 +51,77 @@ def application(scorer: Scorer, token: str, log: AuditLog, limits: Limits) -> Fa
     """``GET /health``, and ``POST`` to the paths of ``FORMS``: 401 without the token, 4xx with one line for what cannot
     be answered."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    # one at a time: memory and threads are those of one prediction; who waits too long is never begun
-    worker = ThreadPoolExecutor(1)
-
-    async def answered(body: bytes, form: Form) -> tuple[int, tuple[Answer, dict[str, Any]] | str]:
-        try:
-            work = asyncio.get_running_loop().run_in_executor(worker, _answer, scorer, body, form)
-            return await asyncio.wait_for(work, limits.seconds)
-        except TimeoutError:
-            return 503, f"time: expected an answer in {limits.seconds:g} s, got none; ask again"
-
-    async def logged(status: int, body: bytes | None = None, answer: Answer | None = None) -> None:
-        try:
-            await asyncio.to_thread(log.write, status, body, answer)
-        except OSError as error:
-            warn(in_one_line(error) or "the audit log cannot be written")
-            raise HTTPException(503, "audit log: expected a line, got a failed write; no answer is given") from None
+    service = _Service(scorer, token, log, limits)
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
         return _json(error.status_code, {"error": str(error.detail)})
 
-    for address, (name, kind) in PAGE.items():
-        app.get(f"/{address}", response_model=None)(partial(_page, page(name), kind))
-
-    @app.get("/recipe")
-    async def recipe(request: Request) -> JSONResponse:
-        try:
-            _check_token(request, token)
-        except HTTPException as error:
-            await logged(error.status_code)
-            raise
-        return _json(200, fields(scorer.loaded.recipe, scorer.loaded.run.folder.name))
-
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ready"}
 
-    def in_form(form: Form) -> Callable[[Request], Awaitable[JSONResponse]]:
+    for address, (name, kind) in PAGE.items():
+        app.get(f"/{address}", response_model=None)(partial(_page, page(name), kind))
+    app.get("/recipe")(service.recipe)
+    for path, form in FORMS.items():
+        app.post(path)(service.in_form(form))
+    return app
+
+
+class _Service:
+    """What is asked of one run, checked, answered and logged."""
+
+    def __init__(self, scorer: Scorer, token: str, log: AuditLog, limits: Limits) -> None:
+        self._scorer, self._token, self._log, self._limits = scorer, token, log, limits
+        # one at a time: memory and threads are those of one prediction; who waits too long is never begun
+        self._worker = ThreadPoolExecutor(1)
+
+    async def recipe(self, request: Request) -> JSONResponse:
+        """What the page asks for, filled by the run's recipe."""
+        async with self._refusals_logged():
+            _check_token(request, self._token)
+        loaded = self._scorer.loaded
+        return _json(200, fields(loaded.recipe, loaded.run.folder.name))
+
+    def in_form(self, form: Form) -> Callable[[Request], Awaitable[JSONResponse]]:
+        """Risks, as a form of answer writes them."""
+
         async def predict(request: Request) -> JSONResponse:
-            try:
-                _check_token(request, token)
-                body = await _body(request, limits)
-            except HTTPException as error:
-                await logged(error.status_code)
-                raise
-            status, found = await answered(body, form)
+            async with self._refusals_logged():
+                _check_token(request, self._token)
+                body = await _body(request, self._limits)
+            status, found = await self._answered(body, form)
             if isinstance(found, str):
-                await logged(status, body)
+                await self._logged(status, body)
                 return _json(status, {"error": found})
             answer, content = found
-            await logged(status, body, answer)
+            await self._logged(status, body, answer)
             return _json(status, content, form.media_type)
 
         return predict
 
-    for path, form in FORMS.items():
-        app.post(path)(in_form(form))
-    return app
+    @asynccontextmanager
+    async def _refusals_logged(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except HTTPException as error:
+            await self._logged(error.status_code)
+            raise
+
+    async def _answered(self, body: bytes, form: Form) -> tuple[int, tuple[Answer, dict[str, Any]] | str]:
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self._worker, _answer, self._scorer, body, form)
+            return await asyncio.wait_for(work, self._limits.seconds)
+        except TimeoutError:
+            return 503, f"time: expected an answer in {self._limits.seconds:g} s, got none; ask again"
+
+    async def _logged(self, status: int, body: bytes | None = None, answer: Answer | None = None) -> None:
+        try:
+            await asyncio.to_thread(self._log.write, status, body, answer)
+        except OSError as error:
+            warn(in_one_line(error) or "the audit log cannot be written")
+            raise HTTPException(503, "audit log: expected a line, got a failed write; no answer is given") from None
 
 
 async def _page(text: str, kind: str) -> Response:
